@@ -1,0 +1,390 @@
+"""The suite file: what a benchmark holds, checked once, at the edge.
+
+A suite is plain YAML. :func:`load_suite` reads it into frozen pydantic models that refuse unknown
+keys, wrong types and settings that make no sense, each with the file, the line, the key and the
+cure. Defaults of the agent are those of LAPO's authors (Chen et al. 2022,
+https://github.com/pcchenxi/LAPO-offlienRL, ``main_d4rl.py``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from benchbench.errors import UserError
+from benchbench.routing import REGISTRY, Flow, Holder, Routing, RoutingError
+
+Count = Annotated[int, Strict(), Field(ge=1)]
+Index = Annotated[int, Strict(), Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """A part of a suite: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def overridden_by(self, other: Self | None) -> Self:
+        """These settings, with the keys that ``other`` states explicitly put in their place."""
+        if other is None:
+            return self
+        stated = {name: getattr(other, name) for name in other.model_fields_set}
+        return type(self).model_validate(self.model_dump(exclude_unset=True) | stated)
+
+
+class PixelSettings(Settings):
+    """How a frame is drawn and stacked."""
+
+    size: Annotated[int, Strict(), Field(ge=16)] = Field(84, description="height and width, pixels")
+    stack: Count = Field(3, description="frames in one observation")
+    spacing: Count = Field(1, description="environment steps between the frames of a stack")
+    camera: Literal["top-down"] = Field("top-down", description="where the camera stands")
+
+
+class WaypointData(Settings):
+    """D4RL's bullet maze data, made again on this machine with D4RL's own controller."""
+
+    source: Literal["waypoint"] = "waypoint"
+    transitions: Annotated[int, Strict(), Field(ge=100)] = 20_000
+    noise: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="standard deviation of the Gaussian noise added to each action"
+    )
+    seed: Index = 0
+
+
+class AgentSettings(Settings):
+    """LAPO's hyperparameters; the defaults are its authors'."""
+
+    encoder: Literal["small", "drqv2", "resnet18"] = "small"
+    feature_dim: Count = Field(50, description="size of the encoder's output")
+    hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)
+    encoder_lr: Rate = Field(2e-4, description="the same whichever optimizer holds the encoder")
+    critic_lr: Rate = 2e-4
+    vae_lr: Rate = 2e-4
+    actor_lr: Rate = 2e-4
+    discount: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    tau: Annotated[float, Field(gt=0, le=1)] = Field(0.005, description="target update rate")
+    expectile: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    kl_beta: Annotated[float, Field(ge=0)] = Field(1.0, description="0.3 on mazes, 1 elsewhere")
+    max_latent_action: Rate = 2.0
+    doubleq_min: Fraction = Field(1.0, description="weight of the smaller Q; 0.7 on antmaze")
+
+
+class TrainSettings(Settings):
+    """How long and on what batches an agent is trained."""
+
+    updates: Count = 1_000_000
+    batch_size: Count = 512
+    n_step: Count = Field(1, description="length of the returns; 1 is LAPO's own")
+    augmentation: Literal["none", "random-shift"] = Field(
+        "none", description="random-shift: DrQ's, padding 4 pixels at 84, in proportion elsewhere"
+    )
+
+
+class EvaluateSettings(Settings):
+    """When and on how many episodes the policy is scored."""
+
+    every: Count = Field(5_000, description="updates between evaluations")
+    episodes: Count = 10
+
+
+class DiagnoseSettings(Settings):
+    """What is measured beside the score; it never changes the training."""
+
+    signals_every: Count = Field(
+        500, description="updates between samples of losses and gradient norms"
+    )
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.1, description="share of the data set's episodes kept from training for probes and errors"
+    )
+    probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
+        2_000, description="held-out frames on which probes are fitted"
+    )
+
+
+class Deltas(Settings):
+    """The smallest effect of interest for each kind of claim, fixed before the run."""
+
+    score: Rate = Field(5.0, description="score points")
+    r2: Rate = Field(0.05, description="R² of a probe")
+    q_error: Rate = Field(0.10, description="relative reduction of an error")
+    auc: Rate = Field(5.0, description="points of area under the score curve")
+    stability: Rate = Field(0.25, description="relative reduction of the oscillation")
+
+
+class EnvSettings(Settings):
+    """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
+
+    id: str = Field(description="a D4RL environment id, such as bullet-maze2d-open-v0")
+    data: WaypointData = WaypointData()
+    observation: Literal["pixels", "state"] | None = None
+    pixels: PixelSettings | None = None
+    action_repeat: Count = 1
+    proprio: tuple[str, ...] = Field(
+        (), description="simulator quantities beside the image, such as 'velocity'"
+    )
+    agent: AgentSettings | None = None
+    train: TrainSettings | None = None
+    evaluate: EvaluateSettings | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in KNOWN_ENVS:
+            raise ValueError(f"is not an environment benchbench knows{suggest(value, KNOWN_ENVS)}")
+        return value
+
+
+class VariantSettings(Settings):
+    """A variant defined in the suite, in the terms of ``benchbench.routing``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    encoder_in: tuple[Holder, ...] = Field(description="the optimizers that hold the encoder")
+    critic: Flow
+    vae: Flow
+    actor: Flow = "detached"
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.name in REGISTRY:
+            raise ValueError(f"'{self.name}' is a variant of benchbench's own; choose another name")
+        self.routing()
+        return self
+
+    def routing(self) -> Routing:
+        """The routing that these settings describe."""
+        return Routing(**self.model_dump())
+
+
+KNOWN_ENVS = tuple(f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large"))
+
+
+class Suite(Settings):
+    """A whole suite file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    observation: Literal["pixels", "state"] = "pixels"
+    seeds: Count | tuple[Index, ...] = Field(description="a count (0, 1, …) or a list")
+    variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
+    envs: tuple[EnvSettings, ...] = Field(min_length=1)
+    pixels: PixelSettings = PixelSettings()
+    agent: AgentSettings = AgentSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    diagnose: DiagnoseSettings = DiagnoseSettings()
+    deltas: Deltas = Deltas()
+
+    @field_validator("seeds", mode="after")
+    @classmethod
+    def _some_seeds(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("is empty: give a count, or at least one seed")
+            refuse_repeats(value, "seed")
+        return value
+
+    @field_validator("variants", mode="after")
+    @classmethod
+    def _known_variants(
+        cls, value: tuple[str | VariantSettings, ...]
+    ) -> tuple[str | VariantSettings, ...]:
+        for item in value:
+            if isinstance(item, str) and item not in REGISTRY:
+                raise ValueError(f"'{item}' is not a variant{suggest(item, REGISTRY)}")
+        refuse_repeats([v if isinstance(v, str) else v.name for v in value], "variant")
+        return value
+
+    @field_validator("envs", mode="after")
+    @classmethod
+    def _distinct_envs(cls, value: tuple[EnvSettings, ...]) -> tuple[EnvSettings, ...]:
+        refuse_repeats([env.id for env in value], "environment")
+        return value
+
+    @model_validator(mode="after")
+    def _state_has_no_routing(self) -> Self:
+        kinds = {env.observation or self.observation for env in self.envs}
+        names = [routing.name for routing in self.routings]
+        if "state" in kinds and names != ["frozen"]:
+            raise ValueError(
+                "observation: state has no encoder, so its variants are all the same; "
+                "write variants: [frozen] in a suite of its own"
+            )
+        return self
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds, whether the file gave a count or a list."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def routings(self) -> tuple[Routing, ...]:
+        """The variants, named ones looked up and inline ones built, in the file's order."""
+        return tuple(REGISTRY[v] if isinstance(v, str) else v.routing() for v in self.variants)
+
+
+def suggest(word: str, choices: Sequence[str] | dict[str, Any]) -> str:
+    """'; did you mean x?' or '; choose one of …', for the end of an error message."""
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; choose one of {', '.join(choices)}"
+
+
+def refuse_repeats(items: Sequence[Any], what: str) -> None:
+    """Raise ``ValueError`` naming the first item that stands twice."""
+    for position, item in enumerate(items):
+        if item in items[:position]:
+            raise ValueError(f"names the {what} {item!r} twice; cells must differ")
+
+
+def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
+    """Read and check a suite file.
+
+    ``overrides`` are ``key=value`` strings such as ``train.updates=500`` or
+    ``envs.0.pixels.size=48``; the value is read as YAML and the result is checked as a whole.
+
+    Raises :class:`UserError` naming the file, the line where there is one, the key and the cure.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text; is it a suite file?") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(root))
+        raw = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{where}: is not valid YAML: {error.problem}") from None
+    except ValueError as error:
+        raise UserError(f"{path}{error}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: is empty or not a mapping; see suites/quickstart.yaml")
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        return Suite.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_explain(path, error, lines, overrides)) from None
+
+
+def suite_schema() -> str:
+    """The JSON schema of suite files, for editors."""
+    return json.dumps(Suite.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
+    *parents, last = key.split(".")
+    node: Any = raw
+    try:
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, list):
+            node[int(last)] = yaml.safe_load(text)
+        else:
+            node[last] = yaml.safe_load(text)
+    except (ValueError, IndexError, AttributeError, TypeError):
+        raise UserError(
+            f"--set {override}: the suite has no place '{key}'; lists take a number, "
+            "as in envs.0.pixels.size=48"
+        ) from None
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML") from None
+
+
+def _lines(
+    node: yaml.Node | None, at: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Every key's path and line; raises ``ValueError`` on a key that stands twice."""
+    if node is None:
+        return
+    yield at, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise ValueError(f":{line}: the key '{key.value}' stands twice; keep one")
+            seen.add(key.value)
+            yield from _lines(value, (*at, key.value))
+            yield (*at, key.value), line
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*at, index))
+
+
+def _explain(
+    path: Path,
+    error: ValidationError,
+    lines: dict[tuple[str | int, ...], int],
+    overrides: Sequence[str],
+) -> str:
+    """One sentence for the first error: file, line, key, what is wrong, what to do."""
+    first = min(error.errors(), key=lambda e: e["type"] in _UNION_NOISE)
+    # Pydantic puts the names of a union's members into the path; the file does not have them.
+    loc = tuple(p for p in first["loc"] if isinstance(p, int) or re.fullmatch(r"[a-z_0-9]+", p))
+    loc = loc[:-1] if loc and loc[-1] in ("int", "str") else loc
+    known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
+    line = f":{lines[known]}" if known else ""
+    key = ".".join(str(p) for p in loc) or "the suite"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if first["type"] == "extra_forbidden":
+        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(loc))}"
+    elif first["type"] == "missing":
+        message = "is missing; add it"
+    elif not first["type"].startswith("value_error"):
+        message = f"{message}, not {first['input']!r}"
+    source = f"{path}{line}" + (f" with --set {' --set '.join(overrides)}" if overrides else "")
+    return f"{source}: {key}: {message}"
+
+
+_UNION_NOISE = {"string_type", "tuple_type", "int_type"}
+
+
+def _keys_beside(loc: Sequence[str | int]) -> list[str]:
+    """The keys that would have been right where ``loc``'s last part stands."""
+    model: type[BaseModel] = Suite
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        found = next(iter(_models_in(model.model_fields[part].annotation)), None)
+        if found is None:
+            break
+        model = found
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+__all__ = [
+    "AgentSettings", "Deltas", "DiagnoseSettings", "EnvSettings", "EvaluateSettings",
+    "PixelSettings", "RoutingError", "Suite", "TrainSettings", "VariantSettings", "WaypointData",
+    "load_suite", "suite_schema",
+]  # fmt: skip
