@@ -24,8 +24,12 @@ table: ``before`` declares ``critic: dropped``, and the loop agrees.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+import torch
+from torch import nn
 
 Loss = Literal["critic", "vae", "actor"]
 Flow = Literal["applied", "dropped", "detached"]
@@ -78,6 +82,10 @@ class Routing:
         """Whether the features keep their graph in ``loss``: its gradient is computed."""
         return self.flow(loss) != "detached"
 
+    def moved_by(self, loss: Loss) -> bool:
+        """Whether the encoder's weights may change in the step of ``loss``."""
+        return loss in self.encoder_in or (loss == "vae" and "own" in self.encoder_in)
+
 
 def trace(routing: Routing) -> dict[Loss, Flow]:
     """What the training loop does with each attached loss's gradient on the encoder.
@@ -96,7 +104,7 @@ def trace(routing: Routing) -> dict[Loss, Flow]:
                 grad.clear()
             if routing.attached(loss):
                 grad.add(loss)
-            if loss in holders or (loss == "vae" and "own" in holders):
+            if routing.moved_by(loss):
                 applied |= grad
     return {
         loss: "detached"
@@ -136,3 +144,44 @@ _TABLE = (
 
 REGISTRY: dict[str, Routing] = {routing.name: routing for routing in _TABLE}
 """The named variants, by name."""
+
+
+class RoutedOptimizers:
+    """The Adam optimizers of one agent, with the encoder where the routing puts it.
+
+    ``heads`` maps each loss to the module that it trains; ``encoder_lr`` is the encoder's learning
+    rate in whichever optimizer holds it, so that moving it does not also change its step size.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        encoder: nn.Module,
+        heads: Mapping[Loss, nn.Module],
+        learning_rates: Mapping[Loss, float],
+        encoder_lr: float,
+    ) -> None:
+        self.routing = routing
+        encoder_group = {"params": list(encoder.parameters()), "lr": encoder_lr}
+        self.by_name: dict[Holder, torch.optim.Optimizer] = {}
+        for loss, head in heads.items():
+            groups = [{"params": list(head.parameters()), "lr": learning_rates[loss]}]
+            if loss in routing.encoder_in:
+                groups.append(encoder_group)
+            self.by_name[loss] = torch.optim.Adam(groups, fused=True)
+        if "own" in routing.encoder_in:
+            self.by_name["own"] = torch.optim.Adam([encoder_group], fused=True)
+
+    def step(self, loss_name: Loss, loss: torch.Tensor, *, retain_graph: bool = False) -> None:
+        """One turn of the training loop: clear, backpropagate, step.
+
+        ``retain_graph`` keeps the features' graph for a later loss that shares it.
+        """
+        own = self.by_name.get("own")
+        if own and loss_name == LOSSES[0]:
+            own.zero_grad()
+        self.by_name[loss_name].zero_grad()
+        loss.backward(retain_graph=retain_graph)
+        self.by_name[loss_name].step()
+        if own and loss_name == "vae":
+            own.step()

@@ -93,8 +93,9 @@ class TrainSettings(Settings):
     batch_size: Count = 512
     n_step: Count = Field(1, description="length of the returns; 1 is LAPO's own")
     augmentation: Literal["none", "random-shift"] = Field(
-        "none", description="random-shift: DrQ's, padding 4 pixels at 84, in proportion elsewhere"
+        "none", description="random-shift: DrQ's, by up to shift_pad pixels either way"
     )
+    shift_pad: Count = Field(4, description="DrQ's 4 pixels; used with random-shift only")
 
 
 class EvaluateSettings(Settings):

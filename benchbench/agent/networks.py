@@ -1,0 +1,205 @@
+"""The shared agent's networks: pixel encoders, and LAPO's critic, action VAE and latent policy.
+
+Shape suffixes here and in ``lapo.py``: B batch, C channels (stack x 3), H height, W width,
+D observation vector, F features (encoder output and proprioception joined), A action, Z latent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, PyTorch's default initialisation, as LAPO has them."""
+    sizes = [inputs, *hidden]
+    layers: list[nn.Module] = []
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+
+class Critic(nn.Module):
+    """LAPO's critic: two Q networks and one V (``algos_vae.py``, class ``Critic``)."""
+
+    def __init__(self, features: int, action_dim: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.q1_net = mlp(features + action_dim, hidden, 1)
+        self.q2_net = mlp(features + action_dim, hidden, 1)
+        self.v_net = mlp(features, hidden, 1)
+
+    def q(self, feature_BF: torch.Tensor, action_BA: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(Q1, Q2), each of shape (B,)."""
+        both = torch.cat([feature_BF, action_BA], 1)
+        return self.q1_net(both).squeeze(1), self.q2_net(both).squeeze(1)
+
+    def q1(self, feature_BF: torch.Tensor, action_BA: torch.Tensor) -> torch.Tensor:
+        """Q1 alone, shape (B,)."""
+        return self.q1_net(torch.cat([feature_BF, action_BA], 1)).squeeze(1)
+
+    def v(self, feature_BF: torch.Tensor) -> torch.Tensor:
+        """V, shape (B,)."""
+        return self.v_net(feature_BF).squeeze(1)
+
+
+class ActorVAE(nn.Module):
+    """LAPO's conditional VAE over actions (``algos_vae.py``, class ``ActorVAE``).
+
+    The decoder's output is unbounded: actions are z-scored and the environment clips them.
+    """
+
+    def __init__(
+        self, features: int, action_dim: int, latent_dim: int, hidden: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.encoder = mlp(features + action_dim, hidden[:-1], hidden[-1])
+        self.mean = nn.Linear(hidden[-1], latent_dim)
+        self.log_var = nn.Linear(hidden[-1], latent_dim)
+        self.decoder = mlp(features + latent_dim, hidden, action_dim)
+
+    def encode(
+        self, feature_BF: torch.Tensor, action_BA: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log variance of the latent, each (B, Z)."""
+        hidden = F.relu(self.encoder(torch.cat([feature_BF, action_BA], 1)))
+        return self.mean(hidden), self.log_var(hidden)
+
+    def decode(self, feature_BF: torch.Tensor, latent_BZ: torch.Tensor) -> torch.Tensor:
+        """The z-scored action (B, A) of a latent."""
+        return self.decoder(torch.cat([feature_BF, latent_BZ], 1))
+
+
+class LatentActor(nn.Module):
+    """LAPO's deterministic policy over latents, bounded by ``tanh`` (class ``Actor``)."""
+
+    def __init__(
+        self, features: int, latent_dim: int, hidden: Sequence[int], max_latent_action: float
+    ) -> None:
+        super().__init__()
+        self.net = mlp(features, hidden, latent_dim)
+        self.max_latent_action = max_latent_action
+
+    def forward(self, feature_BF: torch.Tensor) -> torch.Tensor:
+        """The latent (B, Z), each element within ±max_latent_action."""
+        return self.max_latent_action * torch.tanh(self.net(feature_BF))
+
+
+class PixelEncoder(nn.Module):
+    """A convolutional body and V-D4RL's trunk: linear, LayerNorm, tanh.
+
+    Takes uint8 frames (B, C, H, W), scales them to [-0.5, 0.5] as DrQ-v2 does, and gives
+    (B, feature_dim) in (-1, 1).
+    """
+
+    def __init__(self, body: nn.Module, channels: int, size: int, feature_dim: int) -> None:
+        super().__init__()
+        self.body = body
+        with torch.no_grad():
+            flat = body(torch.zeros(1, channels, size, size)).flatten(1).shape[1]
+        self.trunk = nn.Sequential(
+            nn.Linear(flat, feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
+        )
+        self.apply(_orthogonal)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
+        """Features (B, feature_dim) of uint8 frames."""
+        pixels = obs_BCHW.to(self.trunk[0].weight.dtype).div_(255.0).sub_(0.5)
+        return self.trunk(self.body(pixels).flatten(1))
+
+
+def make_encoder(
+    kind: Literal["small", "drqv2", "resnet18"], channels: int, size: int, feature_dim: int
+) -> PixelEncoder:
+    """A pixel encoder by name.
+
+    - ``small``: three 3x3 layers of stride 2 with 16, 32 and 32 channels, for CPU suites;
+    - ``drqv2``: V-D4RL's four 3x3 layers of 32 channels, the first of stride 2 (``drqv2.py``);
+    - ``resnet18``: He et al. 2016 up to the global average, with GroupNorm in the place of
+      BatchNorm, whose running statistics do not go together with a target copy.
+    """
+    if kind == "small":
+        body = _conv_stack(channels, ((16, 2), (32, 2), (32, 2)), padding=1)
+    elif kind == "drqv2":
+        body = _conv_stack(channels, ((32, 2), (32, 1), (32, 1), (32, 1)), padding=0)
+    else:
+        body = _resnet18(channels)
+    return PixelEncoder(body, channels, size, feature_dim)
+
+
+def _conv_stack(channels: int, layers: Sequence[tuple[int, int]], padding: int) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for width, stride in layers:
+        modules += [
+            nn.Conv2d(channels, width, 3, stride=stride, padding=padding),
+            nn.ReLU(inplace=True),
+        ]
+        channels = width
+    return nn.Sequential(*modules)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.GroupNorm(outputs // 16, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.GroupNorm(outputs // 16, outputs)
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.skip = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.GroupNorm(outputs // 16, outputs),
+            )
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        y_BCHW = F.relu(self.norm1(self.conv1(x_BCHW)))
+        return F.relu(self.norm2(self.conv2(y_BCHW)) + self.skip(x_BCHW))
+
+
+def _resnet18(channels: int) -> nn.Sequential:
+    modules: list[nn.Module] = [
+        nn.Conv2d(channels, 64, 7, 2, 3, bias=False),
+        nn.GroupNorm(4, 64),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    width = 64
+    for stage, outputs in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if stage > 0 and block == 0 else 1
+            modules.append(_ResidualBlock(width, outputs, stride))
+            width = outputs
+    return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1))
+
+
+def _orthogonal(module: nn.Module) -> None:
+    """DrQ-v2's initialisation (``utils.weight_init``)."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        gain = math.sqrt(2.0) if isinstance(module, nn.Conv2d) else 1.0
+        nn.init.orthogonal_(module.weight, gain)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def random_shift(obs_BCHW: torch.Tensor, pad: int, generator: torch.Generator) -> torch.Tensor:
+    """DrQ's augmentation (Kostrikov et al. 2021): each image moved by up to ``pad`` pixels.
+
+    Equal to padding by replication and cropping at a random place, one shift for all frames of a
+    stack. Takes and gives uint8 (B, C, H, W), channels last in memory.
+    """
+    batch, _, height, width = obs_BCHW.shape
+    device = obs_BCHW.device
+    shift_B2 = torch.randint(-pad, pad + 1, (batch, 2), generator=generator, device=device)
+    row_BH = (torch.arange(height, device=device) + shift_B2[:, :1]).clamp_(0, height - 1)
+    column_BW = (torch.arange(width, device=device) + shift_B2[:, 1:]).clamp_(0, width - 1)
+    index_B = torch.arange(batch, device=device)
+    shifted_BHWC = obs_BCHW.permute(0, 2, 3, 1)[
+        index_B[:, None, None], row_BH[:, :, None], column_BW[:, None, :]
+    ]
+    return shifted_BHWC.permute(0, 3, 1, 2)
