@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
+
+Result = TypeVar("Result")
 
 
 class RoutingMismatch(RuntimeError):
@@ -61,11 +63,12 @@ class Ledger:
         self._names = list(modules)
         self._first_update = True
 
-    def watch(self, update: Callable[[], Any]) -> None:
+    def watch(self, update: Callable[[], Result]) -> Result:
         """Run one update under watch; call it for two consecutive updates, then read."""
         with self._patched():
-            update()
+            result = update()
         self._first_update = False
+        return result
 
     def entries(self) -> list[Entry]:
         """One entry for every loss and module, zeros where nothing happened."""

@@ -1,0 +1,280 @@
+"""One cell's life: open the data, build the agent, train, evaluate, measure.
+
+:func:`run_cell` is the whole of it, in one process and on one device. It returns the rows of the
+four result tables; whoever called it publishes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.data.sampler import Sampler
+from benchbench.data.store import Dataset, open_dataset, split_episodes
+from benchbench.diagnostics.held_out import HeldOut
+from benchbench.diagnostics.ledger import Ledger, check_routing
+from benchbench.diagnostics.signals import encoder_signals
+from benchbench.envs import make_pixel_env
+from benchbench.envs.evaluate import Evaluator, Policy
+from benchbench.grid import Cell
+from benchbench.run.devices import Device
+from benchbench.run.provenance import git_state, versions
+from benchbench.run.store import Rows
+
+FINAL_EVALUATIONS = 5
+"""How many of the last evaluations make the final score."""
+
+PARALLEL_EPISODES = 16
+"""At most this many episodes are played side by side."""
+
+
+class Diverged(RuntimeError):
+    """A loss is no longer a finite number."""
+
+
+def run_cell(cell: Cell, device: Device, on_update: Callable[[int], None]) -> Rows:
+    """Train and measure one cell; calls ``on_update`` with the number of updates done.
+
+    Raises whatever goes wrong, among it :class:`Diverged` and ``RoutingMismatch``.
+    """
+    return _Run(cell, device).to_the_end(on_update)
+
+
+class _Run:
+    """The state of one cell while it runs."""
+
+    def __init__(self, cell: Cell, device: Device) -> None:
+        self.started_at = datetime.now(UTC)
+        self.clock = _Clock(device)
+        self.cell, self.device = cell, device
+        self.dataset = open_dataset(cell.data)
+        train_rows, held_out_rows = split_episodes(
+            self.dataset, cell.diagnose.holdout, cell.stream("holdout")
+        )
+        torch_device = torch.device(device.kind)
+        self.sampler = Sampler(
+            self.dataset,
+            train_rows,
+            observation=cell.observation,
+            proprio=cell.proprio,
+            stack=cell.pixels.stack,
+            spacing=cell.pixels.spacing,
+            batch_size=cell.train.batch_size,
+            n_step=cell.train.n_step,
+            discount=cell.agent.discount,
+            seed=cell.stream("batches"),
+            device=torch_device,
+        )
+        self.agent = LAPO(
+            agent_spec(cell, self.sampler), cell.agent, cell.routing, cell.stream, torch_device
+        )
+        self.initial_weights = self.agent.weights_sha256()
+        self.held_out = _held_out(cell, self.dataset, self.sampler, held_out_rows)
+        self.evaluator = make_evaluator(cell)
+        self.policy = make_policy(self.agent, self.sampler, torch_device)
+        self.rows: Rows = {"cells": [], "evaluations": [], "training": [], "ledger": []}
+        self.block_ms: list[float] = []
+
+    def to_the_end(self, on_update: Callable[[int], None]) -> Rows:
+        every, updates = self.cell.evaluate.every, self.cell.train.updates
+        for start in range(0, updates, every):
+            self._evaluate(start)
+            self._train_block(start, min(start + every, updates), on_update)
+        self._evaluate(updates)
+        self.evaluator.close()
+        self._describe()
+        return self.rows
+
+    def _train_block(self, start: int, end: int, on_update: Callable[[int], None]) -> None:
+        """The updates from ``start`` to ``end``; the gradients of the first two are watched."""
+        ledger = Ledger(self.agent.modules(), self.agent.optimizers)
+        watched = min(start + 2, end)
+        for update in range(start, watched):
+            self._update(update, ledger)
+            on_update(update + 1)
+        entries = ledger.entries()
+        check_routing(entries, self.cell.routing)
+        self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
+
+        before = self.clock.seconds["train"]
+        for update in range(watched, end):
+            self._update(update, None)
+            on_update(update + 1)
+        if end > watched:
+            seconds = self.clock.seconds["train"] - before
+            self.block_ms.append(1000 * seconds / (end - watched))
+
+    def _update(self, update: int, ledger: Ledger | None) -> None:
+        """One update; every so often with a row of losses and gradient norms."""
+        sampled = update % self.cell.diagnose.signals_every == 0
+        with self.clock.running("train"):
+            batch = self.sampler.sample()
+        if sampled:
+            with self.clock.running("diagnose"):
+                seed = self.cell.stream(f"signals {update}")
+                signals = encoder_signals(self.agent, batch, seed)
+        if ledger:
+            with self.clock.running("diagnose"):
+                info = ledger.watch(lambda: self.agent.update(batch))
+        else:
+            with self.clock.running("train"):
+                info = self.agent.update(batch)
+        if sampled:
+            losses = {name: value.item() for name, value in info.items()}
+            for name, value in losses.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"{name} is {value} at update {update}")
+            self._add("training", {"update": update, **losses, **signals})
+
+    def _evaluate(self, update: int) -> None:
+        with self.clock.running("evaluate"):
+            returns = self.evaluator.returns(self.policy)
+        with self.clock.running("diagnose"):
+            measures = self.held_out.measure(self.agent)
+        return_mean = float(returns.mean())
+        self._add(
+            "evaluations",
+            {
+                "update": update,
+                "score": self.evaluator.score(return_mean),
+                "return_mean": return_mean,
+                "returns": returns.tolist(),
+                **measures,
+            },
+        )
+
+    def _describe(self) -> None:
+        """The cell's own row."""
+        scores = [row["score"] for row in self.rows["evaluations"]]
+        seconds = self.clock.seconds
+        commit, dirty = git_state()
+        self._add(
+            "cells",
+            {
+                "status": "done",
+                "observation": self.cell.observation,
+                "updates": self.cell.train.updates,
+                "untrained_score": scores[0],
+                "final_score": float(np.mean(scores[1:][-FINAL_EVALUATIONS:])),
+                "best_score": max(scores),
+                "initial_weights": self.initial_weights,
+                "final_weights": self.agent.weights_sha256(),
+                "total_seconds": self.clock.total(),
+                **{f"{part}_seconds": seconds[part] for part in seconds},
+                "update_ms": float(np.median(self.block_ms)) if self.block_ms else None,
+                "peak_memory_mb": self.device.peak_memory_mb(),
+                "device": self.device.kind,
+                "device_name": self.device.name(),
+                "threads": torch.get_num_threads(),
+                "started_at": self.started_at.isoformat(timespec="seconds"),
+                "data_key": self.cell.data.key,
+                "data_sha256": self.dataset.sha256,
+                "versions": versions(),
+                "git_commit": commit,
+                "git_dirty": dirty,
+                "settings": json.dumps(self.cell.settings(), sort_keys=True),
+            },
+        )
+
+    def _add(self, table: str, *rows: dict[str, object]) -> None:
+        cell = self.cell
+        head = {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+        self.rows[table].extend({**head, **row} for row in rows)
+
+
+def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
+    """What the agent's networks must fit, from the cell and its data."""
+    pixels = cell.observation == "pixels"
+    horizon = 1 / (1 - cell.agent.discount)
+    return AgentSpec(
+        action_dim=sampler.action_dim,
+        channels=3 * cell.pixels.stack if pixels else 0,
+        size=cell.pixels.size if pixels else 0,
+        proprio_dim=sampler.proprio_dim,
+        state_dim=sampler.state_dim,
+        min_value=sampler.min_reward * horizon,
+        max_value=sampler.max_reward * horizon,
+        shift_pad=cell.train.shift_pad if cell.train.augmentation == "random-shift" else 0,
+    )
+
+
+def make_evaluator(cell: Cell) -> Evaluator:
+    """The cell's evaluation episodes; they follow from (env, seed) alone."""
+    side_by_side = min(cell.evaluate.episodes, PARALLEL_EPISODES)
+    return Evaluator(
+        [
+            make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
+            for _ in range(side_by_side)
+        ],
+        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
+        stack=cell.pixels.stack,
+        spacing=cell.pixels.spacing,
+        proprio=cell.proprio,
+        pixels=cell.observation == "pixels",
+    )
+
+
+def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
+    """The agent as the evaluator wants it: from raw observations to the environment's actions."""
+
+    def policy(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+        if agent.spec.channels:
+            obs = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)
+        else:
+            obs = _float(sampler.state_normalizer.normalize(states), device)
+        proprio_BP = _float(sampler.proprio_normalizer.normalize(proprio), device)
+        action = agent.act(obs, proprio_BP).cpu().numpy()
+        return sampler.action_normalizer.unnormalize(action)
+
+    return policy
+
+
+def _held_out(cell: Cell, dataset: Dataset, sampler: Sampler, rows: np.ndarray) -> HeldOut:
+    """A fixed draw of held-out transitions and what the data knows of them."""
+    rows = sampler.valid(rows)
+    wanted = cell.diagnose.probe_frames
+    if len(rows) > wanted:
+        rng = np.random.default_rng(cell.stream("probe rows"))
+        rows = np.sort(rng.choice(rows, wanted, replace=False))
+    returns = dataset.returns_to_go(cell.agent.discount) / sampler.reward_divisor
+    return HeldOut(
+        batch=sampler.batch(rows),
+        states=dataset.states[rows].astype(np.float64),
+        returns=returns[rows],
+        episodes=dataset.episodes[rows],
+        times=dataset.times[rows],
+    )
+
+
+def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
+
+
+class _Clock:
+    """Wall time by what it was spent on."""
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._start = device, time.perf_counter()
+        self.seconds = {"train": 0.0, "evaluate": 0.0, "diagnose": 0.0}
+
+    @contextmanager
+    def running(self, part: str) -> Iterator[None]:
+        """Book the block's time to ``part``."""
+        start = time.perf_counter()
+        yield
+        if part != "train":
+            self._device.synchronize()
+        self.seconds[part] += time.perf_counter() - start
+
+    def total(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self._start

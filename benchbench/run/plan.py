@@ -1,0 +1,135 @@
+"""What a run would do: the grid, what is done, the data, the devices, the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.data.batch import Batch
+from benchbench.data.store import is_here, set_folder
+from benchbench.envs import make_pixel_env
+from benchbench.grid import Cell
+from benchbench.run.runner import Slots, missing
+from benchbench.run.store import Store
+
+TRIAL_SECONDS = 1.0
+"""How long updates are tried for the estimate."""
+
+TRIAL_STEPS = 30
+"""How many environment steps are tried for it."""
+
+
+def plan_text(cells: Sequence[Cell], store: Store, slots: Slots) -> str:
+    """The plan as a text for the terminal."""
+    to_do = missing(store, cells)
+    devices = ", ".join(str(device) for device in slots.devices)
+    lines = [
+        *_grid_lines(cells, store),
+        "",
+        f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
+        f"devices  {devices}; {slots.jobs} at a time, {slots.threads} CPU threads each",
+    ]
+    for identity in dict.fromkeys(cell.data for cell in cells):
+        state = "here" if is_here(identity) else "missing, will be made"
+        lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+    lines.append(f"results  {store.folder}")
+    if to_do:
+        lines.append(f"time     {_duration(estimate_seconds(to_do, slots))}, by a short trial here")
+    return "\n".join(lines)
+
+
+def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
+    """A rough wall time for the cells on the CPU or one GPU: a few updates and steps, timed."""
+    kinds: dict[object, float] = {}
+    total = 0.0
+    for cell in cells:
+        kind = (cell.env, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
+        if kind not in kinds:
+            evaluations = cell.train.updates // cell.evaluate.every + 1
+            kinds[kind] = (
+                cell.train.updates * _update_seconds(cell, slots)
+                + evaluations * _evaluation_seconds(cell)
+            )  # fmt: skip
+        total += kinds[kind]
+    return total / slots.jobs
+
+
+def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
+    """A table: env and seed down, variants across."""
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    rows: dict[tuple[str, int], dict[str, str]] = {}
+    for cell in cells:
+        state = "done" if store.is_done(cell.key) else "-"
+        if state == "-" and store.failure(cell.key):
+            state = "failed"
+        rows.setdefault((cell.env, cell.seed), {})[cell.variant] = state
+    wide = max(len(env) for env, _ in rows)
+    widths = [max(len(v), 6) for v in variants]
+    header = "  ".join(v.ljust(w) for v, w in zip(variants, widths, strict=True))
+    lines = [f"{'env'.ljust(wide)}  seed  {header}"]
+    for (env, seed), states in rows.items():
+        marks = "  ".join(states.get(v, "").ljust(w) for v, w in zip(variants, widths, strict=True))
+        lines.append(f"{env.ljust(wide)}  {seed:>4}  {marks}".rstrip())
+    return lines
+
+
+def _update_seconds(cell: Cell, slots: Slots) -> float:
+    """Seconds of one update on random data, with the cell's networks and batch."""
+    device = torch.device(slots.devices[0].kind)
+    size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
+    pixels = cell.observation == "pixels"
+    spec = AgentSpec(
+        action_dim=2,
+        channels=channels if pixels else 0,
+        size=size if pixels else 0,
+        proprio_dim=len(cell.proprio),
+        state_dim=8,
+        min_value=0.0,
+        max_value=1.0,
+    )
+    shape = (batch_size, size, size, channels)
+    frames = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    obs = frames if pixels else torch.zeros(batch_size, 8, device=device)
+    zeros = torch.zeros(batch_size, device=device)
+    proprio = torch.zeros(batch_size, len(cell.proprio), device=device)
+    action = torch.zeros(batch_size, 2, device=device)
+    batch = Batch(obs, proprio, action, zeros, zeros, obs, proprio)
+    before = torch.get_num_threads()
+    torch.set_num_threads(slots.threads)
+    try:
+        agent = LAPO(spec, cell.agent, cell.routing, cell.stream, device)
+        agent.update(batch)
+        start, updates = time.perf_counter(), 0
+        while time.perf_counter() - start < TRIAL_SECONDS:
+            float(agent.update(batch)["actor_loss"])
+            updates += 1
+        return (time.perf_counter() - start) / updates
+    finally:
+        torch.set_num_threads(before)
+
+
+def _evaluation_seconds(cell: Cell) -> float:
+    """Seconds of one evaluation's environment steps and frames, from a few of them."""
+    env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
+    try:
+        env.reset(0)
+        start = time.perf_counter()
+        for _ in range(TRIAL_STEPS):
+            env.step(np.zeros(env.action_dim))
+            env.frame()
+        step_seconds = (time.perf_counter() - start) / TRIAL_STEPS
+        return step_seconds * env.max_episode_steps * cell.evaluate.episodes
+    finally:
+        env.close()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

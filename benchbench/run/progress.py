@@ -1,0 +1,67 @@
+"""What a person sees while a grid runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from benchbench.grid import Cell
+
+
+class Progress:
+    """A bar over all updates of the grid with an ETA, and a line for each cell that ends."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._bar = tqdm(
+            total=sum(cell.train.updates for cell in cells),
+            unit="update",
+            desc=f"0/{len(cells)} cells",
+            smoothing=0,
+            dynamic_ncols=True,
+        )
+        self._cells, self._ended = len(cells), 0
+        self._updates: dict[str, int] = {}
+        self.failures: list[tuple[Cell, str, Path]] = []
+
+    def updated(self, cell: Cell, updates: int) -> None:
+        """The cell has taken so many updates."""
+        self._bar.update(updates - self._updates.get(cell.key, 0))
+        self._updates[cell.key] = updates
+
+    def finished(self, cell: Cell, score: float, seconds: float) -> None:
+        """The cell's results are published."""
+        self._end(cell)
+        self._bar.write(f"done    {cell.label}: score {score:.1f} in {seconds:.0f} s")
+
+    def failed(self, cell: Cell, error: str, log: Path) -> None:
+        """The cell has failed."""
+        self._end(cell)
+        self.failures.append((cell, error, log))
+        self._bar.write(click.style(f"FAILED  {cell.label}: {error}", fg="red"))
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+    def _end(self, cell: Cell) -> None:
+        self.updated(cell, cell.train.updates)
+        self._ended += 1
+        self._bar.set_description(f"{self._ended}/{self._cells} cells")
+
+
+class DataProgress:
+    """Called with (done, total); shows a bar from the first call on."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc=self._label, unit="row", dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
