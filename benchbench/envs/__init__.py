@@ -1,0 +1,75 @@
+"""Pixel environments: for collecting data, drawing its frames and evaluating policies.
+
+:class:`PixelEnv` is all that the rest of benchbench knows of an environment.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+
+class PixelEnv(Protocol):
+    """A D4RL task seen through a camera.
+
+    Shapes: ``action`` (A,), a frame (size, size, 3) uint8, a state (D,) float32. A step is an agent
+    step: ``action_repeat`` steps of the simulator.
+    """
+
+    env_id: str
+    size: int
+    action_repeat: int
+    action_dim: int
+    max_episode_steps: int
+    """The longest episode, in agent steps."""
+    state_names: tuple[str, ...]
+    proprio_names: tuple[str, ...]
+    """What :meth:`proprio` accepts."""
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode that ``seed`` stands for, whatever episodes went before."""
+
+    def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        """Apply an action, clipped to [-1, 1]; returns the reward, terminal and timeout."""
+
+    def frame(self) -> np.ndarray:
+        """The camera's picture of :meth:`state`, (size, size, 3) uint8."""
+
+    def state(self) -> np.ndarray:
+        """The simulator's own observation, (D,) float32."""
+
+    def proprio(self, names: tuple[str, ...]) -> np.ndarray:
+        """The columns of :meth:`state` that ``names`` stand for, (P,) float32."""
+
+    def qpos_qvel(self) -> tuple[np.ndarray, np.ndarray]:
+        """The simulator's position and velocity, as D4RL stores them under ``infos/``."""
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray, last_action: np.ndarray) -> None:
+        """Continue from a stored row: its ``qpos``, its ``qvel`` and the action of the row before.
+
+        The episode's clock starts anew.
+        """
+
+    def normalized_score(self, return_: float) -> float:
+        """The D4RL score × 100 of an episode's return."""
+
+    def close(self) -> None:
+        """Free the simulator."""
+
+
+def make_pixel_env(env_id: str, size: int, action_repeat: int = 1) -> PixelEnv:
+    """The pixel environment of a D4RL id, with frames of ``size`` × ``size`` pixels."""
+    from benchbench.envs.maze import MazePixelEnv
+
+    return MazePixelEnv(env_id, size, action_repeat)
+
+
+def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The state's columns that a suite's ``proprio`` names stand for, in the names' order.
+
+    Raises :class:`~benchbench.errors.UserError` on a name that the environment does not offer.
+    """
+    from benchbench.envs.maze import proprio_columns as of_maze
+
+    return of_maze(env_id, names)

@@ -1,0 +1,133 @@
+"""The only door to ``d4rl`` and ``gym``.
+
+Importing ``d4rl`` 1.1 as such raises where the MuJoCo 2.1 binary is absent, prints notices from
+Python and from C, and writes files into a folder that all processes share. This room cures each of
+these once. Importing it is cheap; ``d4rl`` itself is imported when a function first needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+def make_env(env_id: str) -> Any:
+    """D4RL's environment ``env_id`` (a ``gym.Env``), reset once with seed 0, so that it is loaded.
+
+    D4RL's mazes write their model under its data set folder, not atomically, and read it back at
+    the first reset. Here they do so in a folder of this call's own, gone on return: processes that
+    start together cannot read each other's half-written files. Where D4RL keeps its downloads
+    (``D4RL_DATASET_DIR``) stays as it was.
+    """
+    _d4rl()
+    with quiet():
+        import gym
+        from d4rl import offline_env
+
+        downloads = offline_env.DATASET_PATH
+        with tempfile.TemporaryDirectory(prefix="benchbench-") as folder:
+            offline_env.DATASET_PATH = folder
+            try:
+                env = gym.make(env_id, disable_env_checker=True)
+                env.seed(0)
+                env.reset()
+            finally:
+                offline_env.DATASET_PATH = downloads
+    return env
+
+
+def max_episode_steps(env_id: str) -> int:
+    """D4RL's limit on the length of an episode, in simulator steps."""
+    _d4rl()
+    import gym
+
+    return int(gym.spec(env_id).max_episode_steps)
+
+
+def normalized_score(env_id: str, return_: float) -> float:
+    """The D4RL-normalised score × 100 of an undiscounted return: 0 is random, 100 is expert.
+
+    Fu et al. 2020, https://arxiv.org/abs/2004.07219, section 4; the reference returns are the
+    package's own (``d4rl.infos``).
+    """
+    return float(_d4rl().get_normalized_score(env_id, return_)) * 100.0
+
+
+def waypoint_controller(maze_spec: str, p_gain: float, d_gain: float) -> Any:
+    """D4RL's ``WaypointController`` for the maze drawn by ``maze_spec``.
+
+    Its ``get_action(position, velocity, target)`` returns ``(action, reached)``. It jitters its
+    waypoints from numpy's global random state.
+    """
+    _d4rl()
+    from d4rl.pointmaze.waypoint_controller import WaypointController
+
+    return WaypointController(maze_spec, p_gain=p_gain, d_gain=d_gain)
+
+
+def qlearning_dataset(dataset: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """``d4rl.qlearning_dataset`` of arrays that have a ``timeouts`` key."""
+    transitions: dict[str, np.ndarray] = _d4rl().qlearning_dataset(env=None, dataset=dataset)
+    return transitions
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that decide a data set's bytes."""
+    return {name: importlib.metadata.version(name) for name in ("d4rl", "gym", "numpy", "pybullet")}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings and all that is printed, from Python and from C, within the block.
+
+    It redirects the process's own file descriptors 1 and 2, so it is for the few calls that load a
+    simulator, before any other thread prints.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(os.devnull, "w") as nothing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        for descriptor in kept:
+            os.dup2(nothing.fileno(), descriptor)
+        try:
+            with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+                yield
+        finally:
+            for descriptor, copy in kept.items():
+                os.dup2(copy, descriptor)
+                os.close(copy)
+
+
+@functools.cache
+def _d4rl() -> ModuleType:
+    """``d4rl``, imported so that it neither fails without MuJoCo 2.1 nor prints."""
+    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    if not _has_mujoco_2_1():
+        # mujoco_py would raise a bare Exception, which d4rl's `except ImportError` lets through.
+        # A module that is None makes its import an ImportError.
+        sys.modules.setdefault("mujoco_py", None)  # type: ignore[arg-type]
+    with quiet():
+        import d4rl
+        import gym
+
+        gym.logger.set_level(gym.logger.ERROR)
+    module: ModuleType = d4rl
+    return module
+
+
+def _has_mujoco_2_1() -> bool:
+    """Whether the binary is where ``mujoco_py`` looks for it."""
+    default = Path.home() / ".mujoco" / "mujoco210"
+    return Path(os.environ.get("MUJOCO_PY_MUJOCO_PATH", default)).is_dir()

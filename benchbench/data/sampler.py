@@ -1,0 +1,271 @@
+"""Batches of transitions, drawn from a data set.
+
+Everything that follows from the data set alone (stacks, returns of n steps, what is next, discounts,
+z-scores) is worked out once, for every row; drawing a batch only gathers.
+
+Shapes: B batch, C channels (3 a frame of the stack, oldest frame first), H height, W width, D state,
+A action, P proprio, N rows of the data set, S frames of a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchbench.data.store import Dataset
+from benchbench.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Transitions for one update.
+
+    ``obs`` and ``next_obs`` are frames, (B, C, H, W) uint8 in channels_last memory, or z-scored
+    states, (B, D) float32, as the sampler's ``observation`` says.
+    """
+
+    obs: Tensor
+    proprio_BP: Tensor
+    """float32, z-scored; P is 0 where a suite names no proprio."""
+    action_BA: Tensor
+    """float32, z-scored."""
+    reward_B: Tensor
+    """float32: Σ γᵏ rₜ₊ₖ over the steps of the return, each r divided by the reward scale."""
+    discount_B: Tensor
+    """float32: γᵐ, m being the steps summed; 0 where one of them was terminal."""
+    next_obs: Tensor
+    next_proprio_BP: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """z-scores, as LAPO takes them: (x - mean) / (std + 1e-6), ``main_d4rl.py`` of its authors."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    EPSILON = 1e-6
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Normalizer:
+        """The statistics of ``values`` (n, D), in float64."""
+        exact = values.astype(np.float64)
+        return cls(exact.mean(axis=0), exact.std(axis=0))
+
+    def normalize(self, values: np.ndarray) -> np.ndarray:
+        """z-scores of (..., D) values; float32."""
+        scaled = (values.astype(np.float64) - self.mean) / (self.std + self.EPSILON)
+        return scaled.astype(np.float32)
+
+    def unnormalize(self, scores: np.ndarray) -> np.ndarray:
+        """The values whose z-scores are given; float32."""
+        values = scores.astype(np.float64) * (self.std + self.EPSILON) + self.mean
+        return values.astype(np.float32)
+
+
+class Sampler:
+    """Draws batches from the training rows of a data set, uniformly and with replacement.
+
+    ``train_rows`` (n,) are the rows to draw from and the only ones that statistics and the reward
+    scale are taken over. ``proprio`` are columns of the state. ``spacing`` counts rows.
+
+    Which rows are transitions is as in ``d4rl.qlearning_dataset``: the last row of an episode that
+    was cut has no next observation and is left out, as is the data set's last row. A timeout is
+    not a terminal: what follows it is unknown, not worth nothing. Where fewer than ``n_step`` rows
+    are left before a cut, the return is of as many as there are. A stack never reaches back over
+    its episode's start; the first frame is repeated.
+
+    Raises :class:`UserError` where the training rows hold no reward at all or no transition.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        train_rows: np.ndarray,
+        *,
+        observation: Literal["pixels", "state"],
+        proprio: Sequence[int],
+        batch_size: int,
+        stack: int,
+        spacing: int,
+        n_step: int,
+        discount: float,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self._rng = np.random.default_rng(seed)
+
+        columns = list(proprio)
+        self.state_normalizer = Normalizer.of(dataset.states[train_rows])
+        self.action_normalizer = Normalizer.of(dataset.actions[train_rows])
+        self.proprio_normalizer = Normalizer.of(dataset.states[train_rows][:, columns])
+        self.reward_scale = reward_scale(dataset.rewards[train_rows])
+        scaled = dataset.rewards.astype(np.float64) / self.reward_scale
+        self.min_reward = float(scaled[train_rows].min())
+        self.max_reward = float(scaled[train_rows].max())
+
+        is_transition = ~dataset.timeouts
+        is_transition[-1] = False
+        self._is_transition = is_transition
+        self.train_rows = np.asarray(train_rows)[is_transition[train_rows]]
+        if len(self.train_rows) == 0:
+            raise UserError("the training episodes hold no transition; raise data.transitions")
+        returns, discounts, next_rows = n_step_returns(
+            scaled, dataset.terminals, is_transition, n_step, discount
+        )
+
+        if observation == "pixels":
+            self._source = self._placed(torch.from_numpy(dataset.frames))
+            table = stack_rows(dataset.step_in_episode, stack, spacing)
+        else:
+            self._source = self._placed(
+                torch.from_numpy(self.state_normalizer.normalize(dataset.states))
+            )
+            table = np.arange(len(dataset))[:, None]
+        home = self._source.device
+        self._stacks_NS = torch.from_numpy(table).to(home)
+        self._proprio_NP = torch.from_numpy(
+            self.proprio_normalizer.normalize(dataset.states[:, columns])
+        ).to(home)
+        self._action_NA = torch.from_numpy(self.action_normalizer.normalize(dataset.actions)).to(
+            home
+        )
+        self._reward_N = torch.from_numpy(returns.astype(np.float32)).to(home)
+        self._discount_N = torch.from_numpy(discounts.astype(np.float32)).to(home)
+        self._next_N = torch.from_numpy(next_rows).to(home)
+
+    def sample(self) -> Batch:
+        """A batch of ``batch_size`` training transitions."""
+        drawn = self._rng.integers(0, len(self.train_rows), self.batch_size)
+        return self._gather(self.train_rows[drawn])
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The transitions of the given rows, training or held out, in that order.
+
+        Raises ``ValueError`` where a row has no next observation; see :meth:`transitions`.
+        """
+        if not self._is_transition[rows].all():
+            raise ValueError("a row at a cut has no next observation; pass rows by transitions()")
+        return self._gather(rows)
+
+    def transitions(self, rows: np.ndarray) -> np.ndarray:
+        """Those of ``rows`` that are transitions, in their order."""
+        return np.asarray(rows)[self._is_transition[rows]]
+
+    def state(self) -> dict[str, Any]:
+        """Where the random stream stands, as plain JSON values."""
+        return dict(self._rng.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue the random stream from a :meth:`state`."""
+        self._rng.bit_generator.state = state
+
+    def _gather(self, rows: np.ndarray) -> Batch:
+        row_B = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._source.device)
+        next_B = self._next_N[row_B]
+        return Batch(
+            obs=self._observations(row_B),
+            proprio_BP=self._proprio_NP[row_B].to(self.device),
+            action_BA=self._action_NA[row_B].to(self.device),
+            reward_B=self._reward_N[row_B].to(self.device),
+            discount_B=self._discount_N[row_B].to(self.device),
+            next_obs=self._observations(next_B),
+            next_proprio_BP=self._proprio_NP[next_B].to(self.device),
+        )
+
+    def _observations(self, row_B: Tensor) -> Tensor:
+        # index_select is some fifteen times as fast as indexing here.
+        frames = [
+            self._source.index_select(0, rows) for rows in self._stacks_NS[row_B].unbind(dim=1)
+        ]
+        stacked = torch.cat(frames, dim=-1)
+        if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
+            stacked = stacked.permute(0, 3, 1, 2)
+        return stacked.to(self.device)
+
+    def _placed(self, source: Tensor) -> Tensor:
+        """``source`` on the device where it takes less than half of what is free there."""
+        if self.device.type != "cuda":
+            return source
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return source.to(self.device) if source.nbytes < free / 2 else source
+
+
+def reward_scale(rewards: np.ndarray) -> float:
+    """What rewards are divided by: their maximum, as LAPO's ``main_d4rl.py`` does.
+
+    Where that is not positive, the largest magnitude. Raises :class:`UserError` where all are 0.
+    """
+    largest = float(rewards.max())
+    scale = largest if largest > 0 else float(np.abs(rewards).max())
+    if scale == 0:
+        raise UserError(
+            "the training episodes hold no reward, so there is nothing to learn from; "
+            "raise data.transitions"
+        )
+    return scale
+
+
+def n_step_returns(
+    rewards: np.ndarray,
+    terminals: np.ndarray,
+    is_transition: np.ndarray,
+    n_step: int,
+    discount: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each row: the discounted sum of up to n rewards, the discount to what follows, its row.
+
+    All (N,). The discount is γᵐ after m rewards, and 0 after a terminal, whose next row is itself.
+    Rows that are no transitions have return 0, discount 1 and themselves as the next row.
+    """
+    count = len(rewards)
+    returns = np.zeros(count)
+    discounts = np.ones(count)
+    next_rows = np.arange(count)
+    going = is_transition.copy()
+    for step in range(n_step):
+        rows = np.flatnonzero(going)
+        at = next_rows[rows]
+        returns[rows] += discount**step * rewards[at]
+        ended = terminals[at]
+        discounts[rows] = np.where(ended, 0.0, discount ** (step + 1))
+        next_rows[rows[~ended]] += 1
+        going[rows] = ~ended & is_transition[next_rows[rows]]
+    return returns, discounts, next_rows
+
+
+def stack_rows(step_in_episode: np.ndarray, stack: int, spacing: int) -> np.ndarray:
+    """The rows whose frames make up each row's observation, oldest first; (N, stack) int64."""
+    back = np.arange(stack - 1, -1, -1) * spacing
+    reach = np.minimum(back[None, :], step_in_episode[:, None])
+    rows: np.ndarray = np.arange(len(step_in_episode))[:, None] - reach
+    return rows
+
+
+def held_out_returns(
+    dataset: Dataset, rows: np.ndarray, *, discount: float, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the behaviour went on to collect: the discounted return-to-go of each of ``rows``.
+
+    Returns ``(return_to_go, remaining)``, (n,) float32 of rewards divided by ``scale``, and (n,)
+    int64: how many rewards of the episode it sums. An episode that was cut is summed up to the cut;
+    nothing stands in for the rest, so leave out rows with too few remaining where that matters.
+    """
+    ends = dataset.terminals | dataset.timeouts
+    returns = np.zeros(len(dataset))
+    remaining = np.zeros(len(dataset), dtype=np.int64)
+    following, left = 0.0, 0
+    for row in range(len(dataset) - 1, -1, -1):
+        if ends[row]:
+            following, left = 0.0, 0
+        following = float(dataset.rewards[row]) / scale + discount * following
+        left += 1
+        returns[row], remaining[row] = following, left
+    return returns[rows].astype(np.float32), remaining[rows]

@@ -1,0 +1,248 @@
+"""Data sets on this machine: each made once, published whole, checked when opened.
+
+``BENCHBENCH_DATA`` names the folder; the default is ``benchbench`` in the user's cache. A set is
+``<folder>/<environment>/<identity key>/``. It is made under a temporary name beside its place,
+synced, then renamed: what is there is whole. A lock lets one process make it while others wait.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from filelock import FileLock
+
+from benchbench.data.identity import DataIdentity
+from benchbench.data.recipes import CARD, FILES, Progress, file_sha256, make_waypoint
+from benchbench.envs.maze import STATE_NAMES
+from benchbench.errors import UserError
+
+_VERIFIED = ".verified"
+"""An empty file beside the set's: its hashes were checked once since it was made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One data set. N rows, one a transition, in the order in which they happened."""
+
+    frames: np.ndarray
+    """(N, size, size, 3) uint8, memory-mapped; frame i shows the state of row i."""
+    states: np.ndarray
+    """(N, D) float32."""
+    actions: np.ndarray
+    """(N, A) float32."""
+    rewards: np.ndarray
+    """(N,) float32, as the environment gives them."""
+    terminals: np.ndarray
+    """(N,) bool: the episode ended here for good."""
+    timeouts: np.ndarray
+    """(N,) bool: the episode was cut here; nothing follows in it, though it had not ended."""
+    qpos: np.ndarray
+    """(N, 2) float32, the simulator's position."""
+    qvel: np.ndarray
+    """(N, 2) float32, the simulator's velocity."""
+    state_names: tuple[str, ...]
+    card: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of all the set's files."""
+        return str(self.card["sha256"])
+
+    @property
+    def episode(self) -> np.ndarray:
+        """(N,) int64: which episode a row is of, from 0."""
+        ends = self.terminals | self.timeouts
+        return np.concatenate([[0], np.cumsum(ends[:-1])])
+
+    @property
+    def step_in_episode(self) -> np.ndarray:
+        """(N,) int64: how many rows of its episode stand before a row."""
+        episode = self.episode
+        first = np.searchsorted(episode, np.arange(episode[-1] + 1))
+        return np.arange(len(episode)) - first[episode]
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+
+def cache_folder() -> Path:
+    """Where data sets are: ``BENCHBENCH_DATA``, else ``benchbench`` in the user's cache."""
+    stated = os.environ.get("BENCHBENCH_DATA")
+    if stated:
+        return Path(stated).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "benchbench"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "benchbench"
+
+
+def set_folder(identity: DataIdentity) -> Path:
+    """Where the set is once it is made."""
+    return cache_folder() / identity.env / identity.key
+
+
+def is_here(identity: DataIdentity) -> bool:
+    """Whether the set is made, whole, on this machine."""
+    return set_folder(identity).is_dir()
+
+
+def prepare(identity: DataIdentity, progress: Progress) -> Path:
+    """Make the set unless it is here; returns its folder.
+
+    Of several processes one makes it and the others wait. ``progress`` is called with the rows done
+    and the rows in all. Raises :class:`UserError` where the folder cannot be written or the disk
+    has no room.
+    """
+    folder = set_folder(identity)
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{identity.key}.lock"):
+            if not folder.is_dir():
+                _make(identity, folder, progress)
+    except PermissionError as error:
+        raise UserError(
+            f"{error.filename}: cannot be written; set BENCHBENCH_DATA to a folder of yours"
+        ) from None
+    return folder
+
+
+def open_dataset(identity: DataIdentity, verify: bool = False) -> Dataset:
+    """The set, with its frames memory-mapped.
+
+    The files' sizes are checked each time, their hashes the first time after the set was made and
+    whenever ``verify`` asks for it. Raises :class:`UserError` naming the file where one is missing
+    or damaged, or where the set is not here.
+    """
+    folder = set_folder(identity)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: the data set of {identity.env} is not here; prepare it first")
+    card = _read_card(folder, identity)
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(path, "is missing")
+        if path.stat().st_size != card["files"][name]["bytes"]:
+            raise _damaged(path, "has another size than its card says")
+    marker = folder / _VERIFIED
+    if verify or not marker.exists():
+        for name in FILES:
+            if file_sha256(folder / name) != card["files"][name]["sha256"]:
+                marker.unlink(missing_ok=True)
+                raise _damaged(folder / name, "has other bytes than its card says")
+        _mark(marker)
+    with h5py.File(folder / "transitions.hdf5", "r") as file:
+        column = {name: np.asarray(file[name]) for name in _flat_names(file)}
+    return Dataset(
+        # Copy-on-write: the file stays as it is, and torch takes the array without a warning.
+        frames=np.load(folder / "frames.npy", mmap_mode="c", allow_pickle=False),
+        states=column["observations"],
+        actions=column["actions"],
+        rewards=column["rewards"],
+        terminals=column["terminals"],
+        timeouts=column["timeouts"],
+        qpos=column["infos/qpos"],
+        qvel=column["infos/qvel"],
+        state_names=STATE_NAMES,
+        card=card,
+    )
+
+
+def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and rows held out, by whole episodes; each (n,) int64, ascending.
+
+    ``share`` of the episodes, at least one, is held out. Raises :class:`UserError` where the set
+    has only one episode.
+    """
+    episode = dataset.episode
+    count = int(episode[-1]) + 1
+    if count < 2:
+        raise UserError(
+            "the data set has a single episode, so none can be held out; "
+            "raise data.transitions above the length of an episode"
+        )
+    held_count = min(max(round(share * count), 1), count - 1)
+    held = np.random.default_rng(seed).permutation(count)[:held_count]
+    is_held = np.isin(episode, held)
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
+    """Under the lock: clear what killed makers left, make the set, publish it."""
+    prefix = f".{identity.key}-draft-"
+    for left in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    _check_room(identity, folder.parent)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        make_waypoint(identity, draft, progress)
+        for path in (*draft.iterdir(), draft):
+            _sync(path)
+        draft.chmod(0o755)
+        os.rename(draft, folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _check_room(identity: DataIdentity, folder: Path) -> None:
+    needed = identity.source.transitions * (identity.size**2 * 3 + 64) + 2**20
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: the data set of {identity.env} needs {needed / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB are free; make room, or set BENCHBENCH_DATA to another disk"
+        )
+
+
+def _read_card(folder: Path, identity: DataIdentity) -> dict[str, Any]:
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        fits = card["identity"] == identity.settings() and set(card["files"]) == set(FILES)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _damaged(path, "is missing or cannot be read") from None
+    if not fits:
+        raise _damaged(path, "describes another data set")
+    result: dict[str, Any] = card
+    return result
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; delete the folder {path.parent} and prepare the set again")
+
+
+def _mark(marker: Path) -> None:
+    """Remember that the hashes fit, where the folder can be written."""
+    try:
+        marker.touch()
+    except OSError:
+        return
+
+
+def _flat_names(file: h5py.File) -> Iterator[str]:
+    names: list[str] = []
+    file.visititems(
+        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+    )
+    yield from names
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

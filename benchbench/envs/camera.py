@@ -1,0 +1,154 @@
+"""A camera straight above a maze, drawn by PyBullet's software renderer.
+
+It has a world of its own with nothing in it but the picture's shapes, so that drawing cannot touch
+the physics. The walls, the floor and the goal never move: they are drawn once, and a frame draws
+only the few pixels around the ball. Needs no display and no GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchbench.data.d4rl import quiet
+
+Colour = tuple[int, int, int]
+
+FLOOR: Colour = (255, 255, 255)  # what the renderer leaves where nothing stands
+WALL: Colour = (64, 72, 96)
+GOAL: Colour = (64, 176, 96)
+BALL: Colour = (224, 48, 32)
+
+BALL_RADIUS = 0.3  # of a cell; the body's own 0.1 would be a third of a pixel
+GOAL_HALF_WIDTH = 0.5  # the goal's reward reaches 0.5 from its centre
+RIM = 0.4  # how much of the outer walls is in the picture, in cells
+SUPERSAMPLING = 4  # so that motion of less than a pixel shows, as shades of the ball's edge
+
+_HEIGHT = 100.0  # so far above that the perspective is flat
+_DEPTHS = {"wall": 0.0, "goal": 0.02, "ball": 0.04}
+
+
+class TopDownCamera:
+    """Pictures of one maze.
+
+    ``walls`` (W, H) bool has cell (i, j) centred on position (i, j). Rows of a frame go along x,
+    columns along y, as the maze is written in D4RL. The frame is square and holds the whole inside
+    of the maze; what lies beyond the maze's shorter side is drawn as wall.
+    """
+
+    def __init__(self, walls: np.ndarray, goal: Sequence[float], size: int) -> None:
+        self.size = size
+        inside = np.array(walls.shape) - 2 + 2 * RIM
+        self._pixel = float(inside.max()) / size  # length of a pixel's side, in cells
+        self._corner = (np.array(walls.shape) - 1 - inside.max()) / 2  # position of the top left
+        self._client = _connect()
+        self._add(_squares(_wall_cells(walls, self._pixel * size), 0.5), WALL, _DEPTHS["wall"])
+        self._add(_squares([goal], GOAL_HALF_WIDTH), GOAL, _DEPTHS["goal"])
+        self._ball = self._add(_disc(BALL_RADIUS), BALL, 0.0)
+        # The ball's window: so many pixels that the ball fits wherever in a pixel its centre is.
+        self._window = min(size, math.ceil(2 * BALL_RADIUS / self._pixel) + 2)
+        self._move_ball((-1e3, -1e3))
+        self._background = self._draw(0, 0, size)
+
+    def frame(self, position: Sequence[float]) -> np.ndarray:
+        """The maze with the ball at ``position`` (x, y); (size, size, 3) uint8."""
+        frame = self._background.copy()
+        self._move_ball(position)
+        centre = (np.asarray(position) - self._corner) / self._pixel
+        first = np.floor(centre - self._window / 2 + 0.5).astype(int)
+        row, column = np.clip(first, 0, self.size - self._window)
+        window = np.s_[row : row + self._window, column : column + self._window]
+        frame[window] = self._draw(row, column, self._window)
+        return frame
+
+    def whole_frame(self, position: Sequence[float]) -> np.ndarray:
+        """The same picture as :meth:`frame`, every pixel drawn anew; for checking it."""
+        self._move_ball(position)
+        return self._draw(0, 0, self.size)
+
+    def close(self) -> None:
+        """Free the renderer's world."""
+        self._client.disconnect()
+
+    def _draw(self, row: int, column: int, count: int) -> np.ndarray:
+        """Draw ``count`` × ``count`` pixels of the frame, the first being (row, column)."""
+        p = self._client
+        top, left = self._corner + np.array([row, column]) * self._pixel
+        half = count * self._pixel / 2
+        x, y = top + half, left + half
+        # At 1 below the camera the frustum is 1/_HEIGHT of its width on the ground.
+        near = half / _HEIGHT
+        side = count * SUPERSAMPLING
+        image = p.getCameraImage(
+            side,
+            side,
+            viewMatrix=p.computeViewMatrix([x, y, _HEIGHT], [x, y, 0.0], [-1.0, 0.0, 0.0]),
+            projectionMatrix=p.computeProjectionMatrix(-near, near, -near, near, 1.0, 2 * _HEIGHT),
+            renderer=p.ER_TINY_RENDERER,
+            flags=p.ER_NO_SEGMENTATION_MASK,
+            shadow=0,
+            lightDirection=[0, 0, 1],
+            lightAmbientCoeff=1,
+            lightDiffuseCoeff=0,
+            lightSpecularCoeff=0,
+        )[2]
+        fine = np.asarray(image, dtype=np.uint8).reshape(side, side, 4)[..., :3]
+        blocks = fine.reshape(count, SUPERSAMPLING, count, SUPERSAMPLING, 3)
+        total = blocks.sum(axis=(1, 3), dtype=np.uint16)
+        return (total // SUPERSAMPLING**2).astype(np.uint8)
+
+    def _move_ball(self, position: Sequence[float]) -> None:
+        at = [float(position[0]), float(position[1]), _DEPTHS["ball"]]
+        self._client.resetBasePositionAndOrientation(self._ball, at, [0, 0, 0, 1])
+
+    def _add(self, mesh: tuple[list[list[float]], list[int]], colour: Colour, depth: float) -> int:
+        """Add a flat body made of triangles; returns its id."""
+        vertices, indices = mesh
+        p = self._client
+        shape = p.createVisualShape(
+            p.GEOM_MESH,
+            vertices=vertices,
+            indices=indices,
+            normals=[[0, 0, 1]] * len(vertices),
+            rgbaColor=[(value + 0.5) / 255 for value in colour] + [1],
+            specularColor=[0, 0, 0],
+        )
+        return int(p.createMultiBody(0, -1, shape, basePosition=[0, 0, depth]))
+
+
+def _connect() -> Any:
+    with quiet():
+        import pybullet
+        from pybullet_utils.bullet_client import BulletClient
+
+        return BulletClient(pybullet.DIRECT)
+
+
+def _wall_cells(walls: np.ndarray, extent: float) -> list[tuple[int, int]]:
+    """The maze's wall cells, and all that a square picture of side ``extent`` shows around it."""
+    margin = math.ceil((extent - min(walls.shape)) / 2 + 1)
+    everywhere = np.pad(walls, max(margin, 0), constant_values=True)
+    return [(int(i) - margin, int(j) - margin) for i, j in np.argwhere(everywhere)]
+
+
+def _squares(
+    centres: Sequence[Sequence[float]], half: float
+) -> tuple[list[list[float]], list[int]]:
+    vertices: list[list[float]] = []
+    indices: list[int] = []
+    for x, y in centres:
+        k = len(vertices)
+        corners = ((-half, -half), (half, -half), (half, half), (-half, half))
+        vertices += [[float(x) + dx, float(y) + dy, 0.0] for dx, dy in corners]
+        indices += [k, k + 1, k + 2, k, k + 2, k + 3]
+    return vertices, indices
+
+
+def _disc(radius: float, corners: int = 24) -> tuple[list[list[float]], list[int]]:
+    turns = np.arange(corners) * (2 * math.pi / corners)
+    rim = [[radius * math.cos(turn), radius * math.sin(turn), 0.0] for turn in turns]
+    indices = [i for k in range(corners) for i in (0, 1 + k, 1 + (k + 1) % corners)]
+    return [[0.0, 0.0, 0.0], *rim], indices
