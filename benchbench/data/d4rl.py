@@ -22,6 +22,11 @@ from typing import Any
 import numpy as np
 
 
+def load() -> None:
+    """Import d4rl now, rather than when it is first needed."""
+    _d4rl()
+
+
 def make_env(env_id: str) -> Any:
     """D4RL's environment ``env_id`` (a ``gym.Env``), reset once with seed 0, so that it is loaded.
 

@@ -152,6 +152,7 @@ def _card(identity: DataIdentity, folder: Path, rewards: np.ndarray, limit: int)
         "transitions": len(rewards),
         "episodes": -(-len(rewards) // limit),
         "episode_steps": limit,
+        "continuous": True,
         "return": {
             "mean": float(returns.mean()),
             "min": float(returns.min()),

@@ -17,29 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchbench.data.batch import Batch
 from benchbench.data.store import Dataset
 from benchbench.errors import UserError
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Transitions for one update.
-
-    ``obs`` and ``next_obs`` are frames, (B, C, H, W) uint8 in channels_last memory, or z-scored
-    states, (B, D) float32, as the sampler's ``observation`` says.
-    """
-
-    obs: Tensor
-    proprio_BP: Tensor
-    """float32, z-scored; P is 0 where a suite names no proprio."""
-    action_BA: Tensor
-    """float32, z-scored."""
-    reward_B: Tensor
-    """float32: Σ γᵏ rₜ₊ₖ over the steps of the return, each r divided by the reward scale."""
-    discount_B: Tensor
-    """float32: γᵐ, m being the steps summed; 0 where one of them was terminal."""
-    next_obs: Tensor
-    next_proprio_BP: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +120,21 @@ class Sampler:
         self._reward_N = torch.from_numpy(returns.astype(np.float32)).to(home)
         self._discount_N = torch.from_numpy(discounts.astype(np.float32)).to(home)
         self._next_N = torch.from_numpy(next_rows).to(home)
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers in an action."""
+        return self._action_NA.shape[1]
+
+    @property
+    def proprio_dim(self) -> int:
+        """Numbers of proprioception beside the image."""
+        return self._proprio_NP.shape[1]
+
+    @property
+    def state_dim(self) -> int:
+        """Numbers in a state."""
+        return len(self.state_normalizer.mean)
 
     def sample(self) -> Batch:
         """A batch of ``batch_size`` training transitions."""
@@ -249,16 +244,15 @@ def stack_rows(step_in_episode: np.ndarray, stack: int, spacing: int) -> np.ndar
     return rows
 
 
-def held_out_returns(
-    dataset: Dataset, rows: np.ndarray, *, discount: float, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the behaviour went on to collect: the discounted return-to-go of each of ``rows``.
+def returns_to_go(dataset: Dataset, discount: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """What the behaviour went on to collect from each row on: the discounted return-to-go.
 
-    Returns ``(return_to_go, remaining)``, (n,) float32 of rewards divided by ``scale``, and (n,)
-    int64: how many rewards of the episode it sums. An episode that was cut is summed up to the cut;
-    nothing stands in for the rest, so leave out rows with too few remaining where that matters.
+    Returns (N,) float64 of rewards divided by ``scale``, and (N,) int64: how many rewards each
+    sums. The sum ends at a terminal, and at a cut, unless the data set is one run that goes on
+    behind its cuts (``continuous`` in its card). Nothing stands in for what is not there, so leave
+    out rows with too few rewards where that matters.
     """
-    ends = dataset.terminals | dataset.timeouts
+    ends = dataset.terminals.copy() if dataset.card["continuous"] else dataset.episode_ends
     returns = np.zeros(len(dataset))
     remaining = np.zeros(len(dataset), dtype=np.int64)
     following, left = 0.0, 0
@@ -268,4 +262,4 @@ def held_out_returns(
         following = float(dataset.rewards[row]) / scale + discount * following
         left += 1
         returns[row], remaining[row] = following, left
-    return returns[rows].astype(np.float32), remaining[rows]
+    return returns, remaining

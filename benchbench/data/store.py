@@ -59,10 +59,14 @@ class Dataset:
         return str(self.card["sha256"])
 
     @property
+    def episode_ends(self) -> np.ndarray:
+        """(N,) bool: the last rows of episodes, ended or cut."""
+        return self.terminals | self.timeouts
+
+    @property
     def episode(self) -> np.ndarray:
         """(N,) int64: which episode a row is of, from 0."""
-        ends = self.terminals | self.timeouts
-        return np.concatenate([[0], np.cumsum(ends[:-1])])
+        return np.concatenate([[0], np.cumsum(self.episode_ends[:-1])])
 
     @property
     def step_in_episode(self) -> np.ndarray:

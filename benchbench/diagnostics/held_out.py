@@ -34,7 +34,7 @@ class HeldOut:
         is no encoder, so the feature measures are None.
         """
         measures = q_errors(agent, self.batch, self.returns)
-        if not any(agent.obs_encoder.parameters()):
+        if not list(agent.obs_encoder.parameters()):
             return measures
         with torch.no_grad():
             features = agent.obs_encoder(self.batch.obs).double().cpu().numpy()

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from benchbench.agent.lapo import LAPO, AgentSpec
-from benchbench.data.sampler import Sampler
+from benchbench.data.sampler import Sampler, returns_to_go
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.diagnostics.held_out import HeldOut
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.signals import encoder_signals
-from benchbench.envs import make_pixel_env
+from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.grid import Cell
 from benchbench.run.devices import Device
@@ -32,6 +32,9 @@ from benchbench.run.store import Rows
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
+
+RETURN_TAIL = 0.05
+"""A behaviour return may miss at most this share of the discounted horizon (it was cut off)."""
 
 PARALLEL_EPISODES = 16
 """At most this many episodes are played side by side."""
@@ -65,7 +68,7 @@ class _Run:
             self.dataset,
             train_rows,
             observation=cell.observation,
-            proprio=cell.proprio,
+            proprio=proprio_columns(cell.env, cell.proprio),
             stack=cell.pixels.stack,
             spacing=cell.pixels.spacing,
             batch_size=cell.train.batch_size,
@@ -239,19 +242,25 @@ def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
 
 
 def _held_out(cell: Cell, dataset: Dataset, sampler: Sampler, rows: np.ndarray) -> HeldOut:
-    """A fixed draw of held-out transitions and what the data knows of them."""
-    rows = sampler.valid(rows)
+    """A fixed draw of held-out transitions and what the data knows of them.
+
+    Rows whose return-to-go misses more than ``RETURN_TAIL`` of its discounted horizon are left out.
+    """
+    discount = cell.agent.discount
+    returns, remaining = returns_to_go(dataset, discount, sampler.reward_scale)
+    rows = sampler.transitions(rows)
+    ended = dataset.terminals[np.minimum(np.arange(len(dataset)) + remaining, len(dataset)) - 1]
+    rows = rows[(discount**remaining <= RETURN_TAIL)[rows] | ended[rows]]
     wanted = cell.diagnose.probe_frames
     if len(rows) > wanted:
         rng = np.random.default_rng(cell.stream("probe rows"))
         rows = np.sort(rng.choice(rows, wanted, replace=False))
-    returns = dataset.returns_to_go(cell.agent.discount) / sampler.reward_divisor
     return HeldOut(
         batch=sampler.batch(rows),
         states=dataset.states[rows].astype(np.float64),
         returns=returns[rows],
-        episodes=dataset.episodes[rows],
-        times=dataset.times[rows],
+        episodes=dataset.episode[rows],
+        times=dataset.step_in_episode[rows],
     )
 
 
