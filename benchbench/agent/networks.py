@@ -99,6 +99,7 @@ class PixelEncoder(nn.Module):
     def __init__(self, body: nn.Module, channels: int, size: int, feature_dim: int) -> None:
         super().__init__()
         self.body = body
+        self.register_buffer("mean_1CHW", torch.full((1, channels, 1, 1), 0.5))
         with torch.no_grad():
             flat = body(torch.zeros(1, channels, size, size)).flatten(1).shape[1]
         self.trunk = nn.Sequential(
@@ -109,7 +110,7 @@ class PixelEncoder(nn.Module):
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         """Features (B, feature_dim) of uint8 frames."""
-        pixels = obs_BCHW.to(self.trunk[0].weight.dtype).div_(255.0).sub_(0.5)
+        pixels = obs_BCHW.to(self.trunk[0].weight.dtype).div_(255.0).sub_(self.mean_1CHW)
         return self.trunk(self.body(pixels).flatten(1))
 
 

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-PENALTIES = (1e-2, 1e0, 1e1, 1e2, 1e3)
+PENALTIES = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3)
 """Ridge penalties to choose from, for standardised features."""
 
-OUTER_FOLDS, INNER_FOLDS = 5, 3
+FOLDS = 5
+"""Folds of whole episodes on which the penalty is chosen."""
 
 
-def probe_r2(features: np.ndarray, targets: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-    """Cross-validated R² of ridge regression from ``features`` (N, F) to each target (N, T).
+def probe_r2(
+    features: np.ndarray,
+    targets: np.ndarray,
+    episodes: np.ndarray,
+    new_features: np.ndarray,
+    new_targets: np.ndarray,
+) -> np.ndarray:
+    """R² of ridge regression from features to each target, scored on other episodes.
 
-    Episodes are never torn between fitting and scoring: the outer folds predict each held-out
-    episode once, and the penalty of each target is chosen by folds inside the fitting episodes.
-    R² is taken over all N held-out predictions; a constant target gives NaN. Returns (T,).
+    Fitted on ``features`` (N, F), ``targets`` (N, T) of ``episodes`` (N,); each target's penalty
+    is chosen by cross-validation over folds of whole episodes. Scored on ``new_features`` (M, F)
+    and ``new_targets`` (M, T), which must come from none of those episodes. Returns (T,); a target
+    that is constant on the new rows gives NaN.
 
-    Raises ``ValueError`` where there are fewer than ``INNER_FOLDS`` + 2 episodes.
+    Raises ``ValueError`` where there are fewer than two episodes to fit on.
     """
-    if len(np.unique(episodes)) < INNER_FOLDS + 2:
-        raise ValueError(f"probes need at least {INNER_FOLDS + 2} held-out episodes")
-    predictions = np.empty_like(targets, dtype=np.float64)
-    for fit, score in _folds(episodes, OUTER_FOLDS):
-        best = _best_penalties(features[fit], targets[fit], episodes[fit])
-        for penalty in np.unique(best):
-            mine = best == penalty
-            predicted = _ridge(features[fit], targets[fit][:, mine], features[score], penalty)
-            predictions[np.ix_(score, np.flatnonzero(mine))] = predicted
-    r2 = np.array([r2_score(targets[:, t], predictions[:, t]) for t in range(targets.shape[1])])
-    r2[np.ptp(targets, axis=0) == 0] = np.nan
+    folds = GroupKFold(min(FOLDS, len(np.unique(episodes)))).split(features, groups=episodes)
+    errors = np.zeros((len(PENALTIES), targets.shape[1]))
+    for fit, score in folds:
+        for index, penalty in enumerate(PENALTIES):
+            predicted = _ridge(features[fit], targets[fit], features[score], penalty)
+            errors[index] += ((predicted - targets[score]) ** 2).sum(0)
+    best = np.array(PENALTIES)[errors.argmin(0)]
+    predicted = np.empty_like(new_targets, dtype=np.float64)
+    for penalty in np.unique(best):
+        mine = best == penalty
+        predicted[:, mine] = _ridge(features, targets[:, mine], new_features, penalty)
+    r2 = r2_score(new_targets, predicted, multioutput="raw_values")
+    r2[np.ptp(new_targets, axis=0) == 0] = np.nan
     return r2
 
 
@@ -53,23 +59,7 @@ def effective_rank(features: np.ndarray, threshold: float = 0.99) -> int:
     return int(np.searchsorted(share, threshold - 1e-12) + 1)
 
 
-def _best_penalties(features: np.ndarray, targets: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-    errors = np.zeros((len(PENALTIES), targets.shape[1]))
-    for fit, score in _folds(episodes, INNER_FOLDS):
-        for index, penalty in enumerate(PENALTIES):
-            predicted = _ridge(features[fit], targets[fit], features[score], penalty)
-            errors[index] += ((predicted - targets[score]) ** 2).sum(0)
-    return np.array(PENALTIES)[errors.argmin(0)]
-
-
 def _ridge(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, penalty: float) -> np.ndarray:
     scaler = StandardScaler().fit(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = Ridge(alpha=penalty, solver="cholesky").fit(scaler.transform(x), y)
+    model = Ridge(alpha=penalty, solver="cholesky").fit(scaler.transform(x), y)
     return model.predict(scaler.transform(x_new)).reshape(len(x_new), -1)
-
-
-def _folds(episodes: np.ndarray, folds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    folds = min(folds, len(np.unique(episodes)))
-    yield from GroupKFold(folds).split(episodes, groups=episodes)

@@ -20,7 +20,7 @@ import torch
 from benchbench.agent.lapo import LAPO, AgentSpec
 from benchbench.data.sampler import Sampler, returns_to_go
 from benchbench.data.store import Dataset, open_dataset, split_episodes
-from benchbench.diagnostics.held_out import HeldOut
+from benchbench.diagnostics.held_out import HeldOut, Rows
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.signals import encoder_signals
 from benchbench.envs import make_pixel_env, proprio_columns
@@ -28,7 +28,7 @@ from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.grid import Cell
 from benchbench.run.devices import Device
 from benchbench.run.provenance import git_state, versions
-from benchbench.run.store import Rows
+from benchbench.run.store import TableRows
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
@@ -44,7 +44,7 @@ class Diverged(RuntimeError):
     """A loss is no longer a finite number."""
 
 
-def run_cell(cell: Cell, device: Device, on_update: Callable[[int], None]) -> Rows:
+def run_cell(cell: Cell, device: Device, on_update: Callable[[int], None]) -> TableRows:
     """Train and measure one cell; calls ``on_update`` with the number of updates done.
 
     Raises whatever goes wrong, among it :class:`Diverged` and ``RoutingMismatch``.
@@ -81,13 +81,13 @@ class _Run:
             agent_spec(cell, self.sampler), cell.agent, cell.routing, cell.stream, torch_device
         )
         self.initial_weights = self.agent.weights_sha256()
-        self.held_out = _held_out(cell, self.dataset, self.sampler, held_out_rows)
+        self.held_out = _held_out(cell, self.dataset, self.sampler, train_rows, held_out_rows)
         self.evaluator = make_evaluator(cell)
         self.policy = make_policy(self.agent, self.sampler, torch_device)
-        self.rows: Rows = {"cells": [], "evaluations": [], "training": [], "ledger": []}
+        self.rows: TableRows = {"cells": [], "evaluations": [], "training": [], "ledger": []}
         self.block_ms: list[float] = []
 
-    def to_the_end(self, on_update: Callable[[int], None]) -> Rows:
+    def to_the_end(self, on_update: Callable[[int], None]) -> TableRows:
         every, updates = self.cell.evaluate.every, self.cell.train.updates
         for start in range(0, updates, every):
             self._evaluate(start)
@@ -241,27 +241,33 @@ def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
     return policy
 
 
-def _held_out(cell: Cell, dataset: Dataset, sampler: Sampler, rows: np.ndarray) -> HeldOut:
-    """A fixed draw of held-out transitions and what the data knows of them.
+def _held_out(
+    cell: Cell, dataset: Dataset, sampler: Sampler, train: np.ndarray, held_out: np.ndarray
+) -> HeldOut:
+    """Fixed draws of transitions to fit probes on and to score on, and what the data knows of them.
 
     Rows whose return-to-go misses more than ``RETURN_TAIL`` of its discounted horizon are left out.
     """
     discount = cell.agent.discount
     returns, remaining = returns_to_go(dataset, discount, sampler.reward_scale)
-    rows = sampler.transitions(rows)
-    ended = dataset.terminals[np.minimum(np.arange(len(dataset)) + remaining, len(dataset)) - 1]
-    rows = rows[(discount**remaining <= RETURN_TAIL)[rows] | ended[rows]]
-    wanted = cell.diagnose.probe_frames
-    if len(rows) > wanted:
-        rng = np.random.default_rng(cell.stream("probe rows"))
+    last = np.arange(len(dataset)) + remaining - 1
+    whole = (discount**remaining <= RETURN_TAIL) | dataset.terminals[last]
+
+    def draw(rows: np.ndarray, purpose: str) -> Rows:
+        rows = sampler.transitions(rows)
+        rows = rows[whole[rows]]
+        rng = np.random.default_rng(cell.stream(purpose))
+        wanted = min(cell.diagnose.probe_frames, len(rows))
         rows = np.sort(rng.choice(rows, wanted, replace=False))
-    return HeldOut(
-        batch=sampler.batch(rows),
-        states=dataset.states[rows].astype(np.float64),
-        returns=returns[rows],
-        episodes=dataset.episode[rows],
-        times=dataset.step_in_episode[rows],
-    )
+        return Rows(
+            batch=sampler.batch(rows),
+            states=dataset.states[rows].astype(np.float64),
+            returns=returns[rows],
+            episodes=dataset.episode[rows],
+            times=dataset.step_in_episode[rows],
+        )
+
+    return HeldOut(fit=draw(train, "probe fit"), score=draw(held_out, "probe score"))
 
 
 def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:

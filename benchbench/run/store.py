@@ -21,7 +21,7 @@ from benchbench.grid import Cell
 from benchbench.results import SCHEMAS, TABLES, read_table, to_table
 from benchbench.suite import Suite
 
-Rows = dict[str, list[dict[str, object]]]
+TableRows = dict[str, list[dict[str, object]]]
 """Rows of each table, by the table's name."""
 
 
@@ -51,7 +51,7 @@ class Store:
         except (OSError, ValueError, KeyError):
             return None
 
-    def publish(self, cell: Cell, rows: Rows) -> None:
+    def publish(self, cell: Cell, rows: TableRows) -> None:
         """Write a finished cell's tables; they appear all at once or not at all."""
         cells = self.folder / "cells"
         cells.mkdir(parents=True, exist_ok=True)
