@@ -1,0 +1,1 @@
+"""Offline data: identities, recipes, the store, and batches drawn from it."""

@@ -57,7 +57,9 @@ def max_episode_steps(env_id: str) -> int:
     _d4rl()
     import gym
 
-    return int(gym.spec(env_id).max_episode_steps)
+    limit = gym.spec(env_id).max_episode_steps
+    assert limit is not None, f"{env_id} has no time limit"
+    return limit
 
 
 def normalized_score(env_id: str, return_: float) -> float:

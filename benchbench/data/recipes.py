@@ -34,20 +34,23 @@ _GOAL_RADIUS = 0.5
 def make_waypoint(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     """D4RL's bullet maze data, made again: its controller runs from one random target to the next.
 
-    After ``scripts/generation/generate_maze2d_bullet_datasets.py`` and ``relabel_maze2d_rewards.py``
-    of https://github.com/Farama-Foundation/D4RL: ``WaypointController`` with p_gain 10 and d_gain
-    -2, Gaussian noise of ``source.noise`` on its action, clipped to [-1, 1]; one run without resets;
-    the reward of a row is 1 where its own observation is within 0.5 of the task's goal. Columns:
-    ``infos/goal`` is the controller's target. The deviations, all on purpose:
+    After ``generate_maze2d_bullet_datasets.py`` and ``relabel_maze2d_rewards.py`` in
+    ``scripts/generation`` of https://github.com/Farama-Foundation/D4RL: ``WaypointController`` with
+    p_gain 10 and d_gain -2, Gaussian noise of ``source.noise`` on its action, clipped to [-1, 1];
+    one run without resets; the reward of a row is 1 where its own observation is within 0.5 of the
+    task's goal; ``infos/goal`` is the controller's target. The deviations, all on purpose:
 
     - Where a target is reached, the script stores the same observation twice; here the run goes on.
-    - The script computes a timeout and drops it. Here a target that is not reached within an
-      episode's length, or that the controller gives up with an exception, is drawn anew.
+    - The script computes a timeout and makes no use of it; the controller can circle about its
+      target for good. Here a target that is not reached within an episode's length, or that the
+      controller gives up with an exception, is drawn anew.
     - ``timeouts`` mark a cut each ``max_episode_steps`` rows, and the last row, so that there are
       episodes to split by; nothing happens to the simulator there. ``terminals`` are all False.
     - With an action repeat, a row holds its action for so many simulator steps, and its reward is
       the sum over them.
-    - The script's actions are uniform random seeds' own; here ``source.seed`` decides all of it.
+    - The script leaves its random streams unseeded; here ``source.seed`` decides all of them.
+    - The columns ``infos/goal_reached`` and ``infos/goal_timeout``, to which the script appends
+      without ever making them, are left out.
     """
     count = identity.source.transitions
     env = MazePixelEnv(identity.env, identity.size)
@@ -102,6 +105,8 @@ class _Pilot:
         self._env = env
         self._noise = noise
         self._patience = patience
+        self._reached = False
+        self._waited = 0
         self._new_target()
 
     def action(self, state: np.ndarray) -> np.ndarray:

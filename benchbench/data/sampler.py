@@ -1,10 +1,10 @@
 """Batches of transitions, drawn from a data set.
 
-Everything that follows from the data set alone (stacks, returns of n steps, what is next, discounts,
-z-scores) is worked out once, for every row; drawing a batch only gathers.
+Everything that follows from the data set alone (stacks, n-step returns, discounts, z-scores) is
+worked out once, for every row; drawing a batch only gathers.
 
-Shapes: B batch, C channels (3 a frame of the stack, oldest frame first), H height, W width, D state,
-A action, P proprio, N rows of the data set, S frames of a stack.
+Shapes: B batch, C channels (3 a frame of the stack, oldest frame first), H height, W width,
+D state, A action, P proprio, N rows of the data set, S frames of a stack.
 """
 
 from __future__ import annotations

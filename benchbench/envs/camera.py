@@ -16,6 +16,7 @@ import numpy as np
 from benchbench.data.d4rl import quiet
 
 Colour = tuple[int, int, int]
+Point = Sequence[float] | np.ndarray
 
 FLOOR: Colour = (255, 255, 255)  # what the renderer leaves where nothing stands
 WALL: Colour = (64, 72, 96)
@@ -39,7 +40,7 @@ class TopDownCamera:
     of the maze; what lies beyond the maze's shorter side is drawn as wall.
     """
 
-    def __init__(self, walls: np.ndarray, goal: Sequence[float], size: int) -> None:
+    def __init__(self, walls: np.ndarray, goal: Point, size: int) -> None:
         self.size = size
         inside = np.array(walls.shape) - 2 + 2 * RIM
         self._pixel = float(inside.max()) / size  # length of a pixel's side, in cells
@@ -53,7 +54,7 @@ class TopDownCamera:
         self._move_ball((-1e3, -1e3))
         self._background = self._draw(0, 0, size)
 
-    def frame(self, position: Sequence[float]) -> np.ndarray:
+    def frame(self, position: Point) -> np.ndarray:
         """The maze with the ball at ``position`` (x, y); (size, size, 3) uint8."""
         frame = self._background.copy()
         self._move_ball(position)
@@ -64,7 +65,7 @@ class TopDownCamera:
         frame[window] = self._draw(row, column, self._window)
         return frame
 
-    def whole_frame(self, position: Sequence[float]) -> np.ndarray:
+    def whole_frame(self, position: Point) -> np.ndarray:
         """The same picture as :meth:`frame`, every pixel drawn anew; for checking it."""
         self._move_ball(position)
         return self._draw(0, 0, self.size)
@@ -100,7 +101,7 @@ class TopDownCamera:
         total = blocks.sum(axis=(1, 3), dtype=np.uint16)
         return (total // SUPERSAMPLING**2).astype(np.uint8)
 
-    def _move_ball(self, position: Sequence[float]) -> None:
+    def _move_ball(self, position: Point) -> None:
         at = [float(position[0]), float(position[1]), _DEPTHS["ball"]]
         self._client.resetBasePositionAndOrientation(self._ball, at, [0, 0, 0, 1])
 
@@ -134,9 +135,7 @@ def _wall_cells(walls: np.ndarray, extent: float) -> list[tuple[int, int]]:
     return [(int(i) - margin, int(j) - margin) for i, j in np.argwhere(everywhere)]
 
 
-def _squares(
-    centres: Sequence[Sequence[float]], half: float
-) -> tuple[list[list[float]], list[int]]:
+def _squares(centres: Sequence[Point], half: float) -> tuple[list[list[float]], list[int]]:
     vertices: list[list[float]] = []
     indices: list[int] = []
     for x, y in centres:

@@ -38,8 +38,8 @@ class MazePixelEnv:
     """
 
     action_dim = 2
-    state_names = STATE_NAMES
-    proprio_names = tuple(PROPRIO)
+    state_names: tuple[str, ...] = STATE_NAMES
+    proprio_names: tuple[str, ...] = tuple(PROPRIO)
 
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
         self.env_id = env_id
@@ -97,10 +97,10 @@ class MazePixelEnv:
         """Continue from a stored row; the episode's clock starts anew.
 
         ``qpos`` and ``qvel`` are the row's, ``last_action`` the action of the row before (zeros at
-        the first row of a run). Afterwards :meth:`state` is the row's, and the row's action leads to
-        the next row's within 1e-5, and within 1e-4 after twenty steps, in 99 of 100 rows. What is
-        not stored, and so not restored, are the drift of the particle's base and its contact with a
-        wall: at the instant of a hit the velocity can be off by 0.06.
+        the first row of a run). Afterwards :meth:`state` is the row's, and the row's action leads
+        to the next row's within 1e-5, and within 1e-4 after twenty steps, in 99 of 100 rows. What
+        is not stored, and so not restored, are the drift of the particle's base and its contact
+        with a wall: at the instant of a hit the velocity can be off by 0.06.
         """
         robot = self._env.robot
         base = [float(q) - _LINK_OFFSET for q in qpos] + [0.0]
@@ -115,7 +115,7 @@ class MazePixelEnv:
         self._steps = 0
 
     def draw_target(self) -> np.ndarray:
-        """A random place in the maze, as D4RL draws targets; the task's goal stays. (2,) float64."""
+        """A random place, as D4RL draws targets, (2,) float64; the task's goal stays."""
         self._env.set_target()
         target = np.array(self._env.get_target(), dtype=np.float64)
         self._env.set_target(self.goal)

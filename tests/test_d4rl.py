@@ -1,0 +1,72 @@
+"""The door to d4rl: it opens anywhere, in silence, and nothing else opens it."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchbench
+from benchbench.data import d4rl
+
+PACKAGE = Path(benchbench.__file__).parent
+
+
+def test_only_one_room_imports_d4rl_and_gym():
+    importers = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            if any(name.split(".")[0] in ("d4rl", "gym") for name in names):
+                importers.add(path.relative_to(PACKAGE).as_posix())
+    assert importers == {"data/d4rl.py"}
+
+
+def test_a_fresh_process_prints_nothing_and_imports_d4rl_late(tmp_path):
+    program = (
+        "import sys\n"
+        "from benchbench.data import d4rl, recipes, store\n"
+        "assert 'd4rl' not in sys.modules and 'gym' not in sys.modules\n"
+        "env = d4rl.make_env('bullet-maze2d-open-v0')\n"
+        "from benchbench.envs import make_pixel_env\n"
+        "pixels = make_pixel_env('bullet-maze2d-open-v0', 16)\n"
+        "pixels.reset(0)\n"
+        "from d4rl import offline_env\n"
+        "assert offline_env.DATASET_PATH == sys.argv[1], offline_env.DATASET_PATH\n"
+    )
+    env = os.environ | {"D4RL_DATASET_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []  # the maze's model is not left in the shared folder
+
+
+@pytest.mark.parametrize(
+    ("env_id", "limit", "random_return", "expert_return"),
+    # d4rl.infos.REF_MIN_SCORE and REF_MAX_SCORE
+    [("bullet-maze2d-open-v0", 150, 8.75, 64.15), ("bullet-maze2d-umaze-v0", 300, 32.46, 153.99)],
+)
+def test_limits_and_scores_are_d4rls_own_times_100(env_id, limit, random_return, expert_return):
+    assert d4rl.max_episode_steps(env_id) == limit
+    assert d4rl.normalized_score(env_id, random_return) == pytest.approx(0)
+    assert d4rl.normalized_score(env_id, expert_return) == pytest.approx(100)
+
+
+def test_errors_still_come_through_the_silence(capfd):
+    def fail():
+        with d4rl.quiet():
+            print("unheard")
+            os.write(1, b"unheard")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    print("heard")
+    assert capfd.readouterr() == ("heard\n", "")

@@ -1,0 +1,183 @@
+"""Batches: stacks, returns and z-scores against numbers worked out by hand and d4rl's own."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchbench.data import d4rl
+from benchbench.data.sampler import Normalizer, Sampler, held_out_returns, stack_rows
+from benchbench.data.store import Dataset
+from benchbench.errors import UserError
+
+
+def dataset(rewards, terminals=(), timeouts=(), seed=0):
+    """A small set whose frame i is filled with the number i."""
+    count = len(rewards)
+    rng = np.random.default_rng(seed)
+    marks = {}
+    for name, rows in (("terminals", terminals), ("timeouts", timeouts)):
+        marks[name] = np.zeros(count, bool)
+        marks[name][list(rows)] = True
+    numbers = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    return Dataset(
+        frames=np.broadcast_to(numbers, (count, 8, 8, 3)).copy(),
+        states=rng.normal(size=(count, 4)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (count, 2)).astype(np.float32),
+        rewards=np.asarray(rewards, dtype=np.float32),
+        qpos=np.zeros((count, 2), np.float32),
+        qvel=np.zeros((count, 2), np.float32),
+        state_names=("x", "y", "vx", "vy"),
+        card={"sha256": "0"},
+        **marks,
+    )
+
+
+def sampler(data, rows=None, **settings):
+    defaults = {
+        "observation": "pixels", "proprio": (2, 3), "batch_size": 8, "stack": 3, "spacing": 1,
+        "n_step": 1, "discount": 0.5, "seed": 0,
+    }  # fmt: skip
+    rows = np.arange(len(data)) if rows is None else rows
+    return Sampler(data, rows, **(defaults | settings))
+
+
+# Two episodes: rows 0 to 4, cut by a timeout; rows 5 to 8, ended for good; then a tail, 9 to 11.
+REWARDS = [1, 2, 3, 4, 5, 6, 7, 8, 10, 9, 8, 7]
+SMALL = dataset(REWARDS, terminals=[8], timeouts=[4])
+
+
+def test_one_step_transitions_are_d4rls_own():
+    data = dataset(np.random.default_rng(1).uniform(0, 1, 60), terminals=[25], timeouts=[9, 40])
+    theirs = d4rl.qlearning_dataset(
+        {
+            "observations": data.states, "actions": data.actions, "rewards": data.rewards,
+            "terminals": data.terminals, "timeouts": data.timeouts,
+        }
+    )  # fmt: skip
+    ours = sampler(data, observation="state", discount=0.9)
+    rows = ours.transitions(np.arange(60))
+    batch = ours.batch(rows)
+    z = ours.state_normalizer.normalize
+    assert np.array_equal(batch.obs, z(theirs["observations"]))
+    assert np.array_equal(batch.action_BA, ours.action_normalizer.normalize(theirs["actions"]))
+    assert batch.reward_B.numpy() * ours.reward_scale == pytest.approx(theirs["rewards"])
+    assert np.array_equal(batch.discount_B == 0, theirs["terminals"])
+    # After a terminal D4RL names the next episode's first row; here the row itself is named.
+    lives = ~theirs["terminals"]
+    assert np.array_equal(batch.next_obs[lives], z(theirs["next_observations"])[lives])
+
+
+def test_the_last_row_before_a_cut_is_no_transition():
+    drawn = sampler(SMALL)
+    assert drawn.train_rows.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
+    assert drawn.transitions(np.array([11, 3, 4, 8])).tolist() == [3, 8]
+    for row in (4, 11):
+        with pytest.raises(ValueError, match="no next observation"):
+            drawn.batch(np.array([row]))
+
+
+def test_three_step_returns_by_hand():
+    """γ = ½, rewards divided by their largest, 10."""
+    batch = sampler(SMALL, n_step=3).batch(np.array([0, 2, 3, 5, 6, 7, 8, 9]))
+    expected = [
+        (0, 1 + 2 / 2 + 3 / 4, 1 / 8, 3),
+        (2, 3 + 4 / 2, 1 / 4, 4),  # a cut after two steps: row 4 has no transition, but a state
+        (3, 4, 1 / 2, 4),
+        (5, 6 + 7 / 2 + 8 / 4, 1 / 8, 8),
+        (6, 7 + 8 / 2 + 10 / 4, 0, 8),  # the third step is the terminal one
+        (7, 8 + 10 / 2, 0, 8),
+        (8, 10, 0, 8),
+        (9, 9 + 8 / 2, 1 / 4, 11),  # the data set ends
+    ]
+    for position, (row, total, discount, follows) in enumerate(expected):
+        assert batch.reward_B[position] == pytest.approx(total / 10), row
+        assert batch.discount_B[position] == discount, row
+        assert batch.next_obs[position, -1, 0, 0] == follows, row
+
+
+def test_stacks_do_not_reach_over_an_episodes_start():
+    rows = stack_rows(SMALL.step_in_episode, stack=3, spacing=2)
+    assert rows[[0, 1, 3, 4, 5, 6, 8, 9]].tolist() == [
+        [0, 0, 0], [0, 0, 1], [0, 1, 3], [0, 2, 4], [5, 5, 5], [5, 5, 6], [5, 6, 8], [9, 9, 9],
+    ]  # fmt: skip
+
+
+def test_a_pixel_batch_holds_the_stack_oldest_first_and_channels_last():
+    colourful = dataset(REWARDS, timeouts=[4])
+    colourful.frames[...] = np.random.default_rng(0).integers(0, 255, colourful.frames.shape)
+    batch = sampler(colourful, spacing=2).batch(np.array([3, 7]))
+    assert batch.obs.shape == (2, 9, 8, 8)
+    assert batch.obs.dtype == torch.uint8
+    assert batch.obs.is_contiguous(memory_format=torch.channels_last)
+    for position, rows in enumerate([(0, 1, 3), (5, 5, 7)]):
+        for place, row in enumerate(rows):
+            shown = batch.obs[position, 3 * place : 3 * place + 3].permute(1, 2, 0)
+            assert np.array_equal(shown, colourful.frames[row])
+
+
+def test_proprio_is_the_named_columns_z_scored_and_may_be_none():
+    drawn = sampler(SMALL)
+    batch = drawn.batch(np.array([1, 2]))
+    assert np.array_equal(
+        batch.proprio_BP, drawn.proprio_normalizer.normalize(SMALL.states[[1, 2], 2:])
+    )
+    assert np.array_equal(batch.next_proprio_BP[0], batch.proprio_BP[1])
+    bare = sampler(SMALL, proprio=()).sample()
+    assert bare.proprio_BP.shape == bare.next_proprio_BP.shape == (8, 0)
+
+
+def test_statistics_come_from_the_training_rows_only():
+    rows = np.arange(5)
+    drawn = sampler(SMALL, rows)
+    assert drawn.reward_scale == 5
+    assert (drawn.min_reward, drawn.max_reward) == (0.2, 1.0)
+    assert drawn.state_normalizer.mean == pytest.approx(SMALL.states[:5].mean(axis=0))
+    assert set(drawn.sample().obs[:, -1, 0, 0].tolist()) <= {0, 1, 2, 3}
+    assert drawn.batch(np.array([5])).reward_B == pytest.approx(6 / 5)  # held out, same scale
+
+
+def test_z_scores_by_hand_and_back():
+    """LAPO's: (x - mean) / (std + 1e-6); a constant column stays finite."""
+    z = Normalizer.of(np.array([[1.0, 5.0], [3.0, 5.0]], dtype=np.float32))
+    scores = z.normalize(np.array([[4.0, 5.0]]))
+    assert scores == pytest.approx(np.array([[2 / (1 + 1e-6), 0.0]]))
+    assert scores.dtype == np.float32
+    assert z.unnormalize(scores) == pytest.approx(np.array([[4.0, 5.0]]))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "scale"), [([0, 0, 2, 4], 4), ([-3, -1, -2, -8], 8), ([-3, 0, -1, -2], 3)]
+)
+def test_rewards_are_divided_by_their_largest(rewards, scale):
+    assert sampler(dataset(rewards)).reward_scale == scale
+
+
+def test_data_without_any_reward_are_refused():
+    with pytest.raises(UserError, match="no reward"):
+        sampler(dataset([0, 0, 0, 0]))
+
+
+def test_the_random_stream_can_be_kept_and_continued():
+    one, other = sampler(SMALL), sampler(SMALL)
+    first = one.sample().reward_B
+    assert torch.equal(first, other.sample().reward_B)
+    kept = one.state()
+    expected = [one.sample().reward_B for _ in range(3)]
+    assert not all(torch.equal(first, e) for e in expected)
+    one.restore(kept)
+    assert all(torch.equal(one.sample().reward_B, e) for e in expected)
+    assert not torch.equal(first, sampler(SMALL, seed=1).sample().reward_B)
+
+
+def test_all_transitions_are_drawn_about_equally_often():
+    drawn = sampler(SMALL, observation="pixels", batch_size=20_000).sample()
+    counts = np.bincount(drawn.obs[:, -1, 0, 0].numpy(), minlength=12)
+    assert counts[[4, 11]].tolist() == [0, 0]
+    # Ten rows of 2,000 each; the standard deviation is 42.
+    assert np.abs(counts[[0, 1, 2, 3, 5, 6, 7, 8, 9, 10]] - 2000).max() < 5 * 42
+
+
+def test_returns_to_go_by_hand():
+    returns, remaining = held_out_returns(SMALL, np.array([2, 4, 7, 10]), discount=0.5, scale=10.0)
+    assert returns == pytest.approx([(3 + 4 / 2 + 5 / 4) / 10, 0.5, (8 + 10 / 2) / 10, 1.15])
+    assert remaining.tolist() == [3, 1, 2, 2]
