@@ -55,6 +55,11 @@ class PixelSettings(Settings):
     stack: Count = Field(3, description="frames in one observation")
     spacing: Count = Field(1, description="environment steps between the frames of a stack")
     camera: Literal["top-down"] = Field("top-down", description="where the camera stands")
+    centre: Annotated[bool, Strict()] = Field(
+        False,
+        description="subtract the training frames' mean image, rather than 1/2; where the scene "
+        "stands still, an untrained encoder then sees what moves",
+    )
 
 
 class WaypointData(Settings):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from benchbench.data import d4rl
-from benchbench.data.sampler import Normalizer, Sampler, held_out_returns, stack_rows
+from benchbench.data.sampler import Normalizer, Sampler, returns_to_go, stack_rows
 from benchbench.data.store import Dataset
 from benchbench.errors import UserError
 
 
-def dataset(rewards, terminals=(), timeouts=(), seed=0):
+def dataset(rewards, terminals=(), timeouts=(), seed=0, continuous=False):
     """A small set whose frame i is filled with the number i."""
     count = len(rewards)
     rng = np.random.default_rng(seed)
@@ -27,7 +27,7 @@ def dataset(rewards, terminals=(), timeouts=(), seed=0):
         qpos=np.zeros((count, 2), np.float32),
         qvel=np.zeros((count, 2), np.float32),
         state_names=("x", "y", "vx", "vy"),
-        card={"sha256": "0"},
+        card={"sha256": "0", "continuous": continuous},
         **marks,
     )
 
@@ -178,6 +178,21 @@ def test_all_transitions_are_drawn_about_equally_often():
 
 
 def test_returns_to_go_by_hand():
-    returns, remaining = held_out_returns(SMALL, np.array([2, 4, 7, 10]), discount=0.5, scale=10.0)
+    returns, remaining = returns_to_go(SMALL, discount=0.5, scale=10.0)
+    returns, remaining = returns[[2, 4, 7, 10]], remaining[[2, 4, 7, 10]]
     assert returns == pytest.approx([(3 + 4 / 2 + 5 / 4) / 10, 0.5, (8 + 10 / 2) / 10, 1.15])
     assert remaining.tolist() == [3, 1, 2, 2]
+
+
+def test_returns_of_one_continuous_run_go_on_behind_its_cuts():
+    data = dataset([1, 2, 3, 4], timeouts=[1], continuous=True)
+    returns, remaining = returns_to_go(data, discount=0.5, scale=1.0)
+    assert returns == pytest.approx([1 + 1 + 3 / 4 + 4 / 8, 2 + 3 / 2 + 4 / 4, 3 + 2, 4])
+    assert remaining.tolist() == [4, 3, 2, 1]
+
+
+def test_the_mean_image_is_the_training_frames_mean():
+    mean = sampler(SMALL, rows=np.array([0, 1, 2, 3]), stack=2).mean_image()
+    assert mean.shape == (6, 8, 8)
+    assert mean[:3].numpy() == pytest.approx((0 + 0 + 1 + 2) / 4 / 255)  # the frame before
+    assert mean[3:].numpy() == pytest.approx((0 + 1 + 2 + 3) / 4 / 255)

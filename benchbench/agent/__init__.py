@@ -1,0 +1,1 @@
+"""The shared agent, LAPO from pixels: its networks and its training step."""

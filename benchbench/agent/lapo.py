@@ -52,6 +52,8 @@ class AgentSpec:
     max_value: float
     shift_pad: int = 0
     """Largest random shift in pixels; 0 for no augmentation."""
+    mean_image: torch.Tensor | None = None
+    """What the encoder subtracts from frames in [0, 1], (C, H, W); None for 1/2 everywhere."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,11 @@ class LAPO:
             if spec.channels:
                 feature_dim = settings.feature_dim + spec.proprio_dim
                 self.obs_encoder: nn.Module = make_encoder(
-                    settings.encoder, spec.channels, spec.size, settings.feature_dim
+                    settings.encoder,
+                    spec.channels,
+                    spec.size,
+                    settings.feature_dim,
+                    spec.mean_image,
                 )
             else:
                 feature_dim = spec.state_dim
@@ -123,8 +129,12 @@ class LAPO:
             purpose: torch.Generator(device).manual_seed(stream(purpose))
             for purpose in ("target-noise", "vae-noise", "augmentation")
         }
-        self._online = [p for m in self.modules().values() for p in m.parameters()]
-        self._targets = [p for m in self.target_modules().values() for p in m.parameters()]
+        self._online: list[torch.Tensor] = [
+            p for m in self.modules().values() for p in m.parameters()
+        ]
+        self._targets: list[torch.Tensor] = [
+            p for m in self.target_modules().values() for p in m.parameters()
+        ]
 
     def modules(self) -> dict[str, nn.Module]:
         """The four trained modules by the brief's names."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -19,7 +20,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     """Linear layers with ReLU between them, PyTorch's default initialisation, as LAPO has them."""
     sizes = [inputs, *hidden]
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
@@ -92,32 +93,46 @@ class LatentActor(nn.Module):
 class PixelEncoder(nn.Module):
     """A convolutional body and V-D4RL's trunk: linear, LayerNorm, tanh.
 
-    Takes uint8 frames (B, C, H, W), scales them to [-0.5, 0.5] as DrQ-v2 does, and gives
-    (B, feature_dim) in (-1, 1).
+    Takes uint8 frames (B, C, H, W), scales them to [0, 1], subtracts ``mean_image`` (C, H, W), or
+    1/2 as DrQ-v2 does where that is None, and gives (B, feature_dim) in (-1, 1).
     """
 
-    def __init__(self, body: nn.Module, channels: int, size: int, feature_dim: int) -> None:
+    mean_image: torch.Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: int,
+        size: int,
+        feature_dim: int,
+        mean_image: torch.Tensor | None,
+    ) -> None:
         super().__init__()
         self.body = body
-        self.register_buffer("mean_1CHW", torch.full((1, channels, 1, 1), 0.5))
+        mean = torch.full((channels, 1, 1), 0.5) if mean_image is None else mean_image
+        self.register_buffer("mean_image", mean[None].contiguous(memory_format=torch.channels_last))
         with torch.no_grad():
             flat = body(torch.zeros(1, channels, size, size)).flatten(1).shape[1]
         self.trunk = nn.Sequential(
             nn.Linear(flat, feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
         )
         self.apply(_orthogonal)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         """Features (B, feature_dim) of uint8 frames."""
-        pixels = obs_BCHW.to(self.trunk[0].weight.dtype).div_(255.0).sub_(self.mean_1CHW)
+        pixels = obs_BCHW.to(self.mean_image.dtype).div_(255.0).sub_(self.mean_image)
         return self.trunk(self.body(pixels).flatten(1))
 
 
 def make_encoder(
-    kind: Literal["small", "drqv2", "resnet18"], channels: int, size: int, feature_dim: int
+    kind: Literal["small", "drqv2", "resnet18"],
+    channels: int,
+    size: int,
+    feature_dim: int,
+    mean_image: torch.Tensor | None = None,
 ) -> PixelEncoder:
-    """A pixel encoder by name.
+    """A pixel encoder by name; the other arguments are :class:`PixelEncoder`'s.
 
     - ``small``: three 3x3 layers of stride 2 with 16, 32 and 32 channels, for CPU suites;
     - ``drqv2``: V-D4RL's four 3x3 layers of 32 channels, the first of stride 2 (``drqv2.py``);
@@ -130,7 +145,7 @@ def make_encoder(
         body = _conv_stack(channels, ((32, 2), (32, 1), (32, 1), (32, 1)), padding=0)
     else:
         body = _resnet18(channels)
-    return PixelEncoder(body, channels, size, feature_dim)
+    return PixelEncoder(body, channels, size, feature_dim, mean_image)
 
 
 def _conv_stack(channels: int, layers: Sequence[tuple[int, int]], padding: int) -> nn.Sequential:

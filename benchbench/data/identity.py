@@ -28,7 +28,7 @@ class DataIdentity:
     def of(
         cls, env: str, source: WaypointData, pixels: PixelSettings, action_repeat: int
     ) -> DataIdentity:
-        """The identity of ``env``'s data; stacking and spacing happen later, so they are not in it."""
+        """The identity of ``env``'s data; stacking happens later, so it is not in it."""
         return cls(env, source, pixels.size, pixels.camera, action_repeat)
 
     def settings(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from benchbench.data.batch import Batch
 from benchbench.data.store import Dataset
 from benchbench.errors import UserError
 
+MEAN_FRAMES = 2_000
+"""How many frames a mean image is taken over."""
+
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
@@ -153,6 +156,15 @@ class Sampler:
     def transitions(self, rows: np.ndarray) -> np.ndarray:
         """Those of ``rows`` that are transitions, in their order."""
         return np.asarray(rows)[self._is_transition[rows]]
+
+    def mean_image(self) -> Tensor:
+        """The mean of the training observations in [0, 1], (C, H, W) float32.
+
+        Taken over at most ``MEAN_FRAMES`` rows, evenly spaced.
+        """
+        rows = self.train_rows[:: max(1, len(self.train_rows) // MEAN_FRAMES)]
+        sums = [self._gather(part).obs.double().sum(0) for part in np.array_split(rows, 8)]
+        return (torch.stack(sums).sum(0) / (255.0 * len(rows))).float()
 
     def state(self) -> dict[str, Any]:
         """Where the random stream stands, as plain JSON values."""

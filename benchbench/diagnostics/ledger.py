@@ -55,7 +55,9 @@ class Ledger:
     """Watches the optimizers of an agent; see the module's docstring."""
 
     def __init__(self, modules: Mapping[str, nn.Module], optimizers: RoutedOptimizers) -> None:
-        self._module_of = {p: name for name, m in modules.items() for p in m.parameters()}
+        self._module_of: dict[torch.Tensor, str] = {
+            p: name for name, m in modules.items() for p in m.parameters()
+        }
         self._optimizers = optimizers
         self._open: dict[torch.Tensor, list[_Share]] = {p: [] for p in self._module_of}
         self._squares: dict[tuple[Loss, str, str], float] = {}
@@ -76,10 +78,9 @@ class Ledger:
             Entry(
                 loss,
                 module,
-                *(
-                    self._squares.get((loss, module, kind), 0.0) ** 0.5
-                    for kind in ("computed", "applied", "dropped")
-                ),
+                computed=self._norm(loss, module, "computed"),
+                applied=self._norm(loss, module, "applied"),
+                dropped=self._norm(loss, module, "dropped"),
                 mismatch=self._mismatch.get((loss, module), 0.0),
             )
             for loss in LOSSES
@@ -173,6 +174,9 @@ class Ledger:
         if share.first_update:
             key = (share.loss, share.module, kind)
             self._squares[key] = self._squares.get(key, 0.0) + _square(share.grad)
+
+    def _norm(self, loss: Loss, module: str, kind: str) -> float:
+        return self._squares.get((loss, module, kind), 0.0) ** 0.5
 
     def _parameters(self, optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
         for group in optimizer.param_groups:

@@ -1,0 +1,1 @@
+"""Running cells: devices, processes, and results that are never half-written."""

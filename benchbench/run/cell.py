@@ -85,6 +85,7 @@ class _Run:
         self.evaluator = make_evaluator(cell)
         self.policy = make_policy(self.agent, self.sampler, torch_device)
         self.rows: TableRows = {"cells": [], "evaluations": [], "training": [], "ledger": []}
+        self.scores: list[float] = []
         self.block_ms: list[float] = []
 
     def to_the_end(self, on_update: Callable[[int], None]) -> TableRows:
@@ -144,11 +145,12 @@ class _Run:
         with self.clock.running("diagnose"):
             measures = self.held_out.measure(self.agent)
         return_mean = float(returns.mean())
+        self.scores.append(self.evaluator.score(return_mean))
         self._add(
             "evaluations",
             {
                 "update": update,
-                "score": self.evaluator.score(return_mean),
+                "score": self.scores[-1],
                 "return_mean": return_mean,
                 "returns": returns.tolist(),
                 **measures,
@@ -157,7 +159,6 @@ class _Run:
 
     def _describe(self) -> None:
         """The cell's own row."""
-        scores = [row["score"] for row in self.rows["evaluations"]]
         seconds = self.clock.seconds
         commit, dirty = git_state()
         self._add(
@@ -166,9 +167,9 @@ class _Run:
                 "status": "done",
                 "observation": self.cell.observation,
                 "updates": self.cell.train.updates,
-                "untrained_score": scores[0],
-                "final_score": float(np.mean(scores[1:][-FINAL_EVALUATIONS:])),
-                "best_score": max(scores),
+                "untrained_score": self.scores[0],
+                "final_score": float(np.mean(self.scores[1:][-FINAL_EVALUATIONS:])),
+                "best_score": max(self.scores),
                 "initial_weights": self.initial_weights,
                 "final_weights": self.agent.weights_sha256(),
                 "total_seconds": self.clock.total(),
@@ -207,6 +208,7 @@ def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
         min_value=sampler.min_reward * horizon,
         max_value=sampler.max_reward * horizon,
         shift_pad=cell.train.shift_pad if cell.train.augmentation == "random-shift" else 0,
+        mean_image=sampler.mean_image() if pixels and cell.pixels.centre else None,
     )
 
 

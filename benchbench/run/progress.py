@@ -60,6 +60,7 @@ class DataProgress:
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
+        """So many of the rows are made."""
         if self._bar is None:
             self._bar = tqdm(total=total, desc=self._label, unit="row", dynamic_ncols=True)
         self._bar.update(done - self._bar.n)

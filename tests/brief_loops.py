@@ -1,0 +1,227 @@
+"""The training loops, written out by hand in plain PyTorch: an independent reference.
+
+Nothing here comes from benchbench but the initial weights. The networks are functions of weight
+lists; the losses are transcribed from LAPO's ``algos_vae.py``; each variant is a loop in the words
+of the brief, with plain ``torch.optim.Adam`` optimizers, ``zero_grad``, ``backward`` and ``step``.
+Features are computed anew whenever a loss asks for them.
+"""
+
+import copy
+
+import torch
+from torch.nn import functional as F
+
+LR = {"encoder": 1e-3, "critic": 2e-3, "vae": 3e-3, "actor": 4e-3}
+
+
+class Plain:
+    """The eight modules of an agent, copied, and LAPO's formulas over them."""
+
+    def __init__(self, agent):
+        names = ("obs_encoder", "critic", "actor_vae", "actor")
+        for name in names:
+            setattr(self, name, copy.deepcopy(getattr(agent, name)))
+            setattr(self, f"{name}_target", copy.deepcopy(getattr(agent, f"{name}_target")))
+        self.names = names
+        self.settings, self.spec = agent.settings, agent.spec
+
+    def parameters(self):
+        return [
+            p
+            for suffix in ("", "_target")
+            for name in self.names
+            for p in getattr(self, name + suffix).parameters()
+        ]
+
+    def encode(self, obs, proprio, encoder):
+        return torch.cat([encoder(obs), proprio], dim=1)
+
+    def target_q(self, feature, latent):
+        action = self.actor_vae_target.decoder(torch.cat([feature, latent], 1))
+        both = torch.cat([feature, action], 1)
+        q1, q2 = self.critic_target.q1_net(both), self.critic_target.q2_net(both)
+        weight = self.settings.doubleq_min
+        return torch.min(q1, q2) * weight + torch.max(q1, q2) * (1 - weight)
+
+    def critic_loss(self, batch, noise, detach_encoder):
+        with torch.no_grad():
+            next_feature = self.encode(batch.next_obs, batch.next_proprio_BP, self.obs_encoder)
+            next_v = self.critic.v_net(next_feature)
+            target_q = batch.reward_B[:, None] + batch.discount_B[:, None] * next_v
+            target_feature = self.encode(batch.obs, batch.proprio_BP, self.obs_encoder_target)
+            latent = self.actor_target(target_feature)
+            latent = latent + (noise * 0.1).clamp(-0.2, 0.2)
+            target_v = self.target_q(target_feature, latent)
+            target_v = target_v.clamp(self.spec.min_value, self.spec.max_value)
+        feature = self.encode(batch.obs, batch.proprio_BP, self.obs_encoder)
+        if detach_encoder:
+            feature = feature.detach()
+        both = torch.cat([feature, batch.action_BA], 1)
+        return (
+            F.mse_loss(self.critic.q1_net(both), target_q)
+            + F.mse_loss(self.critic.q2_net(both), target_q)
+            + F.mse_loss(self.critic.v_net(feature), target_v)
+        )
+
+    def vae_loss(self, batch, noise, detach_encoder):
+        feature = self.encode(batch.obs, batch.proprio_BP, self.obs_encoder)
+        if detach_encoder:
+            feature = feature.detach()
+        with torch.no_grad():
+            next_feature = self.encode(
+                batch.next_obs, batch.next_proprio_BP, self.obs_encoder_target
+            )
+            next_q = self.target_q(next_feature, self.actor_target(next_feature))
+            q = batch.reward_B[:, None] + batch.discount_B[:, None] * next_q
+            advantage = q - self.critic.v_net(feature)
+            expectile = self.settings.expectile
+            weights = torch.where(advantage > 0, expectile, 1 - expectile)
+        hidden = F.relu(self.actor_vae.encoder(torch.cat([feature, batch.action_BA], 1)))
+        mean, log_var = self.actor_vae.mean(hidden), self.actor_vae.log_var(hidden)
+        z = mean + torch.exp(log_var / 2) * noise
+        recons = self.actor_vae.decoder(torch.cat([feature, z], 1))
+        recon_loss = F.mse_loss(recons, batch.action_BA, reduction="none").sum(1).view(-1, 1)
+        kl = -0.5 * torch.sum(1 + log_var - mean**2 - log_var.exp(), dim=1).view(-1, 1)
+        return ((recon_loss + kl * self.settings.kl_beta) * weights).mean()
+
+    def actor_loss(self, batch):
+        with torch.no_grad():
+            feature = self.encode(batch.obs, batch.proprio_BP, self.obs_encoder)
+            target_feature = self.encode(batch.obs, batch.proprio_BP, self.obs_encoder_target)
+        latent = self.actor(feature)
+        action = self.actor_vae_target.decoder(torch.cat([target_feature, latent], 1))
+        return -self.critic.q1_net(torch.cat([feature, action], 1)).mean()
+
+    def move_targets(self):
+        tau = self.settings.tau
+        for name in self.names:
+            pairs = zip(
+                getattr(self, name).parameters(),
+                getattr(self, f"{name}_target").parameters(),
+                strict=True,
+            )
+            for param, target in pairs:
+                target.data.copy_(tau * param.data + (1 - tau) * target.data)
+
+
+def adam(*groups):
+    return torch.optim.Adam([{"params": list(m.parameters()), "lr": lr} for m, lr in groups])
+
+
+def before(net, batches, critic_noise, vae_noise):
+    """The brief's first loop: the critic's gradient on the encoder is wiped before any step."""
+    critic_optimizer = adam((net.critic, LR["critic"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]), (net.obs_encoder, LR["encoder"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for batch in batches:
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=False)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=False)
+        actorvae_optimizer.zero_grad()
+        vae_loss.backward()
+        actorvae_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
+def after(net, batches, critic_noise, vae_noise):
+    """The brief's second loop: the encoder is the critic optimizer's, detached for the VAE."""
+    critic_optimizer = adam((net.critic, LR["critic"]), (net.obs_encoder, LR["encoder"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for batch in batches:
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=False)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=True)
+        actorvae_optimizer.zero_grad()
+        vae_loss.backward()
+        actorvae_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
+def vae_only(net, batches, critic_noise, vae_noise):
+    """The critic is detached; the VAE alone trains the encoder."""
+    critic_optimizer = adam((net.critic, LR["critic"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]), (net.obs_encoder, LR["encoder"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for batch in batches:
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=True)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=False)
+        actorvae_optimizer.zero_grad()
+        vae_loss.backward()
+        actorvae_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
+def joint_sum(net, batches, critic_noise, vae_noise):
+    """The encoder has an optimizer of its own and moves along the sum of both gradients."""
+    critic_optimizer = adam((net.critic, LR["critic"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]))
+    encoder_optimizer = adam((net.obs_encoder, LR["encoder"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for batch in batches:
+        encoder_optimizer.zero_grad()
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=False)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=False)
+        actorvae_optimizer.zero_grad()
+        vae_loss.backward()
+        actorvae_optimizer.step()
+        encoder_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
+def joint_two(net, batches, critic_noise, vae_noise):
+    """Both optimizers hold the encoder, and each steps it along its own loss."""
+    critic_optimizer = adam((net.critic, LR["critic"]), (net.obs_encoder, LR["encoder"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]), (net.obs_encoder, LR["encoder"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for batch in batches:
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=False)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=False)
+        actorvae_optimizer.zero_grad()
+        vae_loss.backward()
+        actorvae_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
+def frozen(net, batches, critic_noise, vae_noise):
+    """Nobody trains the encoder."""
+    critic_optimizer = adam((net.critic, LR["critic"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for batch in batches:
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=True)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=True)
+        actorvae_optimizer.zero_grad()
+        vae_loss.backward()
+        actorvae_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
+def _policy_step(net, batch, actor_optimizer):
+    actor_loss = net.actor_loss(batch)
+    actor_optimizer.zero_grad()
+    actor_loss.backward()
+    actor_optimizer.step()
+    net.move_targets()
+
+
+LOOPS = {
+    "before": before, "after": after, "vae-only": vae_only, "joint-sum": joint_sum,
+    "joint-two": joint_two, "frozen": frozen,
+}  # fmt: skip

@@ -1,0 +1,318 @@
+"""The agent against independent transcriptions: the brief's loops, and LAPO's own code."""
+
+import copy
+
+import pytest
+import torch
+from brief_loops import LOOPS, LR, Plain
+from torch import nn
+from torch.nn import functional as F
+
+from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.agent.networks import make_encoder, random_shift
+from benchbench.data.batch import Batch
+from benchbench.routing import REGISTRY, Routing
+from benchbench.suite import AgentSettings
+
+CPU = torch.device("cpu")
+B, SIZE = 8, 16
+SETTINGS = AgentSettings(
+    feature_dim=6, hidden=(16, 16, 16), encoder_lr=LR["encoder"], critic_lr=LR["critic"],
+    vae_lr=LR["vae"], actor_lr=LR["actor"], doubleq_min=0.7, kl_beta=0.3, tau=0.05,
+)  # fmt: skip
+SPEC = AgentSpec(
+    action_dim=2, channels=3, size=SIZE, proprio_dim=2, state_dim=0, min_value=-1.0, max_value=2.0
+)
+
+
+def stream(purpose):
+    return sum(purpose.encode())
+
+
+def make_agent(variant="after", spec=SPEC, settings=SETTINGS):
+    routing = variant if isinstance(variant, Routing) else REGISTRY[variant]
+    return LAPO(spec, settings, routing, stream, CPU)
+
+
+def make_batches(count, seed=0, state_dim=0):
+    draw = torch.Generator().manual_seed(seed)
+
+    def observation():
+        if state_dim:
+            return torch.randn(B, state_dim, generator=draw)
+        frames = torch.randint(0, 256, (B, SIZE, SIZE, 3), generator=draw, dtype=torch.uint8)
+        return frames.permute(0, 3, 1, 2)
+
+    proprio_dim = 0 if state_dim else 2
+    return [
+        Batch(
+            obs=observation(),
+            proprio_BP=torch.randn(B, proprio_dim, generator=draw),
+            action_BA=torch.randn(B, 2, generator=draw),
+            reward_B=torch.rand(B, generator=draw),
+            discount_B=0.97 * (torch.rand(B, generator=draw) > 0.2),
+            next_obs=observation(),
+            next_proprio_BP=torch.randn(B, proprio_dim, generator=draw),
+        )
+        for _ in range(count)
+    ]
+
+
+def noise_stream(purpose, width=4):
+    draw = torch.Generator().manual_seed(stream(purpose))
+    while True:
+        yield torch.randn((B, width), generator=draw)
+
+
+def weights(modules):
+    return {f"{n}.{k}": v.clone() for n, m in modules.items() for k, v in m.state_dict().items()}
+
+
+def all_weights(agent):
+    targets = {f"{name}_target": m for name, m in agent.target_modules().items()}
+    return weights(agent.modules() | targets)
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert different == []
+
+
+@pytest.mark.parametrize("variant", REGISTRY)
+def test_every_variant_is_its_loop_written_out_by_hand(variant):
+    agent = make_agent(variant)
+    plain = Plain(agent)
+    batches = make_batches(20)
+    LOOPS[variant](plain, batches, noise_stream("target-noise"), noise_stream("vae-noise"))
+    for batch in batches:
+        agent.update(batch)
+    ours = [p for ms in (agent.modules(), agent.target_modules()) for m in ms.values()
+            for p in m.parameters()]  # fmt: skip
+    for mine, theirs in zip(ours, plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-5)
+
+
+def test_the_loops_differ_from_each_other():
+    ends = {}
+    for variant in REGISTRY:
+        agent = make_agent(variant)
+        for batch in make_batches(3):
+            agent.update(batch)
+        ends[variant] = next(agent.obs_encoder.parameters()).detach()
+    distinct = [v for v in REGISTRY if v != "vae-only"]  # which is 'before' by another road
+    for i, one in enumerate(distinct):
+        for other in distinct[i + 1 :]:
+            assert (ends[one] - ends[other]).abs().max() > 1e-4, (one, other)
+
+
+def test_vae_only_ends_in_the_very_weights_of_before():
+    before, vae_only = make_agent("before"), make_agent("vae-only")
+    for batch in make_batches(25):
+        before.update(batch)
+        vae_only.update(batch)
+    assert_equal(all_weights(before), all_weights(vae_only))
+
+
+def test_before_really_computes_the_gradient_that_it_drops():
+    agent = make_agent("before")
+    seen = []
+    vae_optimizer = agent.optimizers.by_name["vae"]
+    wipe = vae_optimizer.zero_grad
+
+    def spy():
+        seen.append([p.grad.norm().item() for p in agent.obs_encoder.parameters()])
+        wipe()
+        assert all(p.grad is None for p in agent.obs_encoder.parameters())
+
+    vae_optimizer.zero_grad = spy
+    agent.update(make_batches(1)[0])
+    assert len(seen) == 1
+    assert all(norm > 0 for norm in seen[0])
+
+
+def test_in_after_the_vae_leaves_the_encoders_gradient_untouched():
+    agent = make_agent("after")
+    kept = []
+    vae_optimizer = agent.optimizers.by_name["vae"]
+    step = vae_optimizer.step
+
+    def grads():
+        return [p.grad.clone() for p in agent.obs_encoder.parameters()]
+
+    clear = vae_optimizer.zero_grad
+    vae_optimizer.zero_grad = lambda: (kept.append(grads()), clear())
+    vae_optimizer.step = lambda: (kept.append(grads()), step())
+    agent.update(make_batches(1)[0])
+    at_the_critic, at_the_vae = kept
+    assert all(torch.equal(a, b) for a, b in zip(at_the_critic, at_the_vae, strict=True))
+    assert any(g.any() for g in at_the_vae)
+
+
+def test_a_frozen_encoder_never_moves_and_everything_else_does():
+    agent = make_agent("frozen")
+    start = all_weights(agent)
+    for batch in make_batches(10):
+        agent.update(batch)
+    for name, value in all_weights(agent).items():
+        assert torch.equal(value, start[name]) == name.startswith("obs_encoder"), name
+
+
+def test_variants_of_a_pair_start_equal_and_draw_equal_noise():
+    agents = [make_agent(variant) for variant in REGISTRY]
+    first = all_weights(agents[0])
+    for agent in agents[1:]:
+        assert_equal(first, all_weights(agent))
+    batch = make_batches(1)[0]
+    fixed = [agent.fix(batch) for agent in agents]
+    for other in fixed[1:]:
+        assert torch.equal(fixed[0].v_target_B, other.v_target_B)
+
+
+def test_a_variant_may_be_defined_anywhere_and_runs_by_the_same_loop():
+    mine = Routing("mine", ("critic", "actor"), "applied", "detached", "applied")
+    agent = make_agent(mine)
+    before = weights({"e": agent.obs_encoder})
+    agent.update(make_batches(1)[0])
+    assert not torch.equal(before["e.trunk.0.weight"], agent.obs_encoder.trunk[0].weight)
+
+
+# ------------------------------------------------------------ LAPO's own code, on states
+
+
+class AuthorsVAE(nn.Module):
+    """``ActorVAE`` of the authors' ``algos_vae.py``, reduced to what training calls."""
+
+    def __init__(self, state_dim, action_dim, latent_dim, width):
+        super().__init__()
+        self.e1 = nn.Linear(state_dim + action_dim, width)
+        self.e2, self.e3 = nn.Linear(width, width), nn.Linear(width, width)
+        self.mean, self.log_var = nn.Linear(width, latent_dim), nn.Linear(width, latent_dim)
+        self.d1 = nn.Linear(state_dim + latent_dim, width)
+        self.d2, self.d3 = nn.Linear(width, width), nn.Linear(width, width)
+        self.d4 = nn.Linear(width, action_dim)
+
+    def forward(self, state, action, noise):
+        z = F.relu(self.e1(torch.cat([state, action], 1)))
+        z = F.relu(self.e3(F.relu(self.e2(z))))
+        mean, log_var = self.mean(z), self.log_var(z)
+        z = mean + torch.exp(log_var / 2) * noise
+        return self.decode(state, z), mean, log_var
+
+    def decode(self, state, z):
+        a = F.relu(self.d1(torch.cat([state, z], 1)))
+        return self.d4(F.relu(self.d3(F.relu(self.d2(a)))))
+
+
+def copy_linears(source, target):
+    """Copy all linear layers in the order in which they were made."""
+    ours = [m for m in source.modules() if isinstance(m, nn.Linear)]
+    theirs = [m for m in target.modules() if isinstance(m, nn.Linear)]
+    for one, other in zip(ours, theirs, strict=True):
+        other.load_state_dict(one.state_dict())
+    return target
+
+
+def test_on_states_it_is_the_authors_algorithm_number_for_number():
+    spec = AgentSpec(
+        action_dim=2, channels=0, size=0, proprio_dim=0, state_dim=5, min_value=-1, max_value=2
+    )
+    agent = make_agent("frozen", spec)
+    s = SETTINGS
+    vae = copy_linears(agent.actor_vae, AuthorsVAE(5, 2, 4, 16))
+    actor, critic = copy.deepcopy(agent.actor.net), copy.deepcopy(agent.critic)
+    vae_t, actor_t, critic_t = map(copy.deepcopy, (vae, actor, critic))
+    optimizers = [
+        torch.optim.Adam(m.parameters(), lr=lr)
+        for m, lr in ((critic, s.critic_lr), (vae, s.vae_lr), (actor, s.actor_lr))
+    ]
+    noise_v, noise_z = noise_stream("target-noise"), noise_stream("vae-noise")
+
+    def q(net, state, action):
+        both = torch.cat([state, action], 1)
+        return net.q1_net(both), net.q2_net(both)
+
+    def get_target_q(state, noise=None):
+        latent = s.max_latent_action * torch.tanh(actor_t(state))
+        if noise is not None:
+            latent = latent + (noise * 0.1).clamp(-0.2, 0.2)
+        q1, q2 = q(critic_t, state, vae_t.decode(state, latent))
+        return torch.min(q1, q2) * s.doubleq_min + torch.max(q1, q2) * (1 - s.doubleq_min)
+
+    for batch in make_batches(30, state_dim=5):
+        state, action, next_state = batch.obs, batch.action_BA, batch.next_obs
+        reward, discount = batch.reward_B.view(-1, 1), batch.discount_B.view(-1, 1)
+        with torch.no_grad():
+            target_q = reward + discount * critic.v_net(next_state)
+            target_v = get_target_q(state, next(noise_v))
+        q1, q2 = q(critic, state, action)
+        v_loss = F.mse_loss(critic.v_net(state), target_v.clamp(spec.min_value, spec.max_value))
+        critic_loss = F.mse_loss(q1, target_q) + F.mse_loss(q2, target_q) + v_loss
+        optimizers[0].zero_grad()
+        critic_loss.backward()
+        optimizers[0].step()
+
+        advantage = reward + discount * get_target_q(next_state) - critic.v_net(state)
+        weight = torch.where(advantage > 0, s.expectile, 1 - s.expectile)
+        recons, mu, log_var = vae(state, action, next(noise_z))
+        recon_loss = F.mse_loss(recons, action, reduction="none").sum(1).view(-1, 1)
+        kl = -0.5 * torch.sum(1 + log_var - mu**2 - log_var.exp(), dim=1).view(-1, 1)
+        optimizers[1].zero_grad()
+        ((recon_loss + kl * s.kl_beta) * weight.detach()).mean().backward()
+        optimizers[1].step()
+
+        latent = s.max_latent_action * torch.tanh(actor(state))
+        loss = -q(critic, state, vae_t.decode(state, latent))[0].mean()
+        optimizers[2].zero_grad()
+        loss.backward()
+        optimizers[2].step()
+        for net, target in ((critic, critic_t), (actor, actor_t), (vae, vae_t)):
+            for p, t in zip(net.parameters(), target.parameters(), strict=True):
+                t.data.copy_(s.tau * p.data + (1 - s.tau) * t.data)
+        agent.update(batch)
+
+    pairs = [(agent.critic, critic), (agent.actor_vae, vae), (agent.actor.net, actor)]
+    pairs += [(agent.critic_target, critic_t), (agent.actor_vae_target, vae_t)]
+    for ours, theirs in pairs:
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
+    probe = torch.randn(3, 5)
+    acted = vae_t.decode(probe, s.max_latent_action * torch.tanh(actor(probe)))
+    torch.testing.assert_close(agent.act(probe, torch.empty(3, 0)), acted, rtol=0, atol=2e-5)
+
+
+# ------------------------------------------------------------ the pieces
+
+
+def test_random_shift_is_drq_v2s_pad_and_crop():
+    frames = make_batches(1)[0].obs
+    pad, size = 3, SIZE
+    ours = random_shift(frames, pad, torch.Generator().manual_seed(5))
+    shift = torch.randint(-pad, pad + 1, (B, 2), generator=torch.Generator().manual_seed(5))
+    padded = F.pad(frames.float(), (pad,) * 4, "replicate")
+    for image, (dy, dx), expected in zip(ours, shift + pad, padded, strict=True):
+        crop = expected[:, dy : dy + size, dx : dx + size]
+        assert torch.equal(image.float(), crop)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_drqv2_encoder_has_v_d4rls_shapes():
+    encoder = make_encoder("drqv2", 9, 84, 50)
+    convs = [m for m in encoder.body if isinstance(m, nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size, c.stride) for c in convs] == [
+        (32, (3, 3), (2, 2)), (32, (3, 3), (1, 1)), (32, (3, 3), (1, 1)), (32, (3, 3), (1, 1)),
+    ]  # fmt: skip
+    assert encoder.trunk[0].in_features == 32 * 35 * 35  # V-D4RL's repr_dim
+
+
+def test_resnet18_has_the_papers_size():
+    encoder = make_encoder("resnet18", 3, 84, 50)
+    body = sum(p.numel() for p in encoder.body.parameters())
+    assert body == 11_176_512  # torchvision's resnet18 without its last layer
+    assert encoder(make_batches(1)[0].obs.repeat(1, 1, 6, 6)[..., :84, :84]).shape == (B, 50)
+
+
+def test_a_mean_image_takes_away_what_stands_still():
+    frames = make_batches(1)[0].obs[:1]
+    encoder = make_encoder("small", 3, SIZE, 6, frames[0] / 255)
+    assert torch.allclose(encoder.body(frames / 255 - encoder.mean_image), torch.zeros(1))
