@@ -1,0 +1,100 @@
+"""What is reported beside the judged measures: descriptions, with 95 % intervals, never verdicts.
+
+The intervals here are not adjusted for their number. Nothing in this file decides a claim.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from benchbench.report.claims import AFTER, BEFORE, Measure, estimate, pair_up
+from benchbench.report.measures import THRESHOLD, measure_cells
+from benchbench.report.statistics import (
+    improvement_interval,
+    iqm_interval,
+    interquartile_mean,
+    probability_of_improvement,
+)
+from benchbench.results import Results
+
+REPORTED = (
+    Measure(1, "grad_log_ratio", "log10 of the critic's over the VAE's gradient norm on the "
+            "encoder, mean over training", "log10", 1, "r2"),
+    Measure(1, "grad_cosine", "cosine of those two gradients, mean over training", "", 1, "r2"),
+    Measure(1, "grad_negative", "share of samples with a negative cosine", "share", 1, "r2"),
+    Measure(3, "random_state_r2", "R² of the state probe, untrained encoder", "R²", 1, "r2"),
+    Measure(3, "srank", "effective rank (srank 0.99), last evaluation", "", 1, "r2"),
+    Measure(4, "td_error", "held-out RMS TD error, over σ_G, last evaluation", "σ_G", -1,
+            "q_error", "ln ratio"),
+    Measure(6, "best_score", "best evaluation (chosen after the fact)", "points", 1, "score"),
+)  # fmt: skip
+"""Measures that are compared as the primary ones are, but not tested."""
+
+COLUMNS = (
+    "row", "measure", "unit", "scale", "n_pairs", "before_mean", "before_lo", "before_hi",
+    "after_mean", "after_lo", "after_hi", "difference", "lo", "hi", "level", "note",
+)  # fmt: skip
+"""Columns of :func:`describe`'s frame; they mean what they mean in the claims' frame."""
+
+
+def describe(results: Results) -> pd.DataFrame:
+    """One row a reported measure that has at least one pair, in the order of the brief's rows."""
+    cells = measure_cells(results)
+    rows = [estimate(measure, results, cells, 0.95) for measure in REPORTED]
+    rows += [_threshold(results, cells), *_final_scores(results, cells)]
+    frame = pd.DataFrame([{c: row[c] for c in COLUMNS} for row in rows], columns=list(COLUMNS))
+    return frame[frame["n_pairs"] > 0].sort_values("row", kind="stable").reset_index(drop=True)
+
+
+def _threshold(results: Results, cells: pd.DataFrame) -> dict[str, object]:
+    """Median updates to the threshold, which censoring leaves alone while half of the cells reach it.
+
+    ``pair_up`` would leave censored cells out as infinite, so they are capped for pairing only.
+    """
+    capped = cells.assign(updates_to_threshold=cells["updates_to_threshold"].replace(np.inf, 1e18))
+    before, after, note = pair_up(results, capped, "updates_to_threshold")
+    medians = [float(side.median()) if len(side) else math.nan for side in (before, after)]
+    shares = [f"{(side >= 1e18).mean():.0%}" for side in (before, after)] if len(before) else []
+    censored = f"never reached by {shares[0]} of before, {shares[1]} of after" if shares else ""
+    return {
+        **dict.fromkeys(COLUMNS, math.nan),
+        "row": 5,
+        "measure": f"median updates to {THRESHOLD:.0f} points, held for two evaluations",
+        "unit": "updates",
+        "scale": "difference",
+        "n_pairs": len(before),
+        "before_mean": medians[0] if medians[0] < 1e17 else math.nan,
+        "after_mean": medians[1] if medians[1] < 1e17 else math.nan,
+        "note": "; ".join(part for part in (censored, note) if part),
+    }
+
+
+def _final_scores(results: Results, cells: pd.DataFrame) -> list[dict[str, object]]:
+    """Interquartile mean and probability of improvement of the final score, bootstrapped."""
+    before, after, note = pair_up(results, cells, "final_score")
+    strata = {
+        name: [rows.to_numpy() for _, rows in side.groupby(level="env")]
+        for name, side in ((BEFORE, before), (AFTER, after))
+    }
+    blank = dict.fromkeys(COLUMNS, math.nan) | {
+        "row": 6, "scale": "difference", "n_pairs": len(before), "level": 0.95, "note": note
+    }  # fmt: skip
+    iqm: dict[str, object] = {"measure": "interquartile mean of the score", "unit": "points"}
+    for name, side in ((BEFORE, before), (AFTER, after)):
+        lo, hi = iqm_interval(strata[name])
+        iqm |= {f"{name}_mean": interquartile_mean(side), f"{name}_lo": lo, f"{name}_hi": hi}
+    chances = [
+        probability_of_improvement(a, b) for a, b in zip(strata[AFTER], strata[BEFORE], strict=True)
+    ]
+    lo, hi = improvement_interval(strata[AFTER], strata[BEFORE])
+    chance = {
+        "measure": "probability that a run of after scores above one of before",
+        "unit": "probability",
+        "difference": float(np.mean(chances)) if chances else math.nan,
+        "lo": lo,
+        "hi": hi,
+    }
+    return [blank | iqm, blank | chance]
