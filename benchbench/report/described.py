@@ -14,8 +14,9 @@ from benchbench.report.claims import AFTER, BEFORE, Measure, estimate, pair_up
 from benchbench.report.measures import THRESHOLD, measure_cells
 from benchbench.report.statistics import (
     improvement_interval,
-    iqm_interval,
     interquartile_mean,
+    iqm_interval,
+    paired_t_interval,
     probability_of_improvement,
 )
 from benchbench.results import Results
@@ -47,6 +48,40 @@ def describe(results: Results) -> pd.DataFrame:
     rows += [_threshold(results, cells), *_final_scores(results, cells)]
     frame = pd.DataFrame([{c: row[c] for c in COLUMNS} for row in rows], columns=list(COLUMNS))
     return frame[frame["n_pairs"] > 0].sort_values("row", kind="stable").reset_index(drop=True)
+
+
+def final_scores(results: Results) -> pd.DataFrame:
+    """Every variant's final score in every environment: ``env, variant, n, mean, lo, hi, iqm, best``.
+
+    ``lo`` and ``hi`` are the mean's 95 % t interval over seeds; ``best`` is the mean of each cell's
+    best evaluation. Rows stand in the suite's order; a variant without a finished cell has n = 0.
+    """
+    done = results.cells[results.cells["status"] == "done"]
+    rows = []
+    for env in results.suite.envs:
+        for routing in results.suite.routings:
+            mine = done[(done["env"] == env.id) & (done["variant"] == routing.name)]
+            score = mine["final_score"].dropna()
+            means = (score.mean(), *paired_t_interval(score), interquartile_mean(score))
+            best = mine["best_score"].mean()
+            rows.append((env.id, routing.name, len(score), *means, best))
+    return pd.DataFrame(rows, columns=["env", "variant", "n", "mean", "lo", "hi", "iqm", "best"])
+
+
+def paired_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each pair's difference in final score, and the means with 95 % intervals.
+
+    The first frame has ``env, seed, difference``, the second ``env, difference, lo, hi``: a row an
+    environment and one, 'all', for all pairs.
+    """
+    before, after, _ = pair_up(results, measure_cells(results), "final_score")
+    pairs = (after - before).rename("difference").reset_index()
+    groups = [*pairs.groupby("env"), *([("all", pairs)] if len(pairs) else [])]
+    rows = [
+        (env, rows["difference"].mean(), *paired_t_interval(rows["difference"]))
+        for env, rows in groups
+    ]
+    return pairs, pd.DataFrame(rows, columns=["env", "difference", "lo", "hi"])
 
 
 def _threshold(results: Results, cells: pd.DataFrame) -> dict[str, object]:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
-from benchbench.report.statistics import paired_t_interval
+from benchbench.report.statistics import paired_t_interval, performance_profile
 from benchbench.results import Results
 
 THRESHOLD = 50.0
@@ -150,6 +150,40 @@ def bands(long: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "lo", "hi"])
 
 
+def flows(results: Results) -> pd.DataFrame:
+    """What became of each loss's gradient on ``obs_encoder``, as means over cells and steps.
+
+    Columns: ``variant, loss``; ``computed``, a norm; ``applied`` and ``dropped``, shares of it.
+    Variants stand in the suite's order.
+    """
+    rows = results.ledger[results.ledger["module"] == "obs_encoder"]
+    names = [routing.name for routing in results.suite.routings]
+    found = []
+    for (variant, loss), steps in rows.groupby(["variant", "loss"]):
+        seen = steps[steps["computed"] > 0]
+        shares = [(seen[column].fillna(0) / seen["computed"]).mean() for column in _FATES]
+        found.append((variant, loss, steps["computed"].mean(), *shares))
+    frame = pd.DataFrame(found, columns=["variant", "loss", "computed", *_FATES])
+    return frame.sort_values("variant", key=lambda v: v.map(names.index)).reset_index(drop=True)
+
+
+def profiles(results: Results) -> pd.DataFrame:
+    """Share of each variant's finished cells above each score: ``variant, tau, share``."""
+    scores = results.cells.dropna(subset="final_score")
+    if scores.empty:
+        return pd.DataFrame(columns=["variant", "tau", "share"])
+    low, high = scores["final_score"].min(), scores["final_score"].max()
+    taus = np.linspace(low - 0.02 * (high - low) - 1, high, 201)
+    parts = []
+    for routing in results.suite.routings:
+        mine = scores.loc[scores["variant"] == routing.name, "final_score"]
+        if len(mine):
+            share = performance_profile(mine, taus)
+            parts.append(pd.DataFrame({"variant": routing.name, "tau": taus, "share": share}))
+    return pd.concat(parts, ignore_index=True)
+
+
+_FATES = ("applied", "dropped")
 _OF_CURVE = ("steps", "random_state_r2", "auc", "updates_to_threshold", "oscillation", *LAST)
 _OF_SIGNALS = ("grad_log_ratio", "grad_cosine", "grad_negative")
 
