@@ -143,9 +143,7 @@ def make_results(
     return as_results(made, *make_rows(made, effects, noise))
 
 
-def write_results(
-    folder: Path, suite: Suite, plan: list[dict[str, object]], rows: Rows
-) -> Results:
+def write_results(folder: Path, suite: Suite, plan: list[dict[str, object]], rows: Rows) -> Results:
     """A results folder as the store leaves it, read back."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = {"suite": suite.model_dump(mode="json", exclude_unset=True), "plan": plan}

@@ -10,7 +10,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from benchbench.report.claims import AFTER, BEFORE, Measure, estimate, pair_up
+from benchbench.report.brief import AFTER, BEFORE, Measure
+from benchbench.report.claims import estimate, pair_up
 from benchbench.report.measures import THRESHOLD, measure_cells
 from benchbench.report.statistics import (
     improvement_interval,
@@ -51,8 +52,9 @@ def describe(results: Results) -> pd.DataFrame:
 
 
 def final_scores(results: Results) -> pd.DataFrame:
-    """Every variant's final score in every environment: ``env, variant, n, mean, lo, hi, iqm, best``.
+    """Every variant's final score in every environment.
 
+    Columns: ``env, variant, n, mean, lo, hi, iqm, best``.
     ``lo`` and ``hi`` are the mean's 95 % t interval over seeds; ``best`` is the mean of each cell's
     best evaluation. Rows stand in the suite's order; a variant without a finished cell has n = 0.
     """
@@ -85,7 +87,7 @@ def paired_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _threshold(results: Results, cells: pd.DataFrame) -> dict[str, object]:
-    """Median updates to the threshold, which censoring leaves alone while half of the cells reach it.
+    """Median updates to the threshold, right despite censoring while half of the cells reach it.
 
     ``pair_up`` would leave censored cells out as infinite, so they are capped for pairing only.
     """

@@ -10,9 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchbench.report import figures
-from benchbench.report.claims import AFTER, BEFORE
+from benchbench.report.brief import AFTER, BEFORE
 from benchbench.report.described import paired_scores
-from benchbench.report.measures import bands, flows, profiles, runs
+from benchbench.report.look import save
+from benchbench.report.measures import bands, flows, geometric_bands, profiles, runs
 from benchbench.results import Results
 
 
@@ -47,7 +48,7 @@ def draw(results: Results, folder: Path) -> Drawn:
         if figure is None:
             without_data.append(entry.title)
             continue
-        figures.save(figure, folder, entry.name)
+        save(figure, folder, entry.name)
         shown.append(entry)
     return Drawn(tuple(shown), tuple(without_data))
 
@@ -59,30 +60,39 @@ def _flow(results: Results) -> Figure | None:
 
 def _score(results: Results) -> Figure | None:
     long = _runs(results, results.evaluations, ["score"])
-    return None if long.empty else figures.score_figure(_bands(results, long), long)
+    return None if long.empty else figures.score_figure(_in_order(results, bands(long)), long)
 
 
 def _q_error(results: Results) -> Figure | None:
     labels = {"q_behaviour_error": "RMS Q − return (σ)", "td_error": "RMS TD error (σ)"}
-    return _curves(results, labels, across=False)
+    long, there = _measured(results, labels)
+    return figures.q_error_figure(_in_order(results, bands(long)), there) if there else None
 
 
 def _probes(results: Results) -> Figure | None:
     labels = {"state_r2": "state R²", "return_r2": "return-to-go R²", "action_r2": "action R²"}
-    return _curves(results, labels, across=True)
+    long, there = _measured(results, labels)
+    if not there:
+        return None
+    baseline = results.evaluations.groupby("env")["time_return_r2"].mean().dropna()
+    references = baseline.rename("value").reset_index().assign(measure="return_r2")
+    return figures.probe_figure(_in_order(results, bands(long)), there, references)
 
 
 def _signals(results: Results) -> Figure | None:
     long = _runs(results, results.training, ["grad_critic", "grad_vae"])
     both = long[long["variant"].isin([BEFORE, AFTER])]
     chosen = long[long["variant"] == long["variant"].iloc[0]] if len(long) and both.empty else both
-    return None if chosen.empty else figures.signal_figure(_bands(results, chosen))
+    return (
+        None if chosen.empty else figures.signal_figure(_in_order(results, geometric_bands(chosen)))
+    )
 
 
 def _paired(results: Results) -> Figure | None:
     pairs, means = paired_scores(results)
     if pairs.empty:
         return None
+    pairs = _in_order(results, pairs)
     delta = results.suite.deltas.score
     return figures.paired_figure(pairs, means, "final score, after − before (points)", delta)
 
@@ -109,16 +119,19 @@ GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
     ): _q_error,
     Shown(
         "signals", "Signal strength on the encoder",
-        "Norms of both losses' gradients on the encoder, whether applied or not, beside the ranges "
-        "that the brief claims (0.01 to 0.1 for the critic's, 0.001 to 0.01 for the VAE's).",
+        "Norms of both losses' gradients on the encoder, whether applied or not: geometric means "
+        "over seeds, 95 % bands. Shaded: the ranges that the brief claims (0.01 to 0.1 for the "
+        "critic's, 0.001 to 0.01 for the VAE's).",
     ): _signals,
     Shown(
         "probes", "Probes over training",
-        "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds.",
+        "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds. Dotted: "
+        "a return probe that sees only the time index.",
     ): _probes,
     Shown(
         "paired", "Paired differences of the final score",
-        "A dot a pair; a diamond is a mean with its 95 % interval (unadjusted). Grey: within delta.",
+        "A dot a pair; a diamond is a mean with its 95 % interval (unadjusted). Grey band: within "
+        "delta of zero.",
     ): _paired,
     Shown(
         "profile", "Performance profile",
@@ -128,19 +141,15 @@ GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
 """The report's figures, in its order, each with the function that makes it or finds no data."""
 
 
-def _curves(results: Results, labels: dict[str, str], across: bool) -> Figure | None:
+def _measured(results: Results, labels: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The evaluations' measures in long form, and the labels of those that have any value."""
     long = _runs(results, results.evaluations, list(labels))
-    there = {measure: label for measure, label in labels.items() if measure in set(long["measure"])}
-    return figures.curve_figure(_bands(results, long), there, across) if there else None
+    return long, {name: label for name, label in labels.items() if name in set(long["measure"])}
 
 
 def _runs(results: Results, table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
     """Long form, in the suite's order of environments and variants."""
     return _in_order(results, runs(table, measures))
-
-
-def _bands(results: Results, long: pd.DataFrame) -> pd.DataFrame:
-    return _in_order(results, bands(long))
 
 
 def _in_order(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
@@ -149,9 +158,9 @@ def _in_order(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
         "variant": [routing.name for routing in results.suite.routings],
     }
     return frame.sort_values(
-        ["env", "variant", "update"],
-        key=lambda column: column.map(places[str(column.name)].index)
-        if column.name in places
-        else column,
+        [name for name in ("env", "variant", "update") if name in frame],
+        key=lambda column: (
+            column.map(places[str(column.name)].index) if column.name in places else column
+        ),
         kind="stable",
     )

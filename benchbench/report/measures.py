@@ -65,9 +65,9 @@ def score_per_return(evaluations: pd.DataFrame) -> dict[str, float]:
         known = rows[["return_mean", "score"]].dropna()
         slopes[str(env)] = 0.0
         if len(known) and np.ptp(known["return_mean"]) > 0:
-            low, high = known["return_mean"].idxmin(), known["return_mean"].idxmax()
-            rise = known.loc[high] - known.loc[low]
-            slopes[str(env)] = float(rise["score"] / rise["return_mean"])
+            x, y = known["return_mean"].to_numpy(), known["score"].to_numpy()
+            low, high = x.argmin(), x.argmax()
+            slopes[str(env)] = float((y[high] - y[low]) / (x[high] - x[low]))
     return slopes
 
 
@@ -181,6 +181,14 @@ def profiles(results: Results) -> pd.DataFrame:
             share = performance_profile(mine, taus)
             parts.append(pd.DataFrame({"variant": routing.name, "tau": taus, "share": share}))
     return pd.concat(parts, ignore_index=True)
+
+
+def geometric_bands(long: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`bands`, of the logarithms: geometric means, for positive values on a log axis."""
+    positive = long[long["value"] > 0]
+    frame = bands(positive.assign(value=np.log(positive["value"].astype(float))))
+    frame[["mean", "lo", "hi"]] = np.exp(frame[["mean", "lo", "hi"]].astype(float))
+    return frame
 
 
 _FATES = ("applied", "dropped")

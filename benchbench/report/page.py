@@ -7,21 +7,13 @@ at the clock. What could not be measured is named, never left out in silence.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pandas as pd
 
-from benchbench.report.claims import (
-    AFTER,
-    ASPECTS,
-    BEFORE,
-    FAMILY,
-    LEVEL,
-    PAIRS_NEEDED,
-    judge,
-    learned,
-    row_verdict,
-)
+from benchbench.report.brief import AFTER, ASPECTS, BEFORE
+from benchbench.report.claims import FAMILY, LEVEL, PAIRS_NEEDED, judge, learned, row_verdict
 from benchbench.report.described import describe, final_scores
 from benchbench.report.gallery import Drawn, draw
 from benchbench.report.provenance import provenance, unfinished
@@ -91,7 +83,7 @@ def terminal(results: Results, claims: pd.DataFrame, learning: pd.DataFrame) -> 
             rows.append([name, part["measure"].partition(",")[0], *_cells(part), _word(part)])
     header = ["aspect 方面", "measure", "before 修改前", "after 修改后", "difference", "verdict"]
     sentences = verdict_sentences(claims, learning).replace("`", "")
-    return f"{sentences}\n\n{plain_table(header, rows)}"
+    return f"{textwrap.fill(sentences, 100)}\n\n{plain_table(header, rows)}"
 
 
 def verdict_sentences(claims: pd.DataFrame, learning: pd.DataFrame) -> str:
@@ -99,7 +91,8 @@ def verdict_sentences(claims: pd.DataFrame, learning: pd.DataFrame) -> str:
     by_word: dict[str, list[str]] = {}
     for aspect in ASPECTS:
         word, label = row_verdict(claims[claims["row"] == aspect.row])
-        name = aspect.name_en.lower()
+        name = aspect.name_en.replace("Q prediction", "prediction of Q")
+        name = name[0].lower() + name[1:]
         shown = f"{name} ({label})" if label and word == "refuted" else name
         by_word.setdefault(word, []).append(shown)
     counts = [
@@ -109,34 +102,35 @@ def verdict_sentences(claims: pd.DataFrame, learning: pd.DataFrame) -> str:
         if word in by_word
     ]
     first = f"Of the brief's seven claims, {listed(counts)}."
-    pairs = int(claims.loc[claims["row"] > 1, "n_pairs"].max())
+    counts_of_pairs = claims.loc[claims["row"] > 1, "n_pairs"]
+    pairs = int(counts_of_pairs.max())
     if pairs == 0:
         return f"{first} There is no finished pair of `before` and `after`, so nothing is compared."
-    shown_pairs = f"{pairs} pair{'s'[: pairs > 1]} (environment, seed)"
+    upto = "up to " if counts_of_pairs.min() < pairs else ""
+    shown_pairs = f"{upto}{pairs} pair{'s'[: pairs > 1]} (environment, seed)"
     few = f", where {PAIRS_NEEDED} are needed for a verdict" if pairs < PAIRS_NEEDED else ""
     return f"{first} They rest on {shown_pairs}{few}; {_weight(learning)}."
 
 
 def brief_table(claims: pd.DataFrame) -> str:
-    """The brief's table, row for row in its order, with measured values in its cells."""
+    """The brief's table, row for row in its order: its words in italics, below them what is."""
     rows = []
     for aspect in ASPECTS:
         parts = claims[claims["row"] == aspect.row]
         cells = [_cells(part) for _, part in parts.iterrows()]
-        measured = [f"{m}: " if len(parts) > 1 else "" for m in parts["measure"]]
         word, label = row_verdict(parts)
         effects = [
-            f"{name}{cell[2]}{' ' + _word(part) if len(parts) > 1 else ''}"
-            for name, cell, (_, part) in zip(measured, cells, parts.iterrows(), strict=True)
+            f"{cell[2]}{' ' + _word(part) if len(parts) > 1 else ''}"
+            for cell, (_, part) in zip(cells, parts.iterrows(), strict=True)
         ]
         rows.append(
             [
-                f"**{aspect.name}** {aspect.name_en}",
-                "<br>".join([*(c[0] for c in cells), f"*brief: {aspect.before}*"]),
-                "<br>".join([*(c[1] for c in cells), f"*brief: {aspect.after}*"]),
+                "<br>".join([f"**{aspect.name}** {aspect.name_en}", *parts["measure"]]),
+                "<br>".join([f"*{aspect.before}*", *(c[0] for c in cells)]),
+                "<br>".join([f"*{aspect.after}*", *(c[1] for c in cells)]),
                 "<br>".join(
-                    [*effects, f"**{word}{f' ({label})' if label else ''}**",
-                     f"*brief: {aspect.impact}*"]
+                    [f"*{aspect.impact}*", *effects,
+                     f"**{word}{f' ({label})' if label else ''}**"]
                 ),
             ]
         )  # fmt: skip
@@ -155,7 +149,9 @@ def learning_table(learning: pd.DataFrame) -> str:
         for _, row in learning.iterrows()
     ]  # fmt: skip
     header = ["environment", "variant", "cells", "untrained", "final", "gain", "clear of zero"]
-    return f"{_weight(learning).capitalize()}.\n\n{markdown_table(header, rows)}"
+    sentence = _weight(learning)
+    sentence = sentence[0].upper() + sentence[1:]
+    return f"{sentence}.\n\n{markdown_table(header, rows)}"
 
 
 def scores_table(results: Results) -> str:
@@ -242,15 +238,16 @@ def _word(part: pd.Series) -> str:
 def _weight(learning: pd.DataFrame) -> str:
     """How much the comparison can say, given what was learned."""
     overall = learning[learning["env"] == "all"].set_index("variant")["learned"]
-    pair = overall.reindex([BEFORE, AFTER]).fillna("unknown")
-    clear = [f"`{name}`" for name, word in pair.items() if word == "yes"]
-    if (pair == "unknown").all():
+    words = overall[overall.index.isin([BEFORE, AFTER])]
+    words = overall if words.empty else words
+    names = [f"`{name}`" for name in words.index]
+    clear = [f"`{name}`" for name, word in words.items() if word == "yes"]
+    if (words == "unknown").all():
         return "whether anything was learned cannot be said from fewer than two cells a variant"
     if not clear:
         return (
-            "neither `before` nor `after` ended clear above its untrained score, so a comparison "
-            "of the two says little"
+            f"of {listed(names)}, none ended clear above its untrained score, so comparing them "
+            "says little"
         )
-    if len(clear) == 1:
-        return f"only {clear[0]} ended clear above its untrained score"
-    return "both `before` and `after` ended clear above their untrained scores"
+    only = "" if len(clear) == len(names) else f"of {listed(names)}, only "
+    return f"{only}{listed(clear)} ended clear above the untrained score"
