@@ -96,7 +96,10 @@ def verdict(interval: Interval, delta: float, p_holm: float, n_pairs: int) -> tu
     if n_pairs == 0:
         return ("not measured", "")
     if n_pairs < PAIRS_NEEDED:
-        return ("inconclusive", f"{n_pairs} pair{'s'[: n_pairs > 1]}; {PAIRS_NEEDED} needed")
+        return (
+            "inconclusive",
+            f"{n_pairs} {'pair' if n_pairs == 1 else 'pairs'}; {PAIRS_NEEDED} needed",
+        )
     clear_of_zero = p_holm <= ALPHA
     if lo > delta and clear_of_zero:
         return ("supported", "")

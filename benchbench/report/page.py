@@ -107,7 +107,7 @@ def verdict_sentences(claims: pd.DataFrame, learning: pd.DataFrame) -> str:
     if pairs == 0:
         return f"{first} There is no finished pair of `before` and `after`, so nothing is compared."
     upto = "up to " if counts_of_pairs.min() < pairs else ""
-    shown_pairs = f"{upto}{pairs} pair{'s'[: pairs > 1]} (environment, seed)"
+    shown_pairs = f"{upto}{pairs} {'pair' if pairs == 1 else 'pairs'} (environment, seed)"
     few = f", where {PAIRS_NEEDED} are needed for a verdict" if pairs < PAIRS_NEEDED else ""
     return f"{first} They rest on {shown_pairs}{few}; {_weight(learning)}."
 
