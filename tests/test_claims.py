@@ -232,6 +232,11 @@ class TestMeasures:
         assert row["after_mean"] < 3000
         assert "never reached by 100% of before, 0% of after" in row["note"]
 
+    def test_probability_of_improvement_is_described(self) -> None:
+        frame = describe(make_results()).set_index("unit")
+        assert frame.loc["probability", "after_mean"] == 1.0
+        assert "verdict" not in frame.columns
+
 
 class TestLearned:
     def test_a_flat_agent_has_not_learned(self) -> None:

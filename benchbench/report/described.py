@@ -130,8 +130,8 @@ def _final_scores(results: Results, cells: pd.DataFrame) -> list[dict[str, objec
     chance = {
         "measure": "probability that a run of after scores above one of before",
         "unit": "probability",
-        "difference": float(np.mean(chances)) if chances else math.nan,
-        "lo": lo,
-        "hi": hi,
+        "after_mean": float(np.mean(chances)) if chances else math.nan,
+        "after_lo": lo,
+        "after_hi": hi,
     }
     return [blank | iqm, blank | chance]

@@ -196,9 +196,10 @@ SIMPLE_FORMS = """\
 
 
 def _how_to_read(claims: pd.DataFrame) -> str:
-    notes = [
-        f"- {part['measure']}: {part['note']}." for _, part in claims.iterrows() if part["note"]
-    ]
+    by_note: dict[str, list[str]] = {}
+    for _, part in claims[claims["note"] != ""].iterrows():
+        by_note.setdefault(part["note"], []).append(part["measure"].partition(",")[0])
+    notes = [f"- {listed(measures)}: {note}." for note, measures in by_note.items()]
     needs = "\n".join(
         f"| {part['measure']} | {part['claimed']} | {_delta(part)} | {part['n_pairs']} | "
         f"{number(part['p'])} | {number(part['p_holm'])} |"
