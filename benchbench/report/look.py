@@ -1,0 +1,75 @@
+"""How figures look: each variant's colour, line and marker, the rc settings, and saving.
+
+A variant keeps its look in every figure of every suite. The colours are Okabe and Ito's and Paul
+Tol's, for eyes that see few; lines and markers tell variants apart in grey. No global state is
+touched: the settings hold within :func:`style` only, and figures are made without pyplot.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from benchbench.routing import REGISTRY
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a variant is drawn."""
+
+    color: str
+    line: str | tuple[float, tuple[float, ...]]
+    marker: str
+
+
+_LOOKS = (
+    Look("#D55E00", (0, (4, 1.5)), "o"),
+    Look("#0072B2", "-", "s"),
+    Look("#E69F00", ":", "^"),
+    Look("#009E73", "-.", "D"),
+    Look("#CC79A7", (0, (6, 1, 1, 1, 1, 1)), "v"),
+    Look("#555555", (0, (1, 2)), "X"),
+    Look("#56B4E9", (0, (8, 2)), "P"),
+    Look("#882255", (0, (3, 1, 1, 1)), "<"),
+    Look("#999933", (0, (2, 1)), ">"),
+    Look("#332288", (0, (10, 2, 2, 2)), "h"),
+    Look("#AA7744", (0, (1, 1)), "*"),
+    Look("#000000", (0, (5, 3)), "p"),
+)
+"""Twelve looks: those of the registry's variants in its order, then the suites' own."""
+
+
+def looks(variants: Sequence[str]) -> dict[str, Look]:
+    """The look of each variant: fixed for the registry's, by name's order for a suite's own."""
+    fixed = list(REGISTRY)
+    names = [*fixed, *sorted(set(variants) - set(fixed))]
+    table = dict(zip(names, itertools.cycle(_LOOKS), strict=False))
+    return {name: table[name] for name in variants}
+
+
+def style() -> AbstractContextManager[None]:
+    """The rc settings under which figures are made and saved, undone afterwards."""
+    settings = sns.axes_style("ticks") | {
+        "font.family": "sans-serif", "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7,
+        "xtick.labelsize": 6, "ytick.labelsize": 6, "legend.fontsize": 6, "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5, "xtick.minor.size": 1.5, "ytick.minor.size": 1.5,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+        "grid.linewidth": 0.4, "grid.color": "#e6e6e6", "legend.frameon": False,
+        "svg.hashsalt": "benchbench", "hatch.linewidth": 0.6,
+    }  # fmt: skip
+    return mpl.rc_context(settings)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write ``name.png`` at 200 dots an inch and ``name.svg``; the same figure, the same bytes."""
+    with style():
+        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})

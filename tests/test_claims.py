@@ -1,0 +1,257 @@
+"""Verdicts on synthetic results of known effect: the claims must come out either way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from results_factory import BRIEF, NOTHING, Rows, as_results, make_results, make_rows, make_suite
+
+from benchbench.report import describe, judge, learned
+from benchbench.report.claims import PAIRS_NEEDED, row_verdict, verdict
+from benchbench.report.measures import (
+    area_under_curve,
+    measure_cells,
+    oscillation,
+    score_per_return,
+    updates_to_threshold,
+)
+from benchbench.results import Results
+
+REVERSED = {"before": BRIEF["after"], "after": BRIEF["before"]}
+
+
+def changed(change: Callable[[Rows], None], seeds: int = 10) -> Results:
+    suite = make_suite(seeds=seeds)
+    plan, rows = make_rows(suite, BRIEF)
+    change(rows)
+    return as_results(suite, plan, rows)
+
+
+def words(claims: pd.DataFrame) -> list[str]:
+    return claims["verdict"].to_list()
+
+
+class TestVerdicts:
+    def test_the_brief_is_confirmed_where_it_is_right(self) -> None:
+        claims = judge(make_results(BRIEF))
+        assert claims["row"].to_list() == [1, 2, 2, 3, 4, 5, 6, 7]
+        assert words(claims) == ["supported"] * 8
+
+    def test_and_contradicted_where_the_effects_are_reversed(self) -> None:
+        claims = judge(make_results(REVERSED))[1:]
+        assert set(zip(claims["verdict"], claims["label"], strict=True)) == {
+            ("refuted", "opposite")
+        }
+
+    def test_no_effect_is_never_a_finding(self) -> None:
+        claims = judge(make_results(NOTHING))[1:]
+        assert not set(words(claims)) & {"supported"}
+        assert "opposite" not in set(claims["label"])
+        # Probes are precise here, so their claims are refuted as negligible, not left open.
+        assert claims["label"].iloc[:3].to_list() == ["negligible"] * 3
+
+    def test_eight_pairs_are_too_few_however_large_the_effect(self) -> None:
+        claims = judge(make_results(BRIEF, seeds=8))[1:]
+        assert set(words(claims)) == {"inconclusive"}
+        assert set(claims["label"]) == {"8 pairs; 9 needed"}
+
+    def test_a_measure_that_is_missing_does_not_lower_the_bar_for_the_others(self) -> None:
+        def blind(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                row["q_behaviour_error"] = row["state_r2"] = None
+
+        whole = judge(make_results(BRIEF)).set_index("measure")["p_holm"]
+        part = judge(changed(blind)).set_index("measure")
+        assert part.loc[whole.index[3:5], "verdict"].to_list() == ["not measured"] * 2
+        kept = [name for name in whole.index if name not in whole.index[[0, 3, 4]]]
+        assert (part.loc[kept, "p_holm"] >= whole[kept]).all()
+
+    @given(
+        lo=st.floats(-50, 50), width=st.floats(0, 50), delta=st.floats(0.01, 20), p=st.floats(0, 1)
+    )
+    def test_swapping_before_and_after_swaps_supported_and_opposite(
+        self, lo: float, width: float, delta: float, p: float
+    ) -> None:
+        hi = lo + width
+        there, back = verdict((lo, hi), delta, p, 10), verdict((-hi, -lo), delta, p, 10)
+        assert (there == ("supported", "")) == (back == ("refuted", "opposite"))
+        assert (there[1] == "negligible") == (back[1] == "negligible")
+
+    def test_the_interval_alone_does_not_suffice(self) -> None:
+        assert verdict((6, 9), 5, 0.2, 10) == ("inconclusive", "")
+        assert verdict((6, 9), 5, 0.04, 10) == ("supported", "")
+
+    def test_below_delta_with_either_sign_is_refuted_without_a_label(self) -> None:
+        assert verdict((-20, 4), 5, 0.5, 10) == ("refuted", "")
+
+    def test_a_row_needs_all_its_parts(self) -> None:
+        def one_way(a: str, b: str) -> str:
+            return row_verdict(pd.DataFrame({"verdict": [a, b], "label": ["", ""]}))[0]
+
+        assert one_way("supported", "supported") == "supported"
+        assert one_way("supported", "inconclusive") == "inconclusive"
+        assert one_way("supported", "refuted") == "refuted"
+        assert one_way("not measured", "supported") == "not measured"
+
+
+class TestPairs:
+    def test_the_difference_is_paired(self) -> None:
+        claims = judge(make_results(BRIEF))
+        cells = measure_cells(make_results(BRIEF)).pivot(index="seed", columns="variant")
+        by_hand = (cells["final_score"]["after"] - cells["final_score"]["before"]).mean()
+        found = claims[claims["row"] == 6].iloc[0]
+        assert found["difference"] == pytest.approx(by_hand)
+        assert found["lo"] < by_hand < found["hi"]
+
+    def test_errors_are_compared_as_ratios(self) -> None:
+        claims = judge(make_results(BRIEF))
+        row = claims[claims["row"] == 4].iloc[0]
+        assert math.exp(row["difference"]) == pytest.approx(0.5, abs=0.05)
+        assert row["delta"] == pytest.approx(-math.log(0.9))
+        assert row["after_mean"] / row["before_mean"] == pytest.approx(math.exp(row["difference"]))
+
+    def test_a_failed_cell_takes_its_pair_along_and_is_counted(self) -> None:
+        def fail(rows: Rows) -> None:
+            rows["cells"][0] |= {"status": "failed", "error": "killed"}
+
+        row = judge(changed(fail)).iloc[6]
+        assert row["n_pairs"] == 9
+        assert row["note"] == "9 of 10 planned pairs; 1 without a finished before and after"
+
+    def test_a_missing_evaluation_is_not_filled_in(self) -> None:
+        def hole(rows: Rows) -> None:
+            rows["evaluations"][3]["score"] = None
+
+        claims = judge(changed(hole))
+        area = claims[claims["row"] == 5].iloc[0]
+        assert area["n_pairs"] == 9
+        assert "1 without a finite value" in area["note"]
+
+    def test_pairs_evaluated_at_different_updates_are_not_compared(self) -> None:
+        def drop(rows: Rows) -> None:
+            del rows["evaluations"][3]
+
+        claims = judge(changed(drop))[1:]
+        assert set(claims["n_pairs"]) == {9}
+        assert claims["note"].str.contains("1 evaluated at different updates").all()
+
+    @pytest.mark.parametrize("variants", [["before"], ["after"], ["frozen"]])
+    def test_without_the_two_variants_nothing_is_measured(self, variants: list[str]) -> None:
+        assert set(words(judge(make_results(variants=variants)))) == {"not measured"}
+        assert describe(make_results(variants=variants)).empty
+
+
+class TestGradientFlow:
+    @pytest.mark.parametrize(
+        ("variant", "loss", "change"),
+        [
+            ("before", "critic", {"applied": 0.01}),
+            ("before", "critic", {"dropped": 0.01}),
+            ("before", "critic", {"computed": 0.0, "dropped": 0.0}),
+            ("before", "vae", {"applied": 0.0}),
+            ("before", "vae", {"mismatch": 1e-3}),
+            ("after", "critic", {"applied": 0.0}),
+            ("after", "vae", {"computed": 1e-9}),
+        ],
+    )
+    def test_one_cell_that_differs_refutes_it(
+        self, variant: str, loss: str, change: dict[str, object]
+    ) -> None:
+        def tamper(rows: Rows) -> None:
+            row = next(r for r in rows["ledger"] if (r["variant"], r["loss"]) == (variant, loss))
+            row |= change
+
+        row = judge(changed(tamper)).iloc[0]
+        assert (row["verdict"], row["label"]) == ("refuted", "1 of 20 cells differ")
+        assert f"seed 0 {variant}" in row["note"]
+
+    def test_it_needs_no_nine_pairs(self) -> None:
+        assert judge(make_results(seeds=1)).iloc[0]["verdict"] == "supported"
+
+    def test_no_ledger_is_not_measured_and_a_gap_in_it_inconclusive(self) -> None:
+        assert judge(changed(lambda rows: rows["ledger"].clear())).iloc[0]["verdict"] == (
+            "not measured"
+        )
+
+        def gap(rows: Rows) -> None:
+            del rows["ledger"][:3]
+
+        assert judge(changed(gap)).iloc[0]["verdict"] == "inconclusive"
+
+
+class TestMeasures:
+    def test_area_by_hand(self) -> None:
+        assert area_under_curve([0, 100, 400], [0, 40, 80]) == (20 * 100 + 60 * 300) / 400
+        assert math.isnan(area_under_curve([0], [3.0]))
+        assert math.isnan(area_under_curve([0, 1], [3.0, math.nan]))
+
+    def test_threshold_has_to_be_held_and_an_untrained_score_does_not_count(self) -> None:
+        assert updates_to_threshold([0, 1, 2, 3, 4], [0, 60, 40, 55, 70]) == 3
+        assert updates_to_threshold([0, 1, 2], [60, 60, 10]) == math.inf
+        assert updates_to_threshold([0, 1, 2], [0, 10, 60]) == math.inf
+
+    def test_score_map_is_found_from_the_table(self) -> None:
+        slopes = score_per_return(make_results().evaluations)
+        assert slopes == {"bullet-maze2d-open-v0": pytest.approx(2.0)}
+
+    def test_the_evaluations_own_noise_is_taken_out(self) -> None:
+        # Scores that move by N(0, 20²) around nothing, seen through 8 episodes of spread 40 points.
+        rng = np.random.default_rng(0)
+        updates = list(range(4_000))
+        truth = rng.normal(0, 20, len(updates))
+        returns = [rng.normal(value / 2, 20, 8) for value in truth]
+        scores = [2 * r.mean() for r in returns]
+        exact = 1.349 * 20 * np.sqrt(2)
+        assert stats_iqr(scores[2_000:]) > 1.15 * exact
+        assert oscillation(updates, scores, returns, slope=2.0) == pytest.approx(exact, rel=0.06)
+
+    def test_oscillation_of_an_exactly_known_policy_is_that_of_its_scores(self) -> None:
+        # Every episode moves with the policy, so the spread between episodes explains nothing.
+        scores = [0, 0, 0, 10, 0, 30, 0]
+        returns = [np.array([s - 50.0, s + 50.0]) for s in scores]
+        assert oscillation(range(7), scores, returns, 1.0) == pytest.approx(stats_iqr(scores[3:]))
+
+    def test_oscillation_needs_three_late_changes(self) -> None:
+        returns = [np.array([1.0, 2.0])] * 5
+        assert math.isnan(oscillation(range(5), [0, 1, 2, 3, 4], returns, 1.0))
+
+    def test_gradient_ratio_is_in_decades(self) -> None:
+        cells = measure_cells(make_results())
+        assert cells["grad_log_ratio"].mean() == pytest.approx(1.0, abs=0.1)
+        assert cells["grad_negative"].between(0, 1).all()
+
+    def test_censored_cells_are_counted_not_averaged(self) -> None:
+        row = describe(make_results()).query("unit == 'updates'").iloc[0]
+        assert math.isnan(row["before_mean"])
+        assert row["after_mean"] < 3000
+        assert "never reached by 100% of before, 0% of after" in row["note"]
+
+    def test_probability_of_improvement_is_described(self) -> None:
+        frame = describe(make_results()).set_index("unit")
+        assert frame.loc["probability", "after_mean"] == 1.0
+        assert "verdict" not in frame.columns
+
+
+class TestLearned:
+    def test_a_flat_agent_has_not_learned(self) -> None:
+        frame = learned(make_results({"before": {"final": 0.0}, "after": {"final": 60.0}}))
+        overall = frame[frame["env"] == "all"].set_index("variant")["learned"]
+        assert overall.to_dict() == {"before": "not clear", "after": "yes"}
+
+    def test_one_cell_says_nothing(self) -> None:
+        assert set(learned(make_results(seeds=1))["learned"]) == {"unknown"}
+
+
+def stats_iqr(scores: list[float]) -> float:
+    return float(np.subtract(*np.quantile(np.diff(scores), [0.75, 0.25])))
+
+
+def test_pairs_of_all_environments_count() -> None:
+    envs = ["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"]
+    assert judge(make_results(envs=envs, seeds=5))["n_pairs"].iloc[1] == 10 >= PAIRS_NEEDED
