@@ -183,23 +183,25 @@ class LAPO:
     def fix(self, batch: Batch) -> Fixed:
         """Augment the batch and compute all that its losses take as given."""
         obs, next_obs = self._augmented(batch.obs), self._augmented(batch.next_obs)
-        target_feature, next_target_feature = self.features(
+        next_feature_BF = self.features(next_obs, batch.next_proprio_BP)
+        # Both observations go through the target networks in one pass, only the first with noise.
+        both_2BF = self.features(
             torch.cat([obs, next_obs]),
             torch.cat([batch.proprio_BP, batch.next_proprio_BP]),
             target=True,
+        )
+        latent_2BZ = self.actor_target(both_2BF)
+        noisy_BZ, next_BZ = latent_2BZ.chunk(2)
+        noise_BZ = (0.1 * self._normal("target-noise", noisy_BZ)).clamp(-0.2, 0.2)
+        v_target_B, next_target_q_B = self._target_q(
+            both_2BF, torch.cat([noisy_BZ + noise_BZ, next_BZ])
         ).chunk(2)
-        next_feature = self.features(next_obs, batch.next_proprio_BP)
-        latent_BZ = self.actor_target(target_feature)
-        noise_BZ = 0.1 * self._normal("target-noise", latent_BZ)
-        v_target_B = self._target_q(target_feature, latent_BZ + noise_BZ.clamp(-0.2, 0.2))
         return Fixed(
             obs=obs,
-            target_feature_BF=target_feature,
-            td_target_B=batch.reward_B + batch.discount_B * self.critic.v(next_feature),
+            target_feature_BF=both_2BF[: len(obs)],
+            td_target_B=batch.reward_B + batch.discount_B * self.critic.v(next_feature_BF),
             v_target_B=v_target_B.clamp(self.spec.min_value, self.spec.max_value),
-            next_target_q_B=self._target_q(
-                next_target_feature, self.actor_target(next_target_feature)
-            ),
+            next_target_q_B=next_target_q_B,
         )
 
     def critic_loss(

@@ -3,6 +3,8 @@
 It imports torch, the simulators and the cell's own code, and touches neither CUDA nor threads.
 """
 
+import torch._dynamo  # noqa: F401  torch's optimizers would import it at the first use, in 1 s
+
 from benchbench.data import d4rl
 from benchbench.run import cell as cell
 
