@@ -167,9 +167,11 @@ class TestLooks:
 
 
 def test_global_plotting_state_is_left_alone(tmp_path: Path) -> None:
-    before = dict(mpl.rcParams)
-    reported(tmp_path)
-    assert dict(mpl.rcParams) == before
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        before = dict(mpl.rcParams)
+        reported(tmp_path)
+        assert dict(mpl.rcParams) == before
 
 
 def test_the_report_knows_only_tables_and_suites() -> None:
