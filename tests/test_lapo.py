@@ -312,7 +312,13 @@ def test_resnet18_has_the_papers_size():
     assert encoder(make_batches(1)[0].obs.repeat(1, 1, 6, 6)[..., :84, :84]).shape == (B, 50)
 
 
-def test_a_mean_image_takes_away_what_stands_still():
-    frames = make_batches(1)[0].obs[:1]
-    encoder = make_encoder("small", 3, SIZE, 6, frames[0] / 255)
-    assert torch.allclose(encoder.body(frames / 255 - encoder.mean_image), torch.zeros(1))
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_pixels_are_scaled_and_centred_whatever_their_layout(layout):
+    frames = make_batches(1)[0].obs.contiguous(memory_format=layout)
+    seen = []
+    for mean in (None, frames[0] / 255):
+        encoder = make_encoder("small", 3, SIZE, 6, mean)
+        encoder.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        encoder(frames)
+    assert torch.allclose(seen[-1], frames / 255 - frames[:1] / 255)
+    assert torch.allclose(seen[1], frames / 255 - 0.5)

@@ -98,6 +98,7 @@ class PixelEncoder(nn.Module):
     """
 
     mean_image: torch.Tensor
+    """(1, C, H, W) float32."""
 
     def __init__(
         self,
@@ -109,8 +110,8 @@ class PixelEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.body = body
-        mean = torch.full((channels, 1, 1), 0.5) if mean_image is None else mean_image
-        self.register_buffer("mean_image", mean[None].contiguous(memory_format=torch.channels_last))
+        mean = torch.full((channels, size, size), 0.5) if mean_image is None else mean_image
+        self.register_buffer("mean_image", mean[None])
         with torch.no_grad():
             flat = body(torch.zeros(1, channels, size, size)).flatten(1).shape[1]
         self.trunk = nn.Sequential(
@@ -121,8 +122,12 @@ class PixelEncoder(nn.Module):
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         """Features (B, feature_dim) of uint8 frames."""
-        pixels = obs_BCHW.to(self.mean_image.dtype).div_(255.0).sub_(self.mean_image)
-        return self.trunk(self.body(pixels).flatten(1))
+        batch, channels, height, width = obs_BCHW.shape
+        # Channels are last in memory; on flat rows the subtraction is several times as fast.
+        pixels = obs_BCHW.permute(0, 2, 3, 1).flatten(1) / 255.0
+        pixels -= self.mean_image.permute(0, 2, 3, 1).flatten()
+        pixels_BCHW = pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return self.trunk(self.body(pixels_BCHW).flatten(1))
 
 
 def make_encoder(
