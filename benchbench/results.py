@@ -1,4 +1,4 @@
-"""The results of a suite: four parquet tables, their schemas, and how to read them.
+"""The results of a suite: five parquet tables, their schemas, and how to read them.
 
 These tables are all that passes from the runner to the report, so anyone's pandas can read what the
 report reads. They lie in ``results/<suite>/`` beside ``suite.json``, the suite as it was last run:
@@ -6,7 +6,8 @@ report reads. They lie in ``results/<suite>/`` beside ``suite.json``, the suite 
 - ``cells.parquet``: one row a cell: what was run, on what, how long it took, how it ended;
 - ``evaluations.parquet``: one row a cell and evaluation: score, probes, errors of Q;
 - ``training.parquet``: one row a cell and training sample: losses, gradient norms on the encoder;
-- ``ledger.parquet``: one row a cell, sampled step, loss and module: what became of the gradient.
+- ``ledger.parquet``: one row a cell, sampled step, loss and module: what became of the gradient;
+- ``features.parquet``: one row a cell and probed frame: the encoder's output at the end.
 
 Every table starts with ``key, env, seed, variant``. A missing value is null, never a placeholder.
 """
@@ -51,6 +52,7 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("evaluate_seconds", pa.float64(), "of which in evaluation episodes"),
         ("diagnose_seconds", pa.float64(), "of which in probes, errors and gradient samples"),
         ("update_ms", pa.float64(), "median wall time of one update, milliseconds"),
+        ("oracle_state_r2", pa.float64(), "state probe on the same encoder trained on the state"),
         ("peak_memory_mb", pa.float64(), "largest resident (CPU) or allocated (CUDA) memory, MiB"),
         ("device", pa.string(), "'cpu' or 'cuda'"),
         ("device_name", pa.string(), "model of the processor or GPU"),
@@ -74,6 +76,12 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("action_r2", pa.float64(), "ridge probe: R2 of the dataset action, mean over dimensions"),
         ("time_return_r2", pa.float64(), "the same for a probe that sees only the time index"),
         ("srank", pa.float64(), "effective rank of the features (0.99)"),
+        ("dormant", pa.float64(), "share of the encoder's units that are dormant (tau 0.025)"),
+        ("q_error", pa.float64(), "RMS of Q - Monte-Carlo return of the own policy, over sigma_G"),
+        ("q_bias", pa.float64(), "mean of Q - that return, over sigma_G"),
+        ("q_spearman", pa.float64(), "rank correlation of Q and that return"),
+        ("q_slope", pa.float64(), "slope of that return regressed on Q; 1 is calibrated"),
+        ("q_tail", pa.float64(), "bound on what the roll-outs' horizon cuts off, over sigma_G"),
         ("td_error", pa.float64(), "held-out RMS of Q - (r + discount V(s')), over sigma_G"),
         ("q_behaviour_error", pa.float64(), "held-out RMS of Q - behaviour return, over sigma_G"),
         ("q_behaviour_bias", pa.float64(), "held-out mean of Q - behaviour return, over sigma_G"),
@@ -92,6 +100,14 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("grad_critic", pa.float64(), "norm of the critic loss's gradient on the encoder"),
         ("grad_vae", pa.float64(), "norm of the VAE loss's gradient on the encoder"),
         ("grad_cosine", pa.float64(), "cosine of those two gradients"),
+        ("grad_q", pa.float64(), "norm of the Q part of the critic loss's gradient on the encoder"),
+        ("grad_v", pa.float64(), "norm of the V part"),
+        (
+            "moved_critic",
+            pa.float64(),
+            "cosine of the encoder's last 50 updates' way and -grad_critic",
+        ),
+        ("moved_vae", pa.float64(), "cosine of that way and -grad_vae"),
     ],
     "ledger": [
         *_CELL,
@@ -102,6 +118,12 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("applied", pa.float64(), "norm of what was in .grad at a step() of an optimizer with it"),
         ("dropped", pa.float64(), "norm of what a zero_grad() wiped before any step"),
         ("mismatch", pa.float64(), "relative error of .grad at the step against the routed sum"),
+    ],
+    "features": [
+        *_CELL,
+        ("update", pa.int64(), "updates taken when the features were read"),
+        ("row", pa.int64(), "row of the data set; the same rows for every variant of a pair"),
+        ("values", pa.list_(pa.float32()), "the encoder's output"),
     ],
 }
 
@@ -132,6 +154,7 @@ class Results:
     evaluations: pd.DataFrame
     training: pd.DataFrame
     ledger: pd.DataFrame
+    features: pd.DataFrame
 
 
 def to_table(name: str, rows: list[dict[str, object]]) -> pa.Table:

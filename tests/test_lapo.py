@@ -321,4 +321,4 @@ def test_pixels_are_scaled_and_centred_whatever_their_layout(layout):
         encoder.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         encoder(frames)
     assert torch.allclose(seen[-1], frames / 255 - frames[:1] / 255)
-    assert torch.allclose(seen[1], frames / 255 - 0.5)
+    assert torch.allclose(seen[0], frames / 255 - 0.5)

@@ -26,6 +26,7 @@ from benchbench.diagnostics.signals import encoder_signals
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.grid import Cell
+from benchbench.results import TABLES
 from benchbench.run.devices import Device
 from benchbench.run.provenance import git_state, versions
 from benchbench.run.store import TableRows
@@ -84,7 +85,7 @@ class _Run:
         self.held_out = _held_out(cell, self.dataset, self.sampler, train_rows, held_out_rows)
         self.evaluator = make_evaluator(cell)
         self.policy = make_policy(self.agent, self.sampler, torch_device)
-        self.rows: TableRows = {"cells": [], "evaluations": [], "training": [], "ledger": []}
+        self.rows: TableRows = {table: [] for table in TABLES}
         self.scores: list[float] = []
         self.block_ms: list[float] = []
 

@@ -76,7 +76,7 @@ class Store:
         )
 
     def gather(self, suite: Suite, cells: Sequence[Cell]) -> None:
-        """Write ``suite.json`` and the four joined tables of the suite's cells.
+        """Write ``suite.json`` and the joined tables of the suite's cells.
 
         Cells that are published but no longer in the suite stay on disk and out of the tables.
         """
