@@ -273,7 +273,7 @@ def _held_out(
         if len(np.unique(dataset.episode[rows])) < episodes:
             raise UserError(
                 f"{cell.env}: too few episodes hold rows whose return-to-go is known, so there is "
-                f"nothing to {purpose}; raise data.transitions or lower agent.discount"
+                "nothing to probe; raise data.transitions or lower agent.discount"
             )
         rng = np.random.default_rng(cell.stream(purpose))
         wanted = min(cell.diagnose.probe_frames, len(rows))
