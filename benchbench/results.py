@@ -177,9 +177,7 @@ def read_table(path: Path, name: str) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: cannot be read as parquet ({error}); move it away and run again"
-        ) from None
+        raise _damaged(path, f"cannot be read as parquet ({error})") from None
     metadata = table.schema.metadata or {}
     found = metadata.get(b"benchbench_format", b"none").decode()
     if found != str(FORMAT):
@@ -187,7 +185,15 @@ def read_table(path: Path, name: str) -> pa.Table:
             f"{path}: has results format {found}, this benchbench reads {FORMAT}; "
             "run the suite again into another --results folder"
         )
-    return table.select(SCHEMAS[name].names).cast(SCHEMAS[name])
+    try:
+        return table.select(SCHEMAS[name].names).cast(SCHEMAS[name])
+    except (KeyError, pa.ArrowException) as error:
+        raise _damaged(path, f"is not the table '{name}' ({error})") from None
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    whole = path.parent if path.parent.parent.name == "cells" else path
+    return UserError(f"{path}: {what}; move {whole} away and run again")
 
 
 def read_results(folder: Path) -> Results:

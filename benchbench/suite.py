@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Strict,
@@ -29,10 +29,19 @@ from pydantic import (
 from benchbench.errors import UserError
 from benchbench.routing import REGISTRY, Flow, Holder, Routing, RoutingError
 
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"should be a number, not {str(value).lower()}")
+    return value
+
+
 Count = Annotated[int, Strict(), Field(ge=1)]
 Index = Annotated[int, Strict(), Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+# Not strict: YAML reads 1e-4, without a dot, as text.
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
@@ -67,7 +76,7 @@ class WaypointData(Settings):
 
     source: Literal["waypoint"] = "waypoint"
     transitions: Annotated[int, Strict(), Field(ge=100)] = 20_000
-    noise: Annotated[float, Field(ge=0)] = Field(
+    noise: Annotated[Number, Field(ge=0)] = Field(
         0.5, description="standard deviation of the Gaussian noise added to each action"
     )
     seed: Index = 0
@@ -83,10 +92,10 @@ class AgentSettings(Settings):
     critic_lr: Rate = 2e-4
     vae_lr: Rate = 2e-4
     actor_lr: Rate = 2e-4
-    discount: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    tau: Annotated[float, Field(gt=0, le=1)] = Field(0.005, description="target update rate")
-    expectile: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    kl_beta: Annotated[float, Field(ge=0)] = Field(1.0, description="0.3 on mazes, 1 elsewhere")
+    discount: Annotated[Number, Field(gt=0, lt=1)] = 0.99
+    tau: Annotated[Number, Field(gt=0, le=1)] = Field(0.005, description="target update rate")
+    expectile: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    kl_beta: Annotated[Number, Field(ge=0)] = Field(1.0, description="0.3 on mazes, 1 elsewhere")
     max_latent_action: Rate = 2.0
     doubleq_min: Fraction = Field(1.0, description="weight of the smaller Q; 0.7 on antmaze")
 
@@ -116,7 +125,7 @@ class DiagnoseSettings(Settings):
     signals_every: Count = Field(
         500, description="updates between samples of losses and gradient norms"
     )
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+    holdout: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.1, description="share of the data set's episodes kept from training for probes and errors"
     )
     probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
@@ -142,8 +151,8 @@ class EnvSettings(Settings):
     observation: Literal["pixels", "state"] | None = None
     pixels: PixelSettings | None = None
     action_repeat: Count = 1
-    proprio: tuple[str, ...] = Field(
-        (), description="simulator quantities beside the image, such as 'velocity'"
+    proprio: tuple[Literal["position", "velocity"], ...] = Field(
+        (), description="simulator quantities beside the image"
     )
     agent: AgentSettings | None = None
     train: TrainSettings | None = None
@@ -275,13 +284,17 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
         raise UserError(f"{path}: is not UTF-8 text; is it a suite file?") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(root))
+        lines = dict(_lines(root, path))
         raw = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{where}: is not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: is not valid YAML: {str(error).splitlines()[0]}") from None
     except ValueError as error:
-        raise UserError(f"{path}{error}") from None
+        raise UserError(f"{path}: a value cannot be read ({error}); quote it") from None
+    except RecursionError:
+        raise UserError(f"{path}: an alias stands inside what it names; write it out") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: is empty or not a mapping; see suites/quickstart.yaml")
     for override in overrides:
@@ -289,7 +302,7 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     try:
         return Suite.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_explain(path, error, lines, overrides)) from None
+        raise UserError(_explain(path, error, raw, lines, overrides)) from None
 
 
 def suite_schema() -> str:
@@ -299,9 +312,9 @@ def suite_schema() -> str:
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
     *parents, last = key.split(".")
+    if not equals or not all((*parents, last)):
+        raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
     node: Any = raw
     try:
         for part in parents:
@@ -320,9 +333,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def _lines(
-    node: yaml.Node | None, at: tuple[str | int, ...] = ()
+    node: yaml.Node | None, path: Path, at: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Every key's path and line; raises ``ValueError`` on a key that stands twice."""
+    """Every key's place and line; a key that is no text or stands twice is refused."""
     if node is None:
         return
     yield at, node.start_mark.line + 1
@@ -330,43 +343,72 @@ def _lines(
         seen: set[str] = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if key.tag not in _KEY_TAGS:
+                raise UserError(f"{path}:{line}: a key is not plain text; quote it or take it out")
             if key.value in seen:
-                raise ValueError(f":{line}: the key '{key.value}' stands twice; keep one")
+                raise UserError(f"{path}:{line}: the key '{key.value}' stands twice; keep one")
             seen.add(key.value)
-            yield from _lines(value, (*at, key.value))
+            yield from _lines(value, path, (*at, key.value))
             yield (*at, key.value), line
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _lines(value, (*at, index))
+            yield from _lines(value, path, (*at, index))
+
+
+_KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
 def _explain(
     path: Path,
     error: ValidationError,
+    raw: dict[str, Any],
     lines: dict[tuple[str | int, ...], int],
     overrides: Sequence[str],
 ) -> str:
-    """One sentence for the first error: file, line, key, what is wrong, what to do."""
-    first = min(error.errors(), key=lambda e: e["type"] in _UNION_NOISE)
-    # Pydantic puts the names of a union's members into the path; the file does not have them.
-    loc = tuple(p for p in first["loc"] if isinstance(p, int) or re.fullmatch(r"[a-z_0-9]+", p))
-    loc = loc[:-1] if loc and loc[-1] in ("int", "str") else loc
+    """One sentence for the most telling error: file, line, key, what is wrong, what to do."""
+    first = min(error.errors(), key=_rank)
+    kind, loc = first["type"], _in_file(first["loc"], raw)
+    if kind == "missing":
+        loc = (*loc, first["loc"][-1])
     known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
     line = f":{lines[known]}" if known else ""
-    key = ".".join(str(p) for p in loc) or "the suite"
+    key = ".".join(str(p) for p in loc) + ": " if loc else ""
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    if first["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(loc))}"
-    elif first["type"] == "missing":
+    elif kind == "missing":
         message = "is missing; add it"
-    elif not first["type"].startswith("value_error"):
+    elif kind == "model_type":
+        message = f"should hold keys and values, not {first['input']!r}"
+    elif kind == "too_short":
+        message = "is empty; give at least one"
+    elif kind == "tuple_type":
+        message = f"should be a list, not {first['input']!r}"
+    elif kind != "value_error":
         message = f"{message}, not {first['input']!r}"
     source = f"{path}{line}" + (f" with --set {' --set '.join(overrides)}" if overrides else "")
-    return f"{source}: {key}: {message}"
+    return f"{source}: {key}{message}"
 
 
-_UNION_NOISE = {"string_type", "tuple_type", "int_type"}
+def _rank(error: Any) -> tuple[bool, bool, int]:
+    """Telling errors first: not what a union's other members say, a misspelt key, the deepest."""
+    return error["type"] in _NOISE, error["type"] != "extra_forbidden", -len(error["loc"])
+
+
+_NOISE = {"string_type", "tuple_type", "int_type", "too_short"}
+
+
+def _in_file(loc: Sequence[str | int], raw: Any) -> tuple[str | int, ...]:
+    """An error's place without the names of unions' members, which the file does not have."""
+    found: list[str | int] = []
+    for part in loc:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        found.append(part)
+    return tuple(found)
 
 
 def _keys_beside(loc: Sequence[str | int]) -> list[str]:

@@ -37,7 +37,7 @@ class Entry:
     applied: float = 0.0
     dropped: float = 0.0
     mismatch: float = 0.0
-    """At a step: relative error of ``.grad`` against the sum of the gradients booked to it."""
+    """At a step: relative error of ``.grad`` against the sum of its own update's gradients."""
 
 
 @dataclass
@@ -145,7 +145,11 @@ class Ledger:
                 if parameter.grad is None:
                     continue
                 module = self._module_of[parameter]
-                booked = sum(share.grad for share in self._open[parameter])
+                booked = sum(
+                    share.grad
+                    for share in self._open[parameter]
+                    if share.first_update == self._first_update  # an older one is stale
+                )
                 off[module] = off.get(module, 0.0) + _square(parameter.grad - booked)
                 size[module] = size.get(module, 0.0) + _square(parameter.grad)
                 for share in self._open[parameter]:

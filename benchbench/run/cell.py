@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.agent.lapo import LAPO, AgentSpec, Info
 from benchbench.data.sampler import Sampler, returns_to_go
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.diagnostics.held_out import HeldOut, Rows
@@ -25,6 +25,7 @@ from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.signals import encoder_signals
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
+from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.results import TABLES
 from benchbench.run.devices import Device
@@ -104,21 +105,23 @@ class _Run:
         ledger = Ledger(self.agent.modules(), self.agent.optimizers)
         watched = min(start + 2, end)
         for update in range(start, watched):
-            self._update(update, ledger)
+            losses = self._update(update, ledger)
             on_update(update + 1)
+        refuse_divergence(losses, watched - 1)
         entries = ledger.entries()
         check_routing(entries, self.cell.routing)
         self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
 
         before = self.clock.seconds["train"]
         for update in range(watched, end):
-            self._update(update, None)
+            losses = self._update(update, None)
             on_update(update + 1)
+        refuse_divergence(losses, end - 1)
         if end > watched:
             seconds = self.clock.seconds["train"] - before
             self.block_ms.append(1000 * seconds / (end - watched))
 
-    def _update(self, update: int, ledger: Ledger | None) -> None:
+    def _update(self, update: int, ledger: Ledger | None) -> Info:
         """One update; every so often with a row of losses and gradient norms."""
         sampled = update % self.cell.diagnose.signals_every == 0
         with self.clock.running("train"):
@@ -134,11 +137,10 @@ class _Run:
             with self.clock.running("train"):
                 info = self.agent.update(batch)
         if sampled:
+            refuse_divergence(info, update)
             losses = {name: value.item() for name, value in info.items()}
-            for name, value in losses.items():
-                if not math.isfinite(value):
-                    raise Diverged(f"{name} is {value} at update {update}")
             self._add("training", {"update": update, **losses, **signals})
+        return info
 
     def _evaluate(self, update: int) -> None:
         with self.clock.running("evaluate"):
@@ -194,6 +196,16 @@ class _Run:
         cell = self.cell
         head = {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
         self.rows[table].extend({**head, **row} for row in rows)
+
+
+def refuse_divergence(losses: Info, update: int) -> None:
+    """Raise :class:`Diverged` where a loss of this update is no longer a finite number.
+
+    A loss that is lost stays lost, so it is enough to look now and then.
+    """
+    for name, value in losses.items():
+        if not math.isfinite(value.item()):
+            raise Diverged(f"{name} is {value.item()} at update {update}")
 
 
 def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
@@ -256,9 +268,14 @@ def _held_out(
     last = np.arange(len(dataset)) + remaining - 1
     whole = (discount**remaining <= RETURN_TAIL) | dataset.terminals[last]
 
-    def draw(rows: np.ndarray, purpose: str) -> Rows:
+    def draw(rows: np.ndarray, purpose: str, episodes: int) -> Rows:
         rows = sampler.transitions(rows)
         rows = rows[whole[rows]]
+        if len(np.unique(dataset.episode[rows])) < episodes:
+            raise UserError(
+                f"{cell.env}: too few episodes hold rows whose return-to-go is known, so there is "
+                "nothing to probe; raise data.transitions or lower agent.discount"
+            )
         rng = np.random.default_rng(cell.stream(purpose))
         wanted = min(cell.diagnose.probe_frames, len(rows))
         rows = np.sort(rng.choice(rows, wanted, replace=False))
@@ -270,7 +287,7 @@ def _held_out(
             times=dataset.step_in_episode[rows],
         )
 
-    return HeldOut(fit=draw(train, "probe fit"), score=draw(held_out, "probe score"))
+    return HeldOut(fit=draw(train, "probe fit", 2), score=draw(held_out, "probe score", 1))
 
 
 def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -1,0 +1,44 @@
+"""What several rooms' tests share."""
+
+import pytest
+
+from benchbench.data.store import prepare
+from benchbench.grid import expand
+from benchbench.suite import Suite
+
+TINY = {
+    "name": "tiny",
+    "seeds": 1,
+    "variants": ["before", "after", "vae-only"],
+    "envs": [
+        {
+            "id": "bullet-maze2d-open-v0",
+            "data": {"source": "waypoint", "transitions": 1500},
+            "proprio": ["velocity"],
+        }
+    ],
+    "pixels": {"size": 16, "stack": 2},
+    "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
+    "train": {"updates": 12, "batch_size": 16, "n_step": 2},
+    "evaluate": {"every": 5, "episodes": 1},
+    "diagnose": {"signals_every": 4, "holdout": 0.3, "probe_frames": 200},
+}
+"""A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
+
+
+@pytest.fixture(scope="session")
+def data_home(tmp_path_factory):
+    """A data folder with the data of ``TINY`` in it, made once."""
+    home = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCHBENCH_DATA", str(home))
+        for cell in expand(Suite.model_validate(TINY)):
+            prepare(cell.data, lambda done, total: None)
+    return home
+
+
+@pytest.fixture
+def tiny_data(data_home, monkeypatch):
+    """``BENCHBENCH_DATA`` points at :func:`data_home`."""
+    monkeypatch.setenv("BENCHBENCH_DATA", str(data_home))
+    return data_home
