@@ -66,7 +66,7 @@ class Life:
     ended: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What :func:`audit` saw. ``print`` it; ``audit.warnings`` is empty where all is well."""
 
@@ -108,6 +108,8 @@ class Audit:
 
     def __str__(self) -> str:
         return audit_text(self)
+
+    __repr__ = __str__
 
 
 def audit(
@@ -190,6 +192,8 @@ def audit_steps(
     for _ in range(steps):
         with watch.step():
             step()
+    for share in watch.shares:
+        share.grad = None  # the books keep norms, not tensors
     _relabel(watch)
     moved = {p for p, before in unheld.items() if not torch.equal(p.detach(), before)}
     found = findings(watch, moved)

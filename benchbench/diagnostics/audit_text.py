@@ -49,9 +49,13 @@ def cell(shares: Sequence[Share], position: int, module: str, audit: Audit) -> s
         return f"{total**0.5:.3g}" if total else "·"
     ended = [s for s in here if s.ended == position]
     if event.kind == "zero_grad":
-        if any(s.dropped and s.loss not in NOT_LOSSES for s in ended):
+        wiped = {s.loss for s in ended if s.dropped and s.loss not in NOT_LOSSES}
+        harmless = {
+            n.loss for n in audit.notes if n.kind == "passed through" and n.module == module
+        }
+        if wiped - harmless:
             return "wiped ✗"
-        return "cleared" if ended else "·"
+        return "wiped" if wiped else ("cleared" if ended else "·")
     found = [s for s in here if position in s.applied]
     if any(s.applied[0] < position for s in found):
         return "applied, with stale"

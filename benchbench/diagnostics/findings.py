@@ -44,6 +44,9 @@ class Finding:
 
     kind: Kind
     text: str
+    loss: str | None = None
+    """Of a finding about one loss's gradient on one module: these two."""
+    module: str | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -72,7 +75,8 @@ class _Judge:
         if not any(event.kind == "backward" for event in self.events):
             yield Finding(
                 "no backward",
-                f"no backward pass ran in {self.watch.steps} steps: pass the function that trains",
+                f"no backward pass was seen in {self.watch.steps} steps: let step() train, by "
+                "loss.backward() or torch.autograd.backward(loss)",
             )
         groups: dict[tuple[str, str], list[Share]] = {}
         for share in self.shares:
@@ -107,6 +111,8 @@ class _Judge:
             yield Finding(
                 "target gradient",
                 f"{loss} puts a gradient on {what}, a target that no optimizer holds: {cure}",
+                loss,
+                module,
             )
             return
         add = f"add {what} to {own}" if own else f"add {what} to an optimizer"
@@ -114,6 +120,8 @@ class _Judge:
             "unheld gradient",
             f"{loss} puts a gradient on {what}, which is in no optimizer, so that nothing ever "
             f"steps along it: {add}, or detach it from {loss}",
+            loss,
+            module,
         )
 
     def _dropped(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
@@ -130,6 +138,8 @@ class _Judge:
                     f"{loss} passes through {what} and leaves a gradient there that {wiper} wipes; "
                     f"harmless, and spared by {module}.requires_grad_(False) while {loss} is "
                     "computed",
+                    loss,
+                    module,
                 )
             elif own in holders or own is None:
                 holder = own or holders[0]
@@ -137,12 +147,16 @@ class _Judge:
                     "dropped",
                     f"{loss} puts a gradient on {what}, and {wiper} wipes it before "
                     f"{holder}.step(): call zero_grad() before the backward pass, not after it",
+                    loss,
+                    module,
                 )
             else:
                 yield Finding(
                     "dropped",
                     f"{loss} puts a gradient on {what}, and {wiper} wipes it before any step: add "
                     f"{what} to {own}, or detach it from {loss}",
+                    loss,
+                    module,
                 )
 
     def _left_over(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
@@ -157,6 +171,8 @@ class _Judge:
                 f"{loss} puts a gradient on {what}, and {holder}, which holds it, took no step "
                 f"after it in {self.watch.steps} watched steps: call {holder}.step(), or watch "
                 "more steps",
+                loss,
+                module,
             )
 
     def _stale(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
@@ -167,13 +183,15 @@ class _Judge:
             for name in dict.fromkeys(steppers):
                 if steppers.count(name) > 1:
                     again.setdefault(name, []).append(share)
-            if share.applied and self._came_late(share):
+            if share.applied and self._came_late(share) and not self._all_late(loss):
                 late.setdefault(steppers[0], []).append(share)
         for name, shares in again.items():
             yield Finding(
                 "stale",
                 f"{name} steps along the same gradient of {loss} on {self._what(module, shares)} "
                 f"more than once: call {name}.zero_grad() before each {loss} backward pass",
+                loss,
+                module,
             )
         for name, shares in late.items():
             what = self._what(module, shares)
@@ -182,6 +200,8 @@ class _Judge:
                 f"{loss} leaves a gradient on {what} after {name}.step(), and it is added to "
                 f"{name}'s next step: call {name}.zero_grad() at the start of its turn, or detach "
                 f"{what} from {loss}",
+                loss,
+                module,
             )
 
     def _came_late(self, share: Share) -> bool:
@@ -195,6 +215,11 @@ class _Judge:
             for event in self.events[: share.born]
         )
 
+    def _all_late(self, loss: str) -> bool:
+        """Whether a loss is applied a step later throughout: its own step() comes too early."""
+        applied = [s for s in self.shares if s.loss == loss and s.applied]
+        return all(self._came_late(share) for share in applied)
+
     def _outlived(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
         for share in group:
             for position in share.survived[:1]:
@@ -203,6 +228,8 @@ class _Judge:
                     "outlived",
                     f"{name}.zero_grad() leaves the gradient of {loss} on {module} where it is, "
                     f"though {name} holds it: is zero_grad overridden?",
+                    loss,
+                    module,
                 )
 
     # ------------------------------------------------------------------ optimizers, parameters

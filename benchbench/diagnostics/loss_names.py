@@ -11,15 +11,19 @@ from __future__ import annotations
 import ast
 import itertools
 import linecache
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, FrameType
 
 import torch
 
 GENERIC = frozenset({"loss", "losses", "total", "total_loss", "tensor", "tensors", "value", "x"})
 """Names that say nothing of which loss it is; their places tell them apart."""
+
+_NOT_THE_USERS = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
 
 LONGEST = 40
 """An expression's source is cut to this many characters."""
@@ -59,8 +63,7 @@ class LossNames:
         frames: list[FrameType] = []
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and frame.f_code is not self._outermost:
-            room = frame.f_globals.get("__name__", "")
-            if room.split(".")[0] != "torch" and not room.startswith("benchbench.diagnostics."):
+            if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
                 frames.append(frame)
             frame = frame.f_back
         return frames
