@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from test_lapo import all_weights, assert_equal, make_agent, make_batches
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import benchbench
 from benchbench.cli import main
@@ -710,9 +711,9 @@ def test_backward_on_chosen_inputs():
     assert line_of(audit, "critic_loss", "obs_encoder") is None
 
 
-def shared_helper(optimizer, loss):
+def shared_helper(optimizer, objective):
     optimizer.zero_grad()
-    loss.backward()
+    objective.backward()
     optimizer.step()
 
 
@@ -726,6 +727,19 @@ def test_a_helpers_loss_is_called_what_its_caller_calls_it():
         shared_helper(toy.actorvae_optimizer, vae_loss)
 
     assert losses_of(toy.audit(step)) == ["critic_loss", "vae_loss"]
+
+
+def test_a_telling_name_is_preferred_to_loss():
+    toy = after_toy()
+
+    def update_critic(critic_loss):
+        shared_helper(toy.critic_optimizer, critic_loss)
+
+    def step():
+        loss = toy.q_error()
+        update_critic(loss)
+
+    assert losses_of(toy.audit(step)) == ["critic_loss"]
 
 
 def test_losses_that_are_all_called_loss_are_told_apart():
@@ -795,6 +809,21 @@ def test_a_modules_own_zero_grad():
     audit = toy.audit(step)
     assert audit.ok
     assert "critic.zero_grad()" in [str(event) for event in audit.events]
+
+
+def test_a_gradient_that_is_cleared_by_hand():
+    toy = after_toy()
+
+    def backward():
+        critic_loss = toy.q_error()
+        critic_loss.backward()
+        for p in toy.obs_encoder.parameters():
+            p.grad = None
+
+    text = only(one_loss(toy, backward), "dropped")
+    assert text.startswith(
+        "critic_loss puts a gradient on obs_encoder, and code outside zero_grad() wipes it before"
+    )
 
 
 def test_a_clipped_gradient_is_still_applied():
@@ -887,10 +916,56 @@ def test_sparse_gradients():
     assert line_of(audit, "table_loss", "table").applied > 0
 
 
-def test_gradients_from_before_the_audit_are_nobodys_fault():
+@pytest.mark.parametrize("cleared_first", [True, False])
+def test_gradients_from_before_the_audit_are_nobodys_fault(cleared_first):
     toy = after_toy()
-    toy.recon().backward()
-    assert toy.audit(lambda: after_step(toy)).ok
+    toy.critic(toy.obs_encoder(2 * toy.obs)).sum().backward()
+
+    def step():
+        if cleared_first:
+            return after_step(toy)
+        critic_loss = toy.q_error()
+        critic_loss.backward()
+        toy.critic_optimizer.step()
+        toy.critic_optimizer.zero_grad()
+
+    if not cleared_first:
+        toy.modules.pop("actor_vae")
+        toy.optimizers.pop("actorvae_optimizer")
+    audit = toy.audit(step)
+    assert audit.warnings == audit.notes == []
+
+
+def test_reentrant_checkpoints_belong_to_the_loss_that_runs_them():
+    toy, twin = after_toy(), after_toy()
+
+    def backward():
+        obs = toy.obs.clone().requires_grad_()
+        critic_loss = toy.q_error(checkpoint(toy.obs_encoder, obs, use_reentrant=True))
+        critic_loss.backward()
+
+    audit = one_loss(toy, backward, steps=2)
+    assert losses_of(audit) == ["critic_loss"]
+    grads = torch.autograd.grad(twin.q_error(), list(twin.obs_encoder.parameters()))
+    applied = line_of(audit, "critic_loss", "obs_encoder").applied
+    assert applied == pytest.approx(norm(grads), rel=1e-6)
+
+
+def test_two_optimizers_that_step_along_one_gradient_are_one_warning():
+    toy = Toy()
+    toy.optimize([toy.critic, toy.obs_encoder], [toy.obs_encoder])
+    toy.modules.pop("actor_vae")
+
+    def step():
+        critic_loss = toy.q_error()
+        toy.critic_optimizer.zero_grad()
+        critic_loss.backward()
+        toy.critic_optimizer.step()
+        toy.actorvae_optimizer.step()
+
+    audit = toy.audit(step)
+    assert only(audit, "two optimizers")
+    assert audit.notes == []
 
 
 def test_what_cannot_be_watched_is_refused_with_the_reason():
@@ -914,7 +989,7 @@ def test_what_cannot_be_watched_is_refused_with_the_reason():
 
 
 def test_the_readmes_example_does_what_it_says():
-    result = doctest.testmod(audit_room)
+    result = doctest.testmod(audit_room, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert (result.failed, result.attempted > 5) == (0, True)
 
 
