@@ -27,7 +27,18 @@ from pydantic import (
 )
 
 from benchbench.errors import UserError
-from benchbench.routing import REGISTRY, Flow, Holder, Routing, RoutingError
+from benchbench.routing import (
+    REGISTRY,
+    Clear,
+    Combine,
+    CriticTerms,
+    Encoders,
+    Flow,
+    Holder,
+    Routing,
+    RoutingError,
+    VaeWeights,
+)
 
 
 def _no_bool(value: Any) -> Any:
@@ -174,6 +185,11 @@ class VariantSettings(Settings):
     critic: Flow
     vae: Flow
     actor: Flow = "detached"
+    encoders: Encoders = Field("shared", description="one encoder for all networks or one each")
+    critic_terms: CriticTerms = Field("both", description="the terms that reach the encoder")
+    vae_weights: VaeWeights = Field("advantage", description="of the VAE's gradient on the encoder")
+    clear: Clear = Field("before", description="zero_grad before the backward or after the step")
+    combine: Combine = Field("sum", description="how two gradients in [own] become one")
     why: str = ""
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ def _clock(rows: Rows) -> np.ndarray:
 
 @torch.no_grad()
 def _features(agent: LAPO, rows: Rows) -> np.ndarray:
-    return agent.obs_encoder(rows.batch.obs).double().cpu().numpy()
+    return agent.encoder("critic")(rows.batch.obs).double().cpu().numpy()
 
 
 def _mean(values: np.ndarray) -> float | None:

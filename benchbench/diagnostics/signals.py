@@ -20,9 +20,9 @@ def encoder_signals(agent: LAPO, batch: Batch, seed: int) -> dict[str, float | N
         return {"grad_critic": None, "grad_vae": None, "grad_cosine": None}
     with agent.noise_from(seed):
         fixed = agent.fix(batch)
-        feature_BF = agent.features(fixed.obs, batch.proprio_BP)
-        critic_loss, _ = agent.critic_loss(feature_BF, batch, fixed)
-        vae_loss, _ = agent.vae_loss(feature_BF, batch, fixed)
+        features = agent.features(fixed.obs, batch.proprio_BP)
+        critic_loss, _ = agent.critic_loss(features, batch, fixed)
+        vae_loss, _ = agent.vae_loss(features, batch, fixed)
         critic_grad = _flat(torch.autograd.grad(critic_loss, parameters, retain_graph=True))
         vae_grad = _flat(torch.autograd.grad(vae_loss, parameters))
     critic_norm, vae_norm = critic_grad.norm(), vae_grad.norm()

@@ -24,8 +24,8 @@ def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[s
         return dict.fromkeys(
             ("td_error", "q_behaviour_error", "q_behaviour_bias", "q_behaviour_spearman")
         )
-    q1_B, q2_B = agent.critic.q(agent.features(batch.obs, batch.proprio_BP), batch.action_BA)
-    next_v_B = agent.critic.v(agent.features(batch.next_obs, batch.next_proprio_BP))
+    q1_B, q2_B = agent.critic.q(agent.read("critic", batch.obs, batch.proprio_BP), batch.action_BA)
+    next_v_B = agent.critic.v(agent.read("critic", batch.next_obs, batch.next_proprio_BP))
     td_B = torch.stack([q1_B, q2_B]) - (batch.reward_B + batch.discount_B * next_v_B)
     q = torch.minimum(q1_B, q2_B).double().cpu().numpy()
     error = q - behaviour_returns
