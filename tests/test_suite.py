@@ -134,7 +134,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "is not UTF-8 text" in mistake(tmp_path, b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"none\.yaml: cannot be read .*; check the path"):
         load_suite(tmp_path / "none.yaml")
-    with pytest.raises(UserError, match="cannot be read .*; check the path"):
+    with pytest.raises(UserError, match=r"cannot be read .*; check the path"):
         load_suite(tmp_path)
 
 
