@@ -1,10 +1,17 @@
 """What several rooms' tests share."""
 
-import pytest
+import os
 
-from benchbench.data.store import prepare
-from benchbench.grid import expand
-from benchbench.suite import Suite
+# Before numpy and torch come in: where cores are shared, small networks on several threads spend
+# their time waiting for each other.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import pytest  # noqa: E402
+
+from benchbench.data.store import prepare  # noqa: E402
+from benchbench.grid import expand  # noqa: E402
+from benchbench.suite import Suite  # noqa: E402
 
 TINY = {
     "name": "tiny",

@@ -37,7 +37,7 @@ class Entry:
     applied: float = 0.0
     dropped: float = 0.0
     mismatch: float = 0.0
-    """At a step: relative error of ``.grad`` against the sum of its own update's gradients."""
+    """At a step: relative error of ``.grad`` against the sum of the gradients due at that step."""
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Ledger:
                 booked = sum(
                     share.grad
                     for share in self._open[parameter]
-                    if share.first_update == self._first_update  # an older one is stale
+                    if not share.applied  # what was stepped along before is stale
                 )
                 off[module] = off.get(module, 0.0) + _square(parameter.grad - booked)
                 size[module] = size.get(module, 0.0) + _square(parameter.grad)
@@ -199,7 +199,7 @@ def check_routing(entries: list[Entry], routing: Routing, tolerance: float = 1e-
         measured = (
             "detached"
             if entry.computed == 0
-            else ("applied" if entry.applied >= entry.dropped else "dropped")
+            else ("applied" if entry.applied > entry.dropped else "dropped")
         )
         declared = routing.flow(entry.loss)
         if measured != declared:
