@@ -258,7 +258,9 @@ class RoutedOptimizers:
                 groups.append({"params": list(encoders[loss].parameters()), "lr": encoder_lr})
             self.by_name[loss] = torch.optim.Adam(groups, fused=True)
         if "own" in routing.encoder_in:
-            self.by_name["own"] = torch.optim.Adam(self._encoder, lr=encoder_lr, fused=True)
+            self.by_name["own"] = torch.optim.Adam(
+                [{"params": self._encoder, "lr": encoder_lr}], fused=True
+            )
 
     def step(self, loss_name: Loss, loss: torch.Tensor, *, retain_graph: bool = False) -> None:
         """One turn of the training loop: clear, backpropagate, step.

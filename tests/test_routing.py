@@ -1,5 +1,6 @@
 """The routing: its table, and its symbolic loop against real gradients and real steps."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -22,6 +23,14 @@ TABLE = {
     "joint-sum": (("own",), "applied", "applied", "detached"),
     "joint-two": (("critic", "vae"), "applied", "applied", "detached"),
     "frozen": ((), "detached", "detached", "detached"),
+    "separate": (("critic", "vae", "actor"), "applied", "applied", "applied"),
+    "q-only": (("critic",), "applied", "detached", "detached"),
+    "v-only": (("critic",), "applied", "detached", "detached"),
+    "vae-unweighted": (("vae",), "detached", "applied", "detached"),
+    "actor-too": (("critic", "actor"), "applied", "detached", "applied"),
+    "leak": (("critic",), "applied", "dropped", "detached"),
+    "leak-stale": (("critic",), "applied", "applied", "detached"),
+    "pcgrad": (("own",), "applied", "applied", "detached"),
 }
 
 
@@ -35,7 +44,8 @@ def unchecked(encoder_in, attached):
     """A routing whose flows are not yet known, only which losses are attached."""
     routing = object.__new__(Routing)
     flows = {loss: "applied" if loss in attached else "detached" for loss in LOSSES}
-    for name, value in {"name": "x", "encoder_in": encoder_in, "why": "", **flows}.items():
+    rest = {f.name: f.default for f in dataclasses.fields(Routing)}
+    for name, value in (rest | {"name": "x", "encoder_in": encoder_in, **flows}).items():
         object.__setattr__(routing, name, value)
     return routing
 
@@ -112,7 +122,8 @@ def test_the_routed_optimizers_do_what_the_table_says(monkeypatch, encoder_in, a
     truth = fate_by_experiment(encoder_in, attached)
     routing = Routing("x", encoder_in, **truth)
     encoder, heads = one_number(), {loss: one_number() for loss in LOSSES}
-    optimizers = RoutedOptimizers(routing, encoder, heads, dict.fromkeys(LOSSES, 0.5), 1.0)
+    encoders = dict.fromkeys(LOSSES, encoder)
+    optimizers = RoutedOptimizers(routing, encoders, heads, dict.fromkeys(LOSSES, 0.5), 1.0)
     for _ in range(3):
         for loss in LOSSES:
             feature = encoder.number if routing.attached(loss) else encoder.number.detach()
@@ -128,6 +139,9 @@ def test_moved_by_names_the_steps_that_may_move_the_encoder():
     assert moved == {
         "before": ["vae"], "after": ["critic"], "vae-only": ["vae"],
         "joint-sum": ["vae"], "joint-two": ["critic", "vae"], "frozen": [],
+        "separate": ["critic", "vae", "actor"], "q-only": ["critic"], "v-only": ["critic"],
+        "vae-unweighted": ["vae"], "actor-too": ["critic", "actor"], "leak": ["critic"],
+        "leak-stale": ["critic"], "pcgrad": ["vae"],
     }  # fmt: skip
 
 
@@ -146,3 +160,22 @@ def test_moved_by_names_the_steps_that_may_move_the_encoder():
 def test_nonsense_is_refused_with_the_reason_and_the_cure(encoder_in, flows, reason):
     with pytest.raises(RoutingError, match=reason):
         Routing("mine", encoder_in, *flows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"encoders": "separate", "encoder_in": ("critic",), "vae": "dropped"},
+            "separate encoders",
+        ),
+        ({"combine": "pcgrad"}, r"needs encoder_in: \[own\]"),
+        ({"critic_terms": "q", "encoder_in": (), "critic": "detached"}, "q term of a detached"),
+        ({"vae_weights": "none"}, "detached VAE loss"),
+        ({"clear": "after", "vae": "dropped"}, "that gradient would be applied"),
+    ],
+)
+def test_settings_that_go_together_with_nothing_are_refused(settings, reason):
+    after = {"encoder_in": ("critic",), "critic": "applied", "vae": "detached", "actor": "detached"}
+    with pytest.raises(RoutingError, match=reason):
+        Routing("mine", **(after | settings))
