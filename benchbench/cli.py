@@ -11,6 +11,7 @@ import click
 from benchbench import __version__
 from benchbench.errors import UserError
 from benchbench.grid import expand, select
+from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite import load_suite, suite_schema
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
@@ -145,6 +146,15 @@ def report(suites: tuple[str, ...], results: Path) -> None:
             _fail(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
         _print_report(folder)
+
+
+@main.command()
+def variants() -> None:
+    """List the variants that a suite may name: who holds the encoder, what each loss does to it."""
+    for routing in REGISTRY.values():
+        holders = ", ".join(routing.encoder_in) or "nobody"
+        flows = ", ".join(f"{loss} {routing.flow(loss)}" for loss in LOSSES)
+        click.echo(f"{routing.name:<16}encoder in: {holders}; {flows}\n{'':<16}{routing.why}")
 
 
 @main.command()
