@@ -12,7 +12,7 @@ from benchbench import __version__
 from benchbench.errors import UserError
 from benchbench.grid import expand, select
 from benchbench.routing import LOSSES, REGISTRY
-from benchbench.suite import load_suite, suite_schema
+from benchbench.suite_file import load_suite, suite_schema
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
 results_option = click.option(
