@@ -1,4 +1,4 @@
-"""Reading a suite file: every mistake is one sentence with the file, the line, the key, the cure."""
+"""Reading a suite file: each mistake is one sentence with the file, line, key and cure."""
 
 from __future__ import annotations
 
