@@ -79,9 +79,9 @@ class _Run:
             seed=cell.stream("batches"),
             device=torch_device,
         )
-        self.agent = LAPO(
-            agent_spec(cell, self.sampler), cell.agent, cell.routing, cell.stream, torch_device
-        )
+        with _one_thread():
+            spec = agent_spec(cell, self.sampler)
+            self.agent = LAPO(spec, cell.agent, cell.routing, cell.stream, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.held_out = _held_out(cell, self.dataset, self.sampler, train_rows, held_out_rows)
         self.evaluator = make_evaluator(cell)
@@ -292,6 +292,20 @@ def _held_out(
 
 def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Build here what must not depend on how many threads a cell was given.
+
+    Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Clock:
