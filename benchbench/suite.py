@@ -135,6 +135,22 @@ class DiagnoseSettings(Settings):
     probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
         2_000, description="held-out frames on which probes are fitted"
     )
+    q_pairs: Index = Field(
+        32,
+        description="held-out states and actions from which the policy is played on, for the true "
+        "value of Q; 0: off",
+    )
+    q_horizon: Count = Field(
+        400, description="steps of each of these roll-outs; at discount 0.99, 2 % is left out"
+    )
+    q_every: Count = Field(
+        10, description="evaluations between these roll-outs; the last one always has them"
+    )
+    oracle_updates: Index = Field(
+        2_000,
+        description="updates of the reference encoder that is trained on the simulator's state, "
+        "once for each data set and encoder; 0: off",
+    )
 
 
 class Deltas(Settings):

@@ -28,7 +28,13 @@ TINY = {
     "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
     "train": {"updates": 12, "batch_size": 16, "n_step": 2},
     "evaluate": {"every": 5, "episodes": 1},
-    "diagnose": {"signals_every": 4, "holdout": 0.3, "probe_frames": 200},
+    "diagnose": {
+        "signals_every": 4,
+        "holdout": 0.3,
+        "probe_frames": 200,
+        "q_pairs": 0,
+        "oracle_updates": 0,
+    },
 }
 """A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
 
