@@ -12,7 +12,7 @@ from benchbench import __version__
 from benchbench.errors import UserError
 from benchbench.grid import expand, select
 from benchbench.routing import LOSSES, REGISTRY
-from benchbench.suite import load_suite, suite_schema
+from benchbench.suite_file import load_suite, suite_schema
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
 results_option = click.option(
@@ -89,14 +89,14 @@ def run(
     stopped.
     """
     from benchbench.run.devices import choose_devices
-    from benchbench.run.runner import Slots, missing, run_grid
+    from benchbench.run.runner import Slots, run_grid
     from benchbench.run.store import Store
 
     loaded = load_suite(suite, overrides)
     cells = expand(loaded)
     wanted = select(cells, _parse_only(only))
     store = Store(results, loaded.name)
-    slots = Slots.choose(choose_devices(device), jobs, len(missing(store, wanted)))
+    slots = Slots.choose(choose_devices(device), jobs, len(cells))
     if dry_run:
         from benchbench.run.plan import plan_text
 

@@ -20,6 +20,7 @@ MAY_KNOW = {
     "errors": set(),
     "routing": set(),
     "suite": {"routing", "errors"},
+    "suite_file": {"suite", "errors"},
     "grid": {"suite", "routing", "errors", "data.identity"},
     "results": {"suite", "errors"},
     "agent": {"routing", "suite", "data.batch"},
@@ -29,7 +30,7 @@ MAY_KNOW = {
     "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors"},
-    "cli": SETTINGS | {"grid", "run", "report", "results", "gate", ""},
+    "cli": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate", ""},
 }
 """Each room, and the rooms (or modules of rooms) that it may import; itself it always may."""
 
@@ -37,7 +38,8 @@ OUTSIDE = {
     "routing": {"torch"},
     "agent": {"torch"},
     "errors": {"click"},
-    "suite": {"yaml", "pydantic"},
+    "suite": {"pydantic"},
+    "suite_file": {"yaml", "pydantic"},
     "grid": set(),
     "results": {"pandas", "pyarrow"},
 }

@@ -171,6 +171,18 @@ def test_the_variants_of_a_pair_see_the_same_batches_and_begin_the_same_episodes
     assert all(torch.equal(obs, starts[0][0]) for obs, _ in starts)
 
 
+def test_a_pairs_cells_start_from_the_same_weights_on_any_number_of_threads(ran):
+    """Orthogonal initial weights differ in their last bits; a grid may go on with other --jobs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        other = run(cell("after", train={"updates": 1}))["cells"][0]
+    finally:
+        torch.set_num_threads(threads)
+    assert other["threads"] != ran["after"]["cells"][0]["threads"]
+    assert other["initial_weights"] == ran["after"]["cells"][0]["initial_weights"]
+
+
 def test_another_seed_is_another_pair(ran):
     other = run(cell("after", seeds=[1]))["cells"][0]
     assert other["initial_weights"] != ran["after"]["cells"][0]["initial_weights"]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from benchbench.cli import main
 from benchbench.grid import expand
 from benchbench.routing import REGISTRY
-from benchbench.suite import load_suite
+from benchbench.suite_file import load_suite
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

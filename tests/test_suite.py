@@ -7,7 +7,8 @@ import pytest
 from benchbench.envs.maze import PROPRIO
 from benchbench.errors import UserError
 from benchbench.grid import expand
-from benchbench.suite import AgentSettings, Suite, TrainSettings, load_suite, suite_schema
+from benchbench.suite import AgentSettings, Suite, TrainSettings
+from benchbench.suite_file import load_suite, suite_schema
 
 SUITES = Path(__file__).parent.parent / "suites"
 GOOD = """\

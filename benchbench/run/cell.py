@@ -76,9 +76,9 @@ class _Run:
             seed=cell.stream("batches"),
             device=torch_device,
         )
-        self.agent = LAPO(
-            agent_spec(cell, self.sampler), cell.agent, cell.routing, cell.stream, torch_device
-        )
+        with _one_thread():
+            spec = agent_spec(cell, self.sampler)
+            self.agent = LAPO(spec, cell.agent, cell.routing, cell.stream, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell)
         self.policy = make_policy(self.agent, self.sampler, torch_device)
@@ -272,6 +272,20 @@ def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
 
 def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Build here what must not depend on how many threads a cell was given.
+
+    Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Clock:
