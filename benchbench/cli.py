@@ -11,7 +11,8 @@ import click
 from benchbench import __version__
 from benchbench.errors import UserError
 from benchbench.grid import expand, select
-from benchbench.suite import load_suite, suite_schema
+from benchbench.routing import LOSSES, REGISTRY
+from benchbench.suite_file import load_suite, suite_schema
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
 results_option = click.option(
@@ -89,14 +90,14 @@ def run(
     stopped.
     """
     from benchbench.run.devices import choose_devices
-    from benchbench.run.runner import Slots, missing, run_grid
+    from benchbench.run.runner import Slots, run_grid
     from benchbench.run.store import Store
 
     loaded = load_suite(suite, overrides)
     cells = expand(loaded)
     wanted = select(cells, _parse_only(only))
     store = Store(results, loaded.name)
-    slots = Slots.choose(choose_devices(device), jobs, len(missing(store, wanted)))
+    slots = Slots.choose(choose_devices(device), jobs, len(cells))
     if dry_run:
         from benchbench.run.plan import plan_text
 
@@ -146,6 +147,15 @@ def report(suites: tuple[str, ...], results: Path) -> None:
             _fail(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
         _print_report(folder)
+
+
+@main.command()
+def variants() -> None:
+    """List the variants that a suite may name: who holds the encoder, what each loss does to it."""
+    for routing in REGISTRY.values():
+        holders = ", ".join(routing.encoder_in) or "nobody"
+        flows = ", ".join(f"{loss} {routing.flow(loss)}" for loss in LOSSES)
+        click.echo(f"{routing.name:<16}encoder in: {holders}; {flows}\n{'':<16}{routing.why}")
 
 
 @main.command()

@@ -59,7 +59,7 @@ class Cell:
 
     def settings(self) -> dict[str, Any]:
         """All that the cell is, as plain JSON values."""
-        routing = asdict(self.routing)
+        routing = asdict(self.routing) | {"encoder_in": list(self.routing.encoder_in)}
         del routing["why"]
         return {
             "format": FORMAT,

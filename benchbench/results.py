@@ -192,6 +192,8 @@ def read_table(path: Path, name: str) -> pa.Table:
 
 
 def _damaged(path: Path, what: str) -> UserError:
+    what = " ".join(what.split())
+    # A cell is published whole, so it is made again whole.
     whole = path.parent if path.parent.parent.name == "cells" else path
     return UserError(f"{path}: {what}; move {whole} away and run again")
 
@@ -211,7 +213,8 @@ def read_results(folder: Path) -> Results:
             f"{folder}: holds no results; make some with 'benchbench run SUITE'"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{suite_file}: is damaged ({error}); run the suite again") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{suite_file}: is damaged ({reason}); run the suite again") from None
     tables = {}
     for name in TABLES:
         path = folder / f"{name}.parquet"

@@ -15,6 +15,12 @@ backward pass and stepped after the VAE's). And *what becomes of each loss's gra
 - ``dropped``: it is computed, lies in ``.grad``, and dies in a ``zero_grad`` before any step;
 - ``detached``: the loss sees the features without their graph, so nothing is computed.
 
+Five settings cover what else variants differ in: ``encoders`` (one for all networks, or one for
+each), ``critic_terms`` (whether the Q or the V part of the critic loss is cut off from the
+encoder), ``vae_weights`` (whether the VAE's gradient on the encoder keeps its advantage weights),
+``clear`` (``zero_grad`` before the backward pass, or after the step, so that what comes in between
+outlives it) and ``combine`` (how the two gradients in an optimizer of its own become one).
+
 The second follows from the first and from which losses are attached, so it is not taken on trust:
 :func:`trace` plays the loop through symbolically, and a definition whose flows are not what the
 loop would do is refused with the reason. That is how the accident in the brief's first loop (the
@@ -34,6 +40,11 @@ from torch import nn
 Loss = Literal["critic", "vae", "actor"]
 Flow = Literal["applied", "dropped", "detached"]
 Holder = Literal["critic", "vae", "actor", "own"]
+Encoders = Literal["shared", "separate"]
+CriticTerms = Literal["both", "q", "v"]
+VaeWeights = Literal["advantage", "none"]
+Clear = Literal["before", "after"]
+Combine = Literal["sum", "pcgrad"]
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 """The losses of one training step, in the order of the loop."""
@@ -55,16 +66,17 @@ class Routing:
     critic: Flow
     vae: Flow
     actor: Flow
+    encoders: Encoders = "shared"
+    critic_terms: CriticTerms = "both"
+    vae_weights: VaeWeights = "advantage"
+    clear: Clear = "before"
+    combine: Combine = "sum"
     why: str = ""
 
     def __post_init__(self) -> None:
-        if len(set(self.encoder_in)) != len(self.encoder_in):
-            raise RoutingError(f"'{self.name}' names an optimizer twice in encoder_in")
-        if "own" in self.encoder_in and len(self.encoder_in) > 1:
-            raise RoutingError(
-                f"'{self.name}' puts the encoder into an optimizer of its own and into others; "
-                "choose one: encoder_in: [own], or a list without 'own'"
-            )
+        for nonsense, reason in self._nonsense():
+            if nonsense:
+                raise RoutingError(f"'{self.name}' {reason}")
         for loss, actual in trace(self).items():
             declared = self.flow(loss)
             if declared != actual:
@@ -73,6 +85,38 @@ class Routing:
                     f"[{', '.join(self.encoder_in)}] that gradient would be {actual}; "
                     f"write {loss}: {actual}, or put the encoder into another optimizer"
                 )
+
+    def _nonsense(self) -> tuple[tuple[bool, str], ...]:
+        """What makes no sense whatever the loop does, and why."""
+        holders, attached = self.encoder_in, [loss for loss in LOSSES if self.attached(loss)]
+        return (
+            (len(set(holders)) != len(holders), "names an optimizer twice in encoder_in"),
+            (
+                "own" in holders and len(holders) > 1,
+                "puts the encoder into an optimizer of its own and into others; "
+                "choose one: encoder_in: [own], or a list without 'own'",
+            ),
+            (
+                self.encoders == "separate" and sorted(holders) != sorted(attached),
+                "has separate encoders, so each stands in its own network's optimizer: "
+                f"write encoder_in: [{', '.join(attached)}], one for each loss that is applied",
+            ),
+            (
+                self.combine == "pcgrad"
+                and not ("own" in holders and {"critic", "vae"} <= set(attached)),
+                "projects conflicting gradients, so it needs encoder_in: [own] and both critic and "
+                "vae applied",
+            ),
+            (
+                self.critic_terms != "both" and "critic" not in attached,
+                f"lets only the {self.critic_terms} term of a detached critic loss through; "
+                "take critic_terms out",
+            ),
+            (
+                self.vae_weights == "none" and "vae" not in attached,
+                "takes the weights from the gradient of a detached VAE loss; take vae_weights out",
+            ),
+        )
 
     def flow(self, loss: Loss) -> Flow:
         """What becomes of the gradient of ``loss`` on the encoder."""
@@ -91,21 +135,26 @@ def trace(routing: Routing) -> dict[Loss, Flow]:
     """What the training loop does with each attached loss's gradient on the encoder.
 
     Plays two steps symbolically, with sets of loss names in the place of ``.grad``; the second
-    step shows what happens to a gradient that outlives the first.
+    step shows what happens to a gradient that outlives the first. Separate encoders have a set
+    each, in which their own loss is the only one.
     """
-    grad: set[Loss] = set()
+    holders, clear_first = routing.encoder_in, routing.clear == "before"
+    grads: dict[Loss, set[Loss]] = {}
+    shared: set[Loss] = set()
     applied: set[Loss] = set()
-    holders = routing.encoder_in
     for _ in range(2):
-        if "own" in holders:
-            grad.clear()
+        if "own" in holders and clear_first:
+            shared.clear()
         for loss in LOSSES:
-            if loss in holders:
+            grad = shared if routing.encoders == "shared" else grads.setdefault(loss, set())
+            if loss in holders and clear_first:
                 grad.clear()
             if routing.attached(loss):
                 grad.add(loss)
             if routing.moved_by(loss):
                 applied |= grad
+                if not clear_first:
+                    grad.clear()
     return {
         loss: "detached"
         if not routing.attached(loss)
@@ -140,6 +189,42 @@ _TABLE = (
         "frozen", (), critic="detached", vae="detached", actor="detached",
         why="random features: what the rest of the agent does without a trained encoder",
     ),
+    Routing(
+        "separate", ("critic", "vae", "actor"), critic="applied", vae="applied", actor="applied",
+        encoders="separate",
+        why="one encoder for each network, as d3rlpy and OGBench have it",
+    ),
+    Routing(
+        "q-only", ("critic",), critic="applied", vae="detached", actor="detached",
+        critic_terms="q", why="'after', but the V term is cut off: is it Q that helps?",
+    ),
+    Routing(
+        "v-only", ("critic",), critic="applied", vae="detached", actor="detached",
+        critic_terms="v", why="'after', but the Q term is cut off: is it V that helps?",
+    ),
+    Routing(
+        "vae-unweighted", ("vae",), critic="detached", vae="applied", actor="detached",
+        vae_weights="none",
+        why="the VAE's advantage weights carry value information; this keeps it from the encoder",
+    ),
+    Routing(
+        "actor-too", ("critic", "actor"), critic="applied", vae="detached", actor="applied",
+        why="the policy's gradient as well, as actor-critic agents from pixels are warned not to",
+    ),
+    Routing(
+        "leak", ("critic",), critic="applied", vae="dropped", actor="detached",
+        why="a near miss of the fix: the VAE is not detached, its gradient dies in a zero_grad",
+    ),
+    Routing(
+        "leak-stale", ("critic",), critic="applied", vae="applied", actor="detached",
+        clear="after",
+        why="the other near miss: zero_grad after the step, so it joins the next critic step",
+    ),
+    Routing(
+        "pcgrad", ("own",), critic="applied", vae="applied", actor="detached",
+        combine="pcgrad",
+        why="joint-sum with conflicting parts projected out (Yu et al. 2020)",
+    ),
 )  # fmt: skip
 
 REGISTRY: dict[str, Routing] = {routing.name: routing for routing in _TABLE}
@@ -149,39 +234,83 @@ REGISTRY: dict[str, Routing] = {routing.name: routing for routing in _TABLE}
 class RoutedOptimizers:
     """The Adam optimizers of one agent, with the encoder where the routing puts it.
 
-    ``heads`` maps each loss to the module that it trains; ``encoder_lr`` is the encoder's learning
-    rate in whichever optimizer holds it, so that moving it does not also change its step size.
+    ``heads`` maps each loss to the module that it trains. ``encoders`` maps each loss to the
+    encoder that its network reads: the same one three times, or three. ``encoder_lr`` is its
+    learning rate in whichever optimizer holds it, so that moving it does not change its step size.
     """
 
     def __init__(
         self,
         routing: Routing,
-        encoder: nn.Module,
+        encoders: Mapping[Loss, nn.Module],
         heads: Mapping[Loss, nn.Module],
         learning_rates: Mapping[Loss, float],
         encoder_lr: float,
     ) -> None:
         self.routing = routing
-        encoder_group = {"params": list(encoder.parameters()), "lr": encoder_lr}
+        self._encoder = list(encoders["critic"].parameters())
+        self._heads = dict(heads)
+        self._critic_grad: list[torch.Tensor] = []
         self.by_name: dict[Holder, torch.optim.Optimizer] = {}
         for loss, head in heads.items():
             groups = [{"params": list(head.parameters()), "lr": learning_rates[loss]}]
             if loss in routing.encoder_in:
-                groups.append(encoder_group)
+                groups.append({"params": list(encoders[loss].parameters()), "lr": encoder_lr})
             self.by_name[loss] = torch.optim.Adam(groups, fused=True)
         if "own" in routing.encoder_in:
-            self.by_name["own"] = torch.optim.Adam([encoder_group], fused=True)
+            self.by_name["own"] = torch.optim.Adam(
+                [{"params": self._encoder, "lr": encoder_lr}], fused=True
+            )
 
     def step(self, loss_name: Loss, loss: torch.Tensor, *, retain_graph: bool = False) -> None:
         """One turn of the training loop: clear, backpropagate, step.
 
         ``retain_graph`` keeps the features' graph for a later loss that shares it.
         """
+        turn = [self.by_name[loss_name]]
         own = self.by_name.get("own")
-        if own and loss_name == LOSSES[0]:
+        if own and loss_name == "critic" and self.routing.clear == "before":
             own.zero_grad()
-        self.by_name[loss_name].zero_grad()
+        if self.routing.clear == "before":
+            turn[0].zero_grad()
+        else:  # only the encoder's gradient may outlive its step
+            self._heads[loss_name].zero_grad()
         loss.backward(retain_graph=retain_graph)
-        self.by_name[loss_name].step()
+        if self.routing.combine == "pcgrad":
+            self._project(loss_name)
         if own and loss_name == "vae":
-            own.step()
+            turn.append(own)
+        for optimizer in turn:
+            optimizer.step()
+            if self.routing.clear == "after":
+                optimizer.zero_grad()
+
+    def _project(self, loss_name: Loss) -> None:
+        """PCGrad (Yu et al. 2020, algorithm 1) for the two gradients on the encoder.
+
+        After the critic's turn its gradient is remembered; after the VAE's backward pass, when
+        ``.grad`` holds the sum, each gradient loses its component against the other.
+        """
+        if loss_name == "critic":
+            self._critic_grad = [_grad(p).clone() for p in self._encoder]
+        elif loss_name == "vae":
+            critic = self._critic_grad
+            vae = [_grad(p) - g for p, g in zip(self._encoder, critic, strict=True)]
+            dot = torch.stack([(a * b).sum() for a, b in zip(critic, vae, strict=True)]).sum()
+            critic_square, vae_square = (
+                torch.stack([g.square().sum() for g in grads]).sum().clamp(min=_TINY)
+                for grads in (critic, vae)
+            )
+            conflict = dot.clamp(max=0.0)  # 0 where the gradients agree
+            for parameter, a, b in zip(self._encoder, critic, vae, strict=True):
+                _grad(parameter).copy_(
+                    a * (1 - conflict / critic_square) + b * (1 - conflict / vae_square)
+                )
+
+
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def _grad(parameter: torch.Tensor) -> torch.Tensor:
+    assert parameter.grad is not None
+    return parameter.grad

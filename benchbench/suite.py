@@ -1,33 +1,37 @@
 """The suite file: what a benchmark holds, checked once, at the edge.
 
-A suite is plain YAML. :func:`load_suite` reads it into frozen pydantic models that refuse unknown
-keys, wrong types and settings that make no sense, each with the file, the line, the key and the
-cure. Defaults of the agent are those of LAPO's authors (Chen et al. 2022,
-https://github.com/pcchenxi/LAPO-offlienRL, ``main_d4rl.py``).
+Frozen pydantic models that refuse unknown keys, wrong types and settings that make no sense;
+``benchbench.suite_file`` reads YAML into them. Defaults of the agent are those of LAPO's authors
+(Chen et al. 2022, https://github.com/pcchenxi/LAPO-offlienRL, ``main_d4rl.py``).
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     Strict,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from benchbench.errors import UserError
-from benchbench.routing import REGISTRY, Flow, Holder, Routing, RoutingError
+from benchbench.routing import (
+    REGISTRY,
+    Clear,
+    Combine,
+    CriticTerms,
+    Encoders,
+    Flow,
+    Holder,
+    Routing,
+    VaeWeights,
+)
 
 
 def _no_bool(value: Any) -> Any:
@@ -131,6 +135,22 @@ class DiagnoseSettings(Settings):
     probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
         2_000, description="held-out frames on which probes are fitted"
     )
+    q_pairs: Index = Field(
+        32,
+        description="held-out states and actions from which the policy is played on, for the true "
+        "value of Q; 0: off",
+    )
+    q_horizon: Count = Field(
+        400, description="steps of each of these roll-outs; at discount 0.99, 2 % is left out"
+    )
+    q_every: Count = Field(
+        10, description="evaluations between these roll-outs; the last one always has them"
+    )
+    oracle_updates: Index = Field(
+        2_000,
+        description="updates of the reference encoder that is trained on the simulator's state, "
+        "once for each data set and encoder; 0: off",
+    )
 
 
 class Deltas(Settings):
@@ -174,6 +194,11 @@ class VariantSettings(Settings):
     critic: Flow
     vae: Flow
     actor: Flow = "detached"
+    encoders: Encoders = Field("shared", description="one encoder for all networks or one each")
+    critic_terms: CriticTerms = Field("both", description="the terms that reach the encoder")
+    vae_weights: VaeWeights = Field("advantage", description="of the VAE's gradient on the encoder")
+    clear: Clear = Field("before", description="zero_grad before the backward or after the step")
+    combine: Combine = Field("sum", description="how two gradients in [own] become one")
     why: str = ""
 
     @model_validator(mode="after")
@@ -266,173 +291,3 @@ def refuse_repeats(items: Sequence[Any], what: str) -> None:
     for position, item in enumerate(items):
         if item in items[:position]:
             raise ValueError(f"names the {what} {item!r} twice; cells must differ")
-
-
-def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
-    """Read and check a suite file.
-
-    ``overrides`` are ``key=value`` strings such as ``train.updates=500`` or
-    ``envs.0.pixels.size=48``; the value is read as YAML and the result is checked as a whole.
-
-    Raises :class:`UserError` naming the file, the line where there is one, the key and the cure.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; is it a suite file?") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(root, path))
-        raw = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{where}: is not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not valid YAML: {str(error).splitlines()[0]}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: a value cannot be read ({error}); quote it") from None
-    except RecursionError:
-        raise UserError(f"{path}: an alias stands inside what it names; write it out") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: is empty or not a mapping; see suites/quickstart.yaml")
-    for override in overrides:
-        _apply_override(raw, override)
-    try:
-        return Suite.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(_explain(path, error, raw, lines, overrides)) from None
-
-
-def suite_schema() -> str:
-    """The JSON schema of suite files, for editors."""
-    return json.dumps(Suite.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    *parents, last = key.split(".")
-    if not equals or not all((*parents, last)):
-        raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
-    node: Any = raw
-    try:
-        for part in parents:
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        if isinstance(node, list):
-            node[int(last)] = yaml.safe_load(text)
-        else:
-            node[last] = yaml.safe_load(text)
-    except (ValueError, IndexError, AttributeError, TypeError):
-        raise UserError(
-            f"--set {override}: the suite has no place '{key}'; lists take a number, "
-            "as in envs.0.pixels.size=48"
-        ) from None
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not valid YAML") from None
-
-
-def _lines(
-    node: yaml.Node | None, path: Path, at: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Every key's place and line; a key that is no text or stands twice is refused."""
-    if node is None:
-        return
-    yield at, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.tag not in _KEY_TAGS:
-                raise UserError(f"{path}:{line}: a key is not plain text; quote it or take it out")
-            if key.value in seen:
-                raise UserError(f"{path}:{line}: the key '{key.value}' stands twice; keep one")
-            seen.add(key.value)
-            yield from _lines(value, path, (*at, key.value))
-            yield (*at, key.value), line
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, path, (*at, index))
-
-
-_KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
-
-
-def _explain(
-    path: Path,
-    error: ValidationError,
-    raw: dict[str, Any],
-    lines: dict[tuple[str | int, ...], int],
-    overrides: Sequence[str],
-) -> str:
-    """One sentence for the most telling error: file, line, key, what is wrong, what to do."""
-    first = min(error.errors(), key=_rank)
-    kind, loc = first["type"], _in_file(first["loc"], raw)
-    if kind == "missing":
-        loc = (*loc, first["loc"][-1])
-    known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
-    line = f":{lines[known]}" if known else ""
-    key = ".".join(str(p) for p in loc) + ": " if loc else ""
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if kind == "extra_forbidden":
-        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(loc))}"
-    elif kind == "missing":
-        message = "is missing; add it"
-    elif kind == "model_type":
-        message = f"should hold keys and values, not {first['input']!r}"
-    elif kind == "too_short":
-        message = "is empty; give at least one"
-    elif kind == "tuple_type":
-        message = f"should be a list, not {first['input']!r}"
-    elif kind != "value_error":
-        message = f"{message}, not {first['input']!r}"
-    source = f"{path}{line}" + (f" with --set {' --set '.join(overrides)}" if overrides else "")
-    return f"{source}: {key}{message}"
-
-
-def _rank(error: Any) -> tuple[bool, bool, int]:
-    """Telling errors first: not what a union's other members say, a misspelt key, the deepest."""
-    return error["type"] in _NOISE, error["type"] != "extra_forbidden", -len(error["loc"])
-
-
-_NOISE = {"string_type", "tuple_type", "int_type", "too_short"}
-
-
-def _in_file(loc: Sequence[str | int], raw: Any) -> tuple[str | int, ...]:
-    """An error's place without the names of unions' members, which the file does not have."""
-    found: list[str | int] = []
-    for part in loc:
-        try:
-            raw = raw[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        found.append(part)
-    return tuple(found)
-
-
-def _keys_beside(loc: Sequence[str | int]) -> list[str]:
-    """The keys that would have been right where ``loc``'s last part stands."""
-    model: type[BaseModel] = Suite
-    for part in loc[:-1]:
-        if isinstance(part, int):
-            continue
-        found = next(iter(_models_in(model.model_fields[part].annotation)), None)
-        if found is None:
-            break
-        model = found
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)
-
-
-__all__ = [
-    "AgentSettings", "Deltas", "DiagnoseSettings", "EnvSettings", "EvaluateSettings",
-    "PixelSettings", "RoutingError", "Suite", "TrainSettings", "VariantSettings", "WaypointData",
-    "load_suite", "suite_schema",
-]  # fmt: skip

@@ -1,10 +1,17 @@
 """What several rooms' tests share."""
 
-import pytest
+import os
 
-from benchbench.data.store import prepare
-from benchbench.grid import expand
-from benchbench.suite import Suite
+# Before numpy and torch come in: where cores are shared, small networks on several threads spend
+# their time waiting for each other.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import pytest  # noqa: E402
+
+from benchbench.data.store import prepare  # noqa: E402
+from benchbench.grid import expand  # noqa: E402
+from benchbench.suite import Suite  # noqa: E402
 
 TINY = {
     "name": "tiny",
@@ -21,7 +28,13 @@ TINY = {
     "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
     "train": {"updates": 12, "batch_size": 16, "n_step": 2},
     "evaluate": {"every": 5, "episodes": 1},
-    "diagnose": {"signals_every": 4, "holdout": 0.3, "probe_frames": 200},
+    "diagnose": {
+        "signals_every": 4,
+        "holdout": 0.3,
+        "probe_frames": 200,
+        "q_pairs": 0,
+        "oracle_updates": 0,
+    },
 }
 """A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
 

@@ -7,7 +7,8 @@ import pytest
 from benchbench.envs.maze import PROPRIO
 from benchbench.errors import UserError
 from benchbench.grid import expand
-from benchbench.suite import AgentSettings, Suite, TrainSettings, load_suite, suite_schema
+from benchbench.suite import AgentSettings, Suite, TrainSettings
+from benchbench.suite_file import load_suite, suite_schema
 
 SUITES = Path(__file__).parent.parent / "suites"
 GOOD = """\
@@ -134,7 +135,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "is not UTF-8 text" in mistake(tmp_path, b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"none\.yaml: cannot be read .*; check the path"):
         load_suite(tmp_path / "none.yaml")
-    with pytest.raises(UserError, match="cannot be read .*; check the path"):
+    with pytest.raises(UserError, match=r"cannot be read .*; check the path"):
         load_suite(tmp_path)
 
 

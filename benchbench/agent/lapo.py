@@ -20,6 +20,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 
 from benchbench.agent.networks import ActorVAE, Critic, LatentActor, make_encoder, random_shift
 from benchbench.data.batch import Batch
-from benchbench.routing import Loss, RoutedOptimizers, Routing
+from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
 from benchbench.suite import AgentSettings
 
 Info = dict[str, torch.Tensor]
@@ -56,14 +57,28 @@ class AgentSpec:
     """What the encoder subtracts from frames in [0, 1], (C, H, W); None for 1/2 everywhere."""
 
 
+class Features(NamedTuple):
+    """What each network reads of an observation, (B, F) each: one tensor where they share."""
+
+    critic: torch.Tensor
+    vae: torch.Tensor
+    actor: torch.Tensor
+
+    def seen_by(self, loss: Loss, routing: Routing) -> Features:
+        """The features as ``loss`` may see them: only its own network's with a graph, if any."""
+        if routing.encoders == "separate":
+            return Features(*(f if n == loss else f.detach() for n, f in self._asdict().items()))
+        return self if routing.attached(loss) else Features(*(f.detach() for f in self))
+
+
 @dataclass(frozen=True)
 class Fixed:
     """What stays the same during one update, computed once: the targets' view of a batch."""
 
     obs: torch.Tensor
     """The observation after augmentation: uint8 (B, C, H, W), or states (B, D)."""
-    target_feature_BF: torch.Tensor
-    """Target encoder's features of the observation."""
+    vae_target_BF: torch.Tensor
+    """What the target decoder reads of the observation."""
     td_target_B: torch.Tensor
     """What Q is trained towards: reward + discount x online V of the next observation."""
     v_target_B: torch.Tensor
@@ -107,6 +122,9 @@ class LAPO:
             self.critic = Critic(feature_dim, spec.action_dim, hidden)
             self.actor_vae = ActorVAE(feature_dim, spec.action_dim, latent_dim, hidden)
             self.actor = LatentActor(feature_dim, latent_dim, hidden, settings.max_latent_action)
+            if routing.encoders == "separate":
+                one = self.obs_encoder
+                self.obs_encoder = nn.ModuleDict({str(n): copy.deepcopy(one) for n in LOSSES})
         for name, module in self.modules().items():
             module.to(device)
             setattr(self, f"{name}_target", copy.deepcopy(module).requires_grad_(False))
@@ -116,7 +134,7 @@ class LAPO:
         self.actor_target: LatentActor
         self.optimizers = RoutedOptimizers(
             routing,
-            self.obs_encoder,
+            {loss: self.encoder(loss) for loss in LOSSES},
             heads={"critic": self.critic, "vae": self.actor_vae, "actor": self.actor},
             learning_rates={
                 "critic": settings.critic_lr,
@@ -161,19 +179,19 @@ class LAPO:
         fixed = self.fix(batch)
 
         share = routing.attached("vae") and not routing.moved_by("critic")
-        feature_BF = self._encode(fixed.obs, batch, routing.attached("critic") or share)
-        loss, info = self.critic_loss(self._seen_by("critic", feature_BF), batch, fixed)
+        features = self._encode(fixed.obs, batch, routing.attached("critic") or share)
+        loss, info = self.critic_loss(features.seen_by("critic", routing), batch, fixed)
         both = share and routing.attached("critic")
         self.optimizers.step("critic", loss, retain_graph=both)
 
         if routing.moved_by("critic"):
-            feature_BF = self._encode(fixed.obs, batch, routing.attached("vae"))
-        loss, vae_info = self.vae_loss(self._seen_by("vae", feature_BF), batch, fixed)
+            features = self._encode(fixed.obs, batch, routing.attached("vae"))
+        loss, vae_info = self.vae_loss(features.seen_by("vae", routing), batch, fixed)
         self.optimizers.step("vae", loss)
 
         if routing.moved_by("vae") or routing.attached("actor"):
-            feature_BF = self._encode(fixed.obs, batch, routing.attached("actor"))
-        loss, actor_info = self.actor_loss(self._seen_by("actor", feature_BF), fixed)
+            features = self._encode(fixed.obs, batch, routing.attached("actor"))
+        loss, actor_info = self.actor_loss(features.seen_by("actor", routing), fixed)
         self.optimizers.step("actor", loss)
 
         self._move_targets()
@@ -183,41 +201,41 @@ class LAPO:
     def fix(self, batch: Batch) -> Fixed:
         """Augment the batch and compute all that its losses take as given."""
         obs, next_obs = self._augmented(batch.obs), self._augmented(batch.next_obs)
-        next_feature_BF = self.features(next_obs, batch.next_proprio_BP)
+        next_critic_BF = self.read("critic", next_obs, batch.next_proprio_BP)
         # Both observations go through the target networks in one pass, only the first with noise.
-        both_2BF = self.features(
+        both = self.features(
             torch.cat([obs, next_obs]),
             torch.cat([batch.proprio_BP, batch.next_proprio_BP]),
             target=True,
         )
-        latent_2BZ = self.actor_target(both_2BF)
-        noisy_BZ, next_BZ = latent_2BZ.chunk(2)
+        noisy_BZ, next_BZ = self.actor_target(both.actor).chunk(2)
         noise_BZ = (0.1 * self._normal("target-noise", noisy_BZ)).clamp(-0.2, 0.2)
-        v_target_B, next_target_q_B = self._target_q(
-            both_2BF, torch.cat([noisy_BZ + noise_BZ, next_BZ])
-        ).chunk(2)
+        latent_2BZ = torch.cat([noisy_BZ + noise_BZ, next_BZ])
+        v_target_B, next_target_q_B = self._target_q(both, latent_2BZ).chunk(2)
         return Fixed(
             obs=obs,
-            target_feature_BF=both_2BF[: len(obs)],
-            td_target_B=batch.reward_B + batch.discount_B * self.critic.v(next_feature_BF),
+            vae_target_BF=both.vae[: len(obs)],
+            td_target_B=batch.reward_B + batch.discount_B * self.critic.v(next_critic_BF),
             v_target_B=v_target_B.clamp(self.spec.min_value, self.spec.max_value),
             next_target_q_B=next_target_q_B,
         )
 
     def critic_loss(
-        self, feature_BF: torch.Tensor, batch: Batch, fixed: Fixed
+        self, features: Features, batch: Batch, fixed: Fixed
     ) -> tuple[torch.Tensor, Info]:
         """MSE(Q1) + MSE(Q2) + MSE(V) against the fixed targets."""
-        q1_B, q2_B = self.critic.q(feature_BF, batch.action_BA)
+        terms = self.routing.critic_terms
+        feature_BF = features.critic
+        q_feature_BF = feature_BF.detach() if terms == "v" else feature_BF
+        v_feature_BF = feature_BF.detach() if terms == "q" else feature_BF
+        q1_B, q2_B = self.critic.q(q_feature_BF, batch.action_BA)
         q_loss = F.mse_loss(q1_B, fixed.td_target_B) + F.mse_loss(q2_B, fixed.td_target_B)
-        v_loss = F.mse_loss(self.critic.v(feature_BF), fixed.v_target_B)
+        v_loss = F.mse_loss(self.critic.v(v_feature_BF), fixed.v_target_B)
         loss = q_loss + v_loss
         info = {"critic_loss": loss, "q_loss": q_loss, "v_loss": v_loss}
         return loss, _detached(info)
 
-    def vae_loss(
-        self, feature_BF: torch.Tensor, batch: Batch, fixed: Fixed
-    ) -> tuple[torch.Tensor, Info]:
+    def vae_loss(self, features: Features, batch: Batch, fixed: Fixed) -> tuple[torch.Tensor, Info]:
         """Advantage-weighted reconstruction and KL divergence of the action VAE.
 
         The advantage compares the one-step lookahead, with the target Q at the next observation,
@@ -225,9 +243,14 @@ class LAPO:
         """
         with torch.no_grad():
             q_B = batch.reward_B + batch.discount_B * fixed.next_target_q_B
-            advantage_B = q_B - self.critic.v(feature_BF)
+            advantage_B = q_B - self.critic.v(features.critic)
             expectile = self.settings.expectile
             weight_B = torch.where(advantage_B > 0, expectile, 1 - expectile)
+        feature_BF = features.vae
+        if self.routing.vae_weights == "none" and feature_BF.requires_grad:
+            # Each sample's gradient carries its weight as a factor; here the encoder's loses it.
+            feature_BF = feature_BF.view_as(feature_BF)
+            feature_BF.register_hook(lambda grad_BF: grad_BF / weight_B[:, None])
         mean_BZ, log_var_BZ = self.actor_vae.encode(feature_BF, batch.action_BA)
         latent_BZ = mean_BZ + torch.exp(log_var_BZ / 2) * self._normal("vae-noise", mean_BZ)
         action_BA = self.actor_vae.decode(feature_BF, latent_BZ)
@@ -237,28 +260,41 @@ class LAPO:
         info = {"vae_loss": loss, "recon_loss": recon_B.mean(), "kl_loss": kl_B.mean()}
         return loss, _detached(info)
 
-    def actor_loss(self, feature_BF: torch.Tensor, fixed: Fixed) -> tuple[torch.Tensor, Info]:
+    def actor_loss(self, features: Features, fixed: Fixed) -> tuple[torch.Tensor, Info]:
         """-Q1 of the action that the target decoder makes of the policy's latent."""
-        latent_BZ = self.actor(feature_BF)
-        action_BA = self.actor_vae_target.decode(fixed.target_feature_BF, latent_BZ)
-        loss = -self.critic.q1(feature_BF, action_BA).mean()
+        latent_BZ = self.actor(features.actor)
+        action_BA = self.actor_vae_target.decode(fixed.vae_target_BF, latent_BZ)
+        loss = -self.critic.q1(features.critic, action_BA).mean()
         return loss, _detached({"actor_loss": loss})
 
     # ------------------------------------------------------------------ the public face
 
+    def encoder(self, reader: Loss, *, target: bool = False) -> nn.Module:
+        """The encoder that the network of a loss reads; one and the same where they share."""
+        encoder = self.obs_encoder_target if target else self.obs_encoder
+        return encoder[reader] if isinstance(encoder, nn.ModuleDict) else encoder
+
+    def read(
+        self, reader: Loss, obs: torch.Tensor, proprio_BP: torch.Tensor, *, target: bool = False
+    ) -> torch.Tensor:
+        """What one network reads: encoder output with proprioception joined to it, (B, F)."""
+        encoded_BF = self.encoder(reader, target=target)(obs)
+        return torch.cat([encoded_BF, proprio_BP], 1) if proprio_BP.shape[1] else encoded_BF
+
     def features(
         self, obs: torch.Tensor, proprio_BP: torch.Tensor, *, target: bool = False
-    ) -> torch.Tensor:
-        """Encoder output with proprioception joined to it, (B, F)."""
-        encoder = self.obs_encoder_target if target else self.obs_encoder
-        encoded_BF = encoder(obs)
-        return torch.cat([encoded_BF, proprio_BP], 1) if proprio_BP.shape[1] else encoded_BF
+    ) -> Features:
+        """What each network reads; computed once where they share an encoder."""
+        if self.routing.encoders == "separate":
+            return Features(*(self.read(loss, obs, proprio_BP, target=target) for loss in LOSSES))
+        return Features(*[self.read("critic", obs, proprio_BP, target=target)] * len(LOSSES))
 
     @torch.no_grad()
     def act(self, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
         """The policy's z-scored actions (B, A): online policy, target decoder, as the authors'."""
-        latent_BZ = self.actor(self.features(obs, proprio_BP))
-        return self.actor_vae_target.decode(self.features(obs, proprio_BP, target=True), latent_BZ)
+        latent_BZ = self.actor(self.read("actor", obs, proprio_BP))
+        target_BF = self.read("vae", obs, proprio_BP, target=True)
+        return self.actor_vae_target.decode(target_BF, latent_BZ)
 
     @contextmanager
     def noise_from(self, seed: int) -> Iterator[None]:
@@ -279,10 +315,7 @@ class LAPO:
 
     # ------------------------------------------------------------------ the small print
 
-    def _seen_by(self, loss: Loss, feature_BF: torch.Tensor) -> torch.Tensor:
-        return feature_BF if self.routing.attached(loss) else feature_BF.detach()
-
-    def _encode(self, obs: torch.Tensor, batch: Batch, grad: bool) -> torch.Tensor:
+    def _encode(self, obs: torch.Tensor, batch: Batch, grad: bool) -> Features:
         with torch.set_grad_enabled(grad):
             return self.features(obs, batch.proprio_BP)
 
@@ -294,9 +327,9 @@ class LAPO:
     def _normal(self, purpose: str, like: torch.Tensor) -> torch.Tensor:
         return torch.randn(like.shape, generator=self._noise[purpose], device=self.device)
 
-    def _target_q(self, feature_BF: torch.Tensor, latent_BZ: torch.Tensor) -> torch.Tensor:
-        action_BA = self.actor_vae_target.decode(feature_BF, latent_BZ)
-        q1_B, q2_B = self.critic_target.q(feature_BF, action_BA)
+    def _target_q(self, features: Features, latent_BZ: torch.Tensor) -> torch.Tensor:
+        action_BA = self.actor_vae_target.decode(features.vae, latent_BZ)
+        q1_B, q2_B = self.critic_target.q(features.critic, action_BA)
         least = self.settings.doubleq_min
         return torch.min(q1_B, q2_B) * least + torch.max(q1_B, q2_B) * (1 - least)
 

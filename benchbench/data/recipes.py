@@ -19,7 +19,7 @@ import numpy as np
 
 from benchbench.data import d4rl
 from benchbench.data.identity import DataIdentity
-from benchbench.envs.maze import MazePixelEnv
+from benchbench.envs.maze import GOAL_RADIUS, MazePixelEnv
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in all."""
@@ -28,7 +28,6 @@ FILES = ("transitions.hdf5", "frames.npy")
 CARD = "card.json"
 
 _P_GAIN, _D_GAIN = 10.0, -2.0  # of D4RL's script
-_GOAL_RADIUS = 0.5
 
 
 def make_waypoint(identity: DataIdentity, folder: Path, progress: Progress) -> None:
@@ -83,7 +82,7 @@ def make_waypoint(identity: DataIdentity, folder: Path, progress: Progress) -> N
                 frames[row] = env.frame()
                 for _ in range(identity.action_repeat):
                     distance = np.linalg.norm(env.state()[:2] - env.goal)
-                    columns["rewards"][row] += distance <= _GOAL_RADIUS
+                    columns["rewards"][row] += distance <= GOAL_RADIUS
                     env.step(action)
                 if (row + 1) % 1000 == 0 or row + 1 == count:
                     progress(row + 1, count)

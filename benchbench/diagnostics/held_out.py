@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
 
 from benchbench.agent.lapo import LAPO
 from benchbench.data.batch import Batch
+from benchbench.diagnostics.dormancy import dormant_share, encode
 from benchbench.diagnostics.probes import effective_rank, probe_r2
 from benchbench.diagnostics.values import q_errors
 
@@ -35,20 +36,39 @@ class HeldOut:
     fit: Rows
     score: Rows
 
+    @property
+    def sigma(self) -> float:
+        """Spread of the behaviour's returns on the held-out rows: the unit of all errors of Q."""
+        return float(np.std(self.score.returns))
+
     def measure(self, agent: LAPO) -> dict[str, float | None]:
-        """Probes, effective rank and Q errors, keyed as in ``evaluations.parquet``.
+        """Probes, effective rank, dormant units and Q errors, keyed as in ``evaluations.parquet``.
 
         Features are the encoder's output without proprioception. With ``observation: state`` there
         is no encoder, so the feature measures are None.
         """
         errors = q_errors(agent, self.score.batch, self.score.returns)
-        if not list(agent.obs_encoder.parameters()):
+        encoder = agent.encoder("critic")
+        if not list(encoder.parameters()):
             return errors
-        features = _features(agent, self.fit)
-        held_out = _features(agent, self.score)
+        features, _ = encode(encoder, self.fit.batch.obs)
+        held_out, activity = encode(encoder, self.score.batch.obs)
         r2 = probe_r2(
             features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score)
         )
+        dims = self.score.states.shape[1]
+        return errors | {
+            "state_r2": mean_r2(r2[:dims]),
+            "action_r2": mean_r2(r2[dims:-1]),
+            "return_r2": mean_r2(r2[-1:]),
+            "time_return_r2": self._clock_r2,
+            "srank": float(effective_rank(held_out)),
+            "dormant": dormant_share(activity),
+        }
+
+    @cached_property
+    def _clock_r2(self) -> float | None:
+        """R² of the return-to-go from the time index alone: the same at every evaluation."""
         clock_r2 = probe_r2(
             _clock(self.fit),
             self.fit.returns[:, None],
@@ -56,14 +76,13 @@ class HeldOut:
             _clock(self.score),
             self.score.returns[:, None],
         )
-        dims = self.score.states.shape[1]
-        return errors | {
-            "state_r2": _mean(r2[:dims]),
-            "action_r2": _mean(r2[dims:-1]),
-            "return_r2": _mean(r2[-1:]),
-            "time_return_r2": _mean(clock_r2),
-            "srank": float(effective_rank(held_out)),
-        }
+        return mean_r2(clock_r2)
+
+
+def mean_r2(values: np.ndarray) -> float | None:
+    """Mean of the finite values; None where there is none (constant targets have no R²)."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
 
 
 def _targets(rows: Rows) -> np.ndarray:
@@ -75,14 +94,3 @@ def _clock(rows: Rows) -> np.ndarray:
     """All that a probe without eyes can see: powers of the time since the episode's start."""
     time = rows.times[:, None] / 100.0
     return np.hstack([time, time**2, time**3])
-
-
-@torch.no_grad()
-def _features(agent: LAPO, rows: Rows) -> np.ndarray:
-    return agent.obs_encoder(rows.batch.obs).double().cpu().numpy()
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """Mean of the finite values; None where there is none (constant targets have no R²)."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None

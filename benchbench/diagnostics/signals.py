@@ -1,38 +1,101 @@
-"""How strongly each loss pulls on the encoder, whether or not its gradient is applied."""
+"""How strongly each loss pulls on the encoder, and along which of them it has moved."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch.nn import functional as F
 
 from benchbench.agent.lapo import LAPO
 from benchbench.data.batch import Batch
+from benchbench.routing import Loss
+
+WAY = 50
+"""Updates over which the encoder's way is measured."""
 
 
-def encoder_signals(agent: LAPO, batch: Batch, seed: int) -> dict[str, float | None]:
-    """Norms and cosine of the critic's and the VAE's gradients on the encoder.
+class Signals:
+    """Samples the losses' gradients on the encoder, each ``every`` updates, beside the training.
 
-    Both are computed on one batch at the same weights, with the features attached to each loss,
-    and apart from ``.grad``; noise comes from ``seed``. Keys as in ``training.parquet``. Without
-    an encoder (``observation: state``) there is nothing to measure: all None.
+    Call :meth:`before_update` before each update at which something is :meth:`due`.
     """
-    parameters = list(agent.obs_encoder.parameters())
-    if not parameters:
-        return {"grad_critic": None, "grad_vae": None, "grad_cosine": None}
+
+    def __init__(self, agent: LAPO, every: int) -> None:
+        self._agent, self._every = agent, every
+        self._weights: dict[int, dict[Loss, torch.Tensor]] = {}
+
+    def due(self, update: int) -> bool:
+        """Whether a sample is due before this update, or the weights that one begins its way at."""
+        return self._sampled(update) or self._sampled(update + WAY)
+
+    def before_update(self, update: int, batch: Batch, seed: int) -> dict[str, float | None] | None:
+        """A sample on ``batch``, keyed as in ``training.parquet``; None where only weights are."""
+        if self._sampled(update + WAY):
+            self._weights[update + WAY] = {
+                "critic": _weights(self._agent, "critic"),
+                "vae": _weights(self._agent, "vae"),
+            }
+        if not self._sampled(update):
+            return None
+        return encoder_signals(self._agent, batch, seed, self._weights.pop(update, None))
+
+    def _sampled(self, update: int) -> bool:
+        return update % self._every == 0
+
+
+def encoder_signals(
+    agent: LAPO, batch: Batch, seed: int, earlier: dict[Loss, torch.Tensor] | None = None
+) -> dict[str, float | None]:
+    """The critic's and the VAE's gradients on the encoder that each of them reads.
+
+    All are computed on one batch at the same weights, with the features attached to each loss, and
+    apart from ``.grad``; noise comes from ``seed``. ``grad_q`` and ``grad_v`` are of the critic
+    loss's two terms, each taken alone and whole, also where the routing cuts one of them off.
+    ``moved_critic`` and ``moved_vae`` are cosines of the way from the ``earlier`` flat weights of
+    each loss's encoder to today's with minus the loss's gradient. None stands for what cannot be
+    said: all of it without an encoder (``observation: state``), cosines where a vector is zero,
+    where the two losses read separate encoders, or where there are no earlier weights.
+    """
+    names = ("grad_critic", "grad_vae", "grad_cosine", "grad_q", "grad_v")
+    signals = dict[str, float | None].fromkeys((*names, "moved_critic", "moved_vae"))
+    if not list(agent.encoder("critic").parameters()):
+        return signals
     with agent.noise_from(seed):
         fixed = agent.fix(batch)
-        feature_BF = agent.features(fixed.obs, batch.proprio_BP)
-        critic_loss, _ = agent.critic_loss(feature_BF, batch, fixed)
-        vae_loss, _ = agent.vae_loss(feature_BF, batch, fixed)
-        critic_grad = _flat(torch.autograd.grad(critic_loss, parameters, retain_graph=True))
-        vae_grad = _flat(torch.autograd.grad(vae_loss, parameters))
-    critic_norm, vae_norm = critic_grad.norm(), vae_grad.norm()
-    norms = critic_norm * vae_norm
-    return {
-        "grad_critic": critic_norm.item(),
-        "grad_vae": vae_norm.item(),
-        "grad_cosine": (critic_grad @ vae_grad / norms).item() if norms > 0 else None,
-    }
+        features = agent.features(fixed.obs, batch.proprio_BP)
+        q1_B, q2_B = agent.critic.q(features.critic, batch.action_BA)
+        q_loss = F.mse_loss(q1_B, fixed.td_target_B) + F.mse_loss(q2_B, fixed.td_target_B)
+        v_loss = F.mse_loss(agent.critic.v(features.critic), fixed.v_target_B)
+        grads = {
+            "q": _gradient(agent, "critic", q_loss),
+            "v": _gradient(agent, "critic", v_loss),
+            "critic": _gradient(agent, "critic", agent.critic_loss(features, batch, fixed)[0]),
+            "vae": _gradient(agent, "vae", agent.vae_loss(features, batch, fixed)[0]),
+        }
+    signals |= {f"grad_{name}": grad.norm().item() for name, grad in grads.items()}
+    if agent.encoder("critic") is agent.encoder("vae"):
+        signals["grad_cosine"] = _cosine(grads["critic"], grads["vae"])
+    for loss, weights in (earlier or {}).items():
+        way = _weights(agent, loss) - weights
+        signals[f"moved_{loss}"] = _cosine(way, -grads[loss])
+    return signals
 
 
-def _flat(gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return torch.cat([gradient.double().flatten() for gradient in gradients])
+def _gradient(agent: LAPO, reader: Loss, loss: torch.Tensor) -> torch.Tensor:
+    parameters = list(agent.encoder(reader).parameters())
+    return _flat(torch.autograd.grad(loss, parameters, retain_graph=True))
+
+
+def _weights(agent: LAPO, reader: Loss) -> torch.Tensor:
+    parameters = list(agent.encoder(reader).parameters())
+    return _flat(p.detach() for p in parameters) if parameters else torch.empty(0)
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.double().flatten() for tensor in tensors])
+
+
+def _cosine(one: torch.Tensor, other: torch.Tensor) -> float | None:
+    norms = one.norm() * other.norm()
+    return (one @ other / norms).item() if norms > 0 else None

@@ -8,6 +8,41 @@ from scipy import stats
 
 from benchbench.agent.lapo import LAPO
 from benchbench.data.batch import Batch
+from benchbench.diagnostics.dormancy import ROWS_AT_ONCE
+
+
+@torch.no_grad()
+def least_q(agent: LAPO, batch: Batch) -> np.ndarray:
+    """min(Q1, Q2) of a batch's actions, (B,) float64: the Q that all errors are taken of.
+
+    Both are trained towards the same target; the smaller is what V is trained on, and so what the
+    agent goes by, with LAPO's default ``doubleq_min`` of 1.
+    """
+    q1_B, q2_B = agent.critic.q(_read(agent, batch.obs, batch.proprio_BP), batch.action_BA)
+    return torch.minimum(q1_B, q2_B).double().cpu().numpy()
+
+
+def own_return_errors(
+    q: np.ndarray, returns: np.ndarray, missing: np.ndarray, sigma: float
+) -> dict[str, float | None]:
+    """Errors of Q against the returns that the agent's own policy collects from the same pairs.
+
+    All arrays (n,), in the scaled reward's units. ``missing`` bounds what each roll-out's horizon
+    cuts off; its root mean square bounds how far ``q_error`` and ``q_bias`` can be off for it
+    (Minkowski). ``sigma`` is the spread of the *behaviour's* returns, one unit for all variants.
+    Keys as in ``evaluations.parquet``; None where the unit, a rank or a slope does not exist.
+    """
+    if sigma == 0:
+        return dict.fromkeys(("q_error", "q_bias", "q_spearman", "q_slope", "q_tail"))
+    error = q - returns
+    varies = np.ptp(q) > 0
+    return {
+        "q_error": float(np.sqrt(np.mean(error**2)) / sigma),
+        "q_bias": float(error.mean() / sigma),
+        "q_spearman": _spearman(q, returns),
+        "q_slope": float(stats.linregress(q, returns).slope) if varies else None,
+        "q_tail": float(np.sqrt(np.mean(missing**2)) / sigma),
+    }
 
 
 @torch.no_grad()
@@ -24,15 +59,27 @@ def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[s
         return dict.fromkeys(
             ("td_error", "q_behaviour_error", "q_behaviour_bias", "q_behaviour_spearman")
         )
-    q1_B, q2_B = agent.critic.q(agent.features(batch.obs, batch.proprio_BP), batch.action_BA)
-    next_v_B = agent.critic.v(agent.features(batch.next_obs, batch.next_proprio_BP))
+    q1_B, q2_B = agent.critic.q(_read(agent, batch.obs, batch.proprio_BP), batch.action_BA)
+    next_v_B = agent.critic.v(_read(agent, batch.next_obs, batch.next_proprio_BP))
     td_B = torch.stack([q1_B, q2_B]) - (batch.reward_B + batch.discount_B * next_v_B)
     q = torch.minimum(q1_B, q2_B).double().cpu().numpy()
     error = q - behaviour_returns
-    spearman = stats.spearmanr(q, behaviour_returns).statistic if np.ptp(q) > 0 else None
     return {
         "td_error": td_B.square().mean().sqrt().item() / sigma,
         "q_behaviour_error": float(np.sqrt(np.mean(error**2)) / sigma),
         "q_behaviour_bias": float(error.mean() / sigma),
-        "q_behaviour_spearman": None if spearman is None else float(spearman),
+        "q_behaviour_spearman": _spearman(q, behaviour_returns),
     }
+
+
+def _read(agent: LAPO, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
+    """What the critic reads of many rows, a few at a time."""
+    parts = zip(obs.split(ROWS_AT_ONCE), proprio_BP.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([agent.read("critic", *part) for part in parts])
+
+
+def _spearman(q: np.ndarray, returns: np.ndarray) -> float | None:
+    """Rank correlation; None where either does not vary."""
+    if np.ptp(q) == 0 or np.ptp(returns) == 0:
+        return None
+    return float(stats.spearmanr(q, returns).statistic)

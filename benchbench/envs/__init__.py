@@ -26,12 +26,21 @@ class PixelEnv(Protocol):
     state_names: tuple[str, ...]
     proprio_names: tuple[str, ...]
     """What :meth:`proprio` accepts."""
+    can_reset: bool
+    """Whether :meth:`set_state` restores a stored row; without it nothing calls it."""
 
     def reset(self, seed: int) -> None:
         """Begin the episode that ``seed`` stands for, whatever episodes went before."""
 
     def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
         """Apply an action, clipped to [-1, 1]; returns the reward, terminal and timeout."""
+
+    def data_reward(self) -> float:
+        """The reward that the data set's row of the last :meth:`step` would hold.
+
+        A data set need not book rewards as the environment gives them: D4RL's mazes pay a row for
+        its own observation, the environment pays a step for the observation that it leads to.
+        """
 
     def frame(self) -> np.ndarray:
         """The camera's picture of :meth:`state`, (size, size, 3) uint8."""
@@ -48,7 +57,7 @@ class PixelEnv(Protocol):
     def set_state(self, qpos: np.ndarray, qvel: np.ndarray, last_action: np.ndarray) -> None:
         """Continue from a stored row: its ``qpos``, its ``qvel`` and the action of the row before.
 
-        The episode's clock starts anew.
+        There is no time limit from there on: a timeout cuts the data and says nothing of a value.
         """
 
     def normalized_score(self, return_: float) -> float:

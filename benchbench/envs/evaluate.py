@@ -55,42 +55,42 @@ class Evaluator:
         proprio: Sequence[str],
         pixels: bool,
     ) -> None:
-        self._envs, self._seeds = list(envs), list(seeds)
+        self.envs, self._seeds = list(envs), list(seeds)
         self._stacks = [FrameStack(stack, spacing) for _ in envs]
         self._proprio, self._pixels = tuple(proprio), pixels
 
     def returns(self, policy: Policy) -> np.ndarray:
         """Undiscounted return of every episode, in the order of the seeds."""
         batches = [
-            self._seeds[start : start + len(self._envs)]
-            for start in range(0, len(self._seeds), len(self._envs))
+            self._seeds[start : start + len(self.envs)]
+            for start in range(0, len(self._seeds), len(self.envs))
         ]
         return np.concatenate([self._play(policy, seeds) for seeds in batches])
 
     def score(self, return_: float) -> float:
         """D4RL-normalised score x 100 of a return."""
-        return self._envs[0].normalized_score(return_)
+        return self.envs[0].normalized_score(return_)
 
     def close(self) -> None:
         """Shut the simulators down."""
-        for env in self._envs:
+        for env in self.envs:
             env.close()
 
     def _play(self, policy: Policy, seeds: Sequence[int]) -> np.ndarray:
         totals = np.zeros(len(seeds))
         for index, seed in enumerate(seeds):
-            self._envs[index].reset(seed)
+            self.envs[index].reset(seed)
             self._look(index, first=True)
         active = list(range(len(seeds)))
         while active:
-            envs = [self._envs[i] for i in active]
+            envs = [self.envs[i] for i in active]
             actions = policy(
                 np.stack([self._stacks[i].stacked() for i in active]) if self._pixels else _EMPTY,
                 np.stack([env.state() for env in envs]),
                 np.stack([env.proprio(self._proprio) for env in envs]),
             )
             for index, action in zip(tuple(active), actions, strict=True):
-                reward, terminal, timeout = self._envs[index].step(action)
+                reward, terminal, timeout = self.envs[index].step(action)
                 totals[index] += reward
                 if terminal or timeout:
                     active.remove(index)
@@ -100,7 +100,7 @@ class Evaluator:
 
     def _look(self, index: int, *, first: bool) -> None:
         if self._pixels:
-            frame = self._envs[index].frame()
+            frame = self.envs[index].frame()
             stack = self._stacks[index]
             stack.start(frame) if first else stack.push(frame)
 

@@ -1,7 +1,7 @@
 """One cell's life: open the data, build the agent, train, evaluate, measure.
 
 :func:`run_cell` is the whole of it, in one process and on one device. It returns the rows of the
-four result tables; whoever called it publishes them.
+five result tables; whoever called it publishes them.
 """
 
 from __future__ import annotations
@@ -18,25 +18,22 @@ import numpy as np
 import torch
 
 from benchbench.agent.lapo import LAPO, AgentSpec, Info
-from benchbench.data.sampler import Sampler, returns_to_go
-from benchbench.data.store import Dataset, open_dataset, split_episodes
-from benchbench.diagnostics.held_out import HeldOut, Rows
+from benchbench.data.sampler import Sampler
+from benchbench.data.store import open_dataset, split_episodes
 from benchbench.diagnostics.ledger import Ledger, check_routing
-from benchbench.diagnostics.signals import encoder_signals
+from benchbench.diagnostics.signals import Signals
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
-from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.results import TABLES
 from benchbench.run.devices import Device
+from benchbench.run.measures import Measures
+from benchbench.run.oracle import oracle_state_r2
 from benchbench.run.provenance import git_state, versions
 from benchbench.run.store import TableRows
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
-
-RETURN_TAIL = 0.05
-"""A behaviour return may miss at most this share of the discounted horizon (it was cut off)."""
 
 PARALLEL_EPISODES = 16
 """At most this many episodes are played side by side."""
@@ -79,13 +76,23 @@ class _Run:
             seed=cell.stream("batches"),
             device=torch_device,
         )
-        self.agent = LAPO(
-            agent_spec(cell, self.sampler), cell.agent, cell.routing, cell.stream, torch_device
-        )
+        with _one_thread():
+            spec = agent_spec(cell, self.sampler)
+            self.agent = LAPO(spec, cell.agent, cell.routing, cell.stream, torch_device)
         self.initial_weights = self.agent.weights_sha256()
-        self.held_out = _held_out(cell, self.dataset, self.sampler, train_rows, held_out_rows)
         self.evaluator = make_evaluator(cell)
         self.policy = make_policy(self.agent, self.sampler, torch_device)
+        with self.clock.running("diagnose"):
+            self.measures = Measures(
+                cell,
+                self.dataset,
+                self.sampler,
+                train_rows,
+                held_out_rows,
+                self.evaluator.envs,
+                self.policy,
+            )
+            self.signals = Signals(self.agent, cell.diagnose.signals_every)
         self.rows: TableRows = {table: [] for table in TABLES}
         self.scores: list[float] = []
         self.block_ms: list[float] = []
@@ -97,7 +104,10 @@ class _Run:
             self._train_block(start, min(start + every, updates), on_update)
         self._evaluate(updates)
         self.evaluator.close()
-        self._describe()
+        with self.clock.running("diagnose"):
+            self._add("features", *self.measures.features(self.agent, updates))
+            oracle = oracle_state_r2(self.cell, self.dataset, torch.device(self.device.kind))
+        self._describe(oracle)
         return self.rows
 
     def _train_block(self, start: int, end: int, on_update: Callable[[int], None]) -> None:
@@ -123,20 +133,20 @@ class _Run:
 
     def _update(self, update: int, ledger: Ledger | None) -> Info:
         """One update; every so often with a row of losses and gradient norms."""
-        sampled = update % self.cell.diagnose.signals_every == 0
         with self.clock.running("train"):
             batch = self.sampler.sample()
-        if sampled:
+        signals = None
+        if self.signals.due(update):
             with self.clock.running("diagnose"):
                 seed = self.cell.stream(f"signals {update}")
-                signals = encoder_signals(self.agent, batch, seed)
+                signals = self.signals.before_update(update, batch, seed)
         if ledger:
             with self.clock.running("diagnose"):
                 info = ledger.watch(lambda: self.agent.update(batch))
         else:
             with self.clock.running("train"):
                 info = self.agent.update(batch)
-        if sampled:
+        if signals is not None:
             refuse_divergence(info, update)
             losses = {name: value.item() for name, value in info.items()}
             self._add("training", {"update": update, **losses, **signals})
@@ -146,7 +156,10 @@ class _Run:
         with self.clock.running("evaluate"):
             returns = self.evaluator.returns(self.policy)
         with self.clock.running("diagnose"):
-            measures = self.held_out.measure(self.agent)
+            index = len(self.scores)
+            measures = self.measures.at_evaluation(
+                self.agent, index, last=update == self.cell.train.updates
+            )
         return_mean = float(returns.mean())
         self.scores.append(self.evaluator.score(return_mean))
         self._add(
@@ -160,7 +173,7 @@ class _Run:
             },
         )
 
-    def _describe(self) -> None:
+    def _describe(self, oracle: float | None) -> None:
         """The cell's own row."""
         seconds = self.clock.seconds
         commit, dirty = git_state()
@@ -177,6 +190,7 @@ class _Run:
                 "final_weights": self.agent.weights_sha256(),
                 "total_seconds": self.clock.total(),
                 **{f"{part}_seconds": seconds[part] for part in seconds},
+                "oracle_state_r2": oracle,
                 "update_ms": float(np.median(self.block_ms)) if self.block_ms else None,
                 "peak_memory_mb": self.device.peak_memory_mb(),
                 "device": self.device.kind,
@@ -256,42 +270,22 @@ def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
     return policy
 
 
-def _held_out(
-    cell: Cell, dataset: Dataset, sampler: Sampler, train: np.ndarray, held_out: np.ndarray
-) -> HeldOut:
-    """Fixed draws of transitions to fit probes on and to score on, and what the data knows of them.
-
-    Rows whose return-to-go misses more than ``RETURN_TAIL`` of its discounted horizon are left out.
-    """
-    discount = cell.agent.discount
-    returns, remaining = returns_to_go(dataset, discount, sampler.reward_scale)
-    last = np.arange(len(dataset)) + remaining - 1
-    whole = (discount**remaining <= RETURN_TAIL) | dataset.terminals[last]
-
-    def draw(rows: np.ndarray, purpose: str, episodes: int) -> Rows:
-        rows = sampler.transitions(rows)
-        rows = rows[whole[rows]]
-        if len(np.unique(dataset.episode[rows])) < episodes:
-            raise UserError(
-                f"{cell.env}: too few episodes hold rows whose return-to-go is known, so there is "
-                "nothing to probe; raise data.transitions or lower agent.discount"
-            )
-        rng = np.random.default_rng(cell.stream(purpose))
-        wanted = min(cell.diagnose.probe_frames, len(rows))
-        rows = np.sort(rng.choice(rows, wanted, replace=False))
-        return Rows(
-            batch=sampler.batch(rows),
-            states=dataset.states[rows].astype(np.float64),
-            returns=returns[rows],
-            episodes=dataset.episode[rows],
-            times=dataset.step_in_episode[rows],
-        )
-
-    return HeldOut(fit=draw(train, "probe fit", 2), score=draw(held_out, "probe score", 1))
-
-
 def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Build here what must not depend on how many threads a cell was given.
+
+    Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Clock:

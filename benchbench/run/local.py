@@ -74,15 +74,16 @@ def run_cells(
         while waiting or running:
             while waiting and len(running) < jobs:
                 device = min(devices, key=lambda d: sum(r.device == d for r in running))
-                running.append(_start(context, waiting.pop(), device, threads, store))
+                _start(context, waiting.pop(), device, threads, store, running)
             for pipe in wait([r.pipe for r in running]):
                 one = next(r for r in running if r.pipe is pipe)
                 if not _listen(one, store, watcher):
                     running.remove(one)
     finally:
-        for one in running:
+        started = [one for one in running if one.process.pid is not None]
+        for one in started:
             one.process.terminate()
-        for one in running:
+        for one in started:
             one.process.join(timeout=10)
             one.process.kill()
         signal.signal(signal.SIGTERM, earlier)
@@ -94,14 +95,16 @@ def _start(
     device: Device,
     threads: int,
     store: Store,
-) -> _Running:
+    running: list[_Running],
+) -> None:
+    """Start a cell's process; it is in ``running`` before it lives, lest Ctrl-C orphan it."""
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
         target=_work, args=(cell, device, threads, store, theirs), name=cell.label
     )
+    running.append(_Running(cell, device, process, ours))
     process.start()
     theirs.close()
-    return _Running(cell, device, process, ours)
 
 
 def _listen(one: _Running, store: Store, watcher: Watcher) -> bool:
@@ -142,6 +145,8 @@ def _work(cell: Cell, device: Device, threads: int, store: Store, pipe: Connecti
         torch.set_num_threads(threads)
         rows = run_cell(cell, device, _Reporter(pipe))
         store.publish(cell, rows)
+    except BrokenPipeError:  # the parent is gone: the cell was stopped, it did not fail
+        return
     except Exception as error:
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,17 +35,20 @@ class Progress:
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         """The cell's results are published."""
         self._end(cell)
-        self._bar.write(f"done    {cell.label}: score {score:.1f} in {seconds:.0f} s")
+        self._say(f"done    {cell.label}: score {score:.1f} in {seconds:.0f} s")
 
     def failed(self, cell: Cell, error: str, log: Path) -> None:
         """The cell has failed."""
         self._end(cell)
         self.failures.append((cell, error, log))
-        self._bar.write(click.style(f"FAILED  {cell.label}: {error}", fg="red"))
+        self._say(click.style(f"FAILED  {cell.label}: {error}", fg="red"))
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         self._bar.close()
+
+    def _say(self, line: str) -> None:
+        self._bar.write(line, file=sys.stderr)  # standard output is the report's
 
     def _end(self, cell: Cell) -> None:
         self.updated(cell, cell.train.updates)

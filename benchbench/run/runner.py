@@ -32,7 +32,11 @@ class Slots:
 
     @classmethod
     def choose(cls, devices: Sequence[Device], jobs: int | None, cells: int) -> Slots:
-        """As many jobs as CPUs, or one a GPU, never more than cells; CPUs shared evenly."""
+        """As many jobs as CPUs, or one a GPU, never more than cells; CPUs shared evenly.
+
+        ``cells`` counts the whole grid, whatever of it is missing: the number of threads shapes the
+        last bits of a result, and a grid that is stopped and continued should end in the same ones.
+        """
         default = cpu_count() if devices[0].kind == "cpu" else len(devices)
         chosen = jobs or max(1, min(default, cells))
         return cls(tuple(devices), chosen, max(1, cpu_count() // chosen))

@@ -1,0 +1,45 @@
+"""What only a CUDA device can show: the same code there gives the same numbers."""
+
+import pytest
+import torch
+from test_lapo import SETTINGS, SPEC, make_batches, stream
+
+from benchbench.agent.lapo import LAPO
+from benchbench.data.batch import Batch
+from benchbench.routing import REGISTRY
+from benchbench.run.devices import Device, choose_devices
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+]
+
+
+def to(batch, device):
+    return Batch(**{name: value.to(device) for name, value in vars(batch).items()})
+
+
+@pytest.mark.parametrize("variant", REGISTRY)
+def test_losses_agree_with_the_cpus(variant):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    agents = [LAPO(SPEC, SETTINGS, REGISTRY[variant], stream, d) for d in (cpu, cuda)]
+    batch = make_batches(1)[0]
+    losses = []
+    for agent, device in zip(agents, (cpu, cuda), strict=True):
+        mine = to(batch, device)
+        fixed = agent.fix(mine)
+        features = agent.features(fixed.obs, mine.proprio_BP)
+        zero = torch.zeros(len(batch.reward_B), device=device)
+        known = type(fixed)(**(vars(fixed) | {"v_target_B": zero}))  # the noise differs
+        losses.append(agent.critic_loss(features, mine, known)[0].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_training_goes_on_and_memory_is_measured():
+    device = choose_devices("cuda:0")[0]
+    agent = LAPO(SPEC, SETTINGS, REGISTRY["before"], stream, torch.device("cuda"))
+    for batch in make_batches(5):
+        info = agent.update(to(batch, "cuda"))
+    device.synchronize()
+    assert all(torch.isfinite(value) for value in info.values())
+    assert Device("cuda", 0).peak_memory_mb() > 0

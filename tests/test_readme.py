@@ -1,0 +1,43 @@
+"""The README says what is so."""
+
+import re
+from pathlib import Path
+
+import yaml
+from click.testing import CliRunner
+
+from benchbench.cli import main
+from benchbench.grid import expand
+from benchbench.routing import REGISTRY
+from benchbench.suite_file import load_suite
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_ci_runs_the_readmes_second_command():
+    command = next(line for line in README.splitlines() if line.endswith("-m pytest"))
+    venv, install, test = command.split(" && ")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert venv in script
+    assert install.split()[-1] in script
+    assert test in script
+
+
+def test_every_verb_in_the_readme_exists_and_every_verb_stands_there():
+    named = set(re.findall(r"^benchbench (\w+)", README, re.MULTILINE))
+    assert named == set(main.commands)
+
+
+def test_the_readme_names_every_variant():
+    listed = README[README.index("`benchbench variants`") :].split("Only `before`")[0]
+    assert set(re.findall(r"`([a-z-]+)`", listed)) >= set(REGISTRY)
+    shown = CliRunner().invoke(main, ["variants"]).output
+    assert all(routing.why in shown for routing in REGISTRY.values())
+
+
+def test_the_readmes_suite_is_a_suite(tmp_path):
+    text = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert len(expand(load_suite(path))) == 10 * len(yaml.safe_load(text)["variants"])
