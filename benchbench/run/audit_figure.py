@@ -115,7 +115,8 @@ def _bar(ax: Axes, bar: Bar, lane: int, color: str, right: float) -> None:
 
 
 def _owner(by: str) -> str:
-    return by.removesuffix("_optimizer").removesuffix("_loss").replace("actorvae", "vae")
+    short = by.removesuffix("_optimizer").removesuffix("_loss")
+    return "vae" if short in ("actorvae", "actor_vae") else short
 
 
 def _legend(figure: Figure) -> None:
