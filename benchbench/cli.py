@@ -68,6 +68,7 @@ def main() -> None:
     benchbench plan   suites/quickstart.yaml    what would be run, and how long it takes
     benchbench run    suites/quickstart.yaml    run what is missing, then report
     benchbench report quickstart                the report again
+    benchbench audit  suites/quickstart.yaml    where each loss's gradient goes
     """
 
 
@@ -275,6 +276,46 @@ def variants() -> None:
         holders = ", ".join(routing.encoder_in) or "nobody"
         flows = ", ".join(f"{loss} {routing.flow(loss)}" for loss in LOSSES)
         click.echo(f"{routing.name:<16}encoder in: {holders}; {flows}\n{'':<16}{routing.why}")
+
+
+@main.command()
+@suite_argument
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Audit this variant, of the suite or of benchbench's own; repeat it to name several.",
+)
+@set_option
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the flows too, as a .png, .svg or .pdf.",
+)
+def audit(
+    suite: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
+) -> None:
+    """Show where each loss's gradient goes, as measured in three real updates of each variant.
+
+    On the suite's first environment and seed: which gradient is computed, kept, dropped, and
+    applied by which optimizer.
+
+    Exit code: 0 all variants do what their definitions say, 1 one does not, 2 a mistake in the
+    suite or the command.
+    """
+    from benchbench.run.audit import audit_suite, flow, variant_text
+    from benchbench.run.audit_figure import figure_format, save_flows
+
+    if figure:
+        figure_format(figure)
+    found = audit_suite(load_suite(suite, overrides), variants)
+    click.echo("\n\n".join(variant_text(one) for one in found))
+    if figure:
+        save_flows([flow(one) for one in found], figure)
+        click.echo(f"\nfigure  {figure}")
+    if any(one.mismatch for one in found):
+        sys.exit(1)
 
 
 @main.command()
