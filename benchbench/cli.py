@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from benchbench import __version__
 from benchbench.errors import UserError
-from benchbench.grid import expand, select
+from benchbench.grid import Cell, expand, select
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
+
+if TYPE_CHECKING:
+    from benchbench.run.store import Store
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
 results_option = click.option(
@@ -29,6 +33,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override any key of the suite, such as train.updates=500 or envs.0.pixels.size=48.",
 )
+suite_state_argument = click.argument("suite", metavar="SUITE")
 only_option = click.option(
     "--only",
     multiple=True,
@@ -46,6 +51,9 @@ jobs_option = click.option(
     type=click.IntRange(min=1),
     help="Cells at a time; by default one a CPU, or one a CUDA device.",
 )
+
+WATCH_SECONDS = 2.0
+"""How often ``status --watch`` looks."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,6 +79,35 @@ def main() -> None:
 @device_option
 @jobs_option
 @results_option
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Try a failed cell so often again without its getting further; one that diverged, never.",
+)
+@click.option(
+    "--keep-going/--fail-fast",
+    default=True,
+    show_default=True,
+    help="After a cell has failed for good: go on with the others, or stop.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="A killed cell loses at most so much; 'inf' for no checkpoints.",
+)
+@click.option(
+    "--silence",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill a cell that gives no sign of life for so long.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
     suite: Path,
@@ -79,17 +116,23 @@ def run(
     device: str,
     jobs: int | None,
     results: Path,
+    retries: int,
+    keep_going: bool,
+    checkpoint_every: float,
+    silence: float,
     dry_run: bool,
 ) -> None:
     """Run the cells of SUITE that have no results yet, then write the report.
 
     The same command again goes on where the last one stopped: finished cells are kept, and an
-    edited suite runs the cells that the edit has changed. Ctrl-C stops cleanly.
+    edited suite runs the cells that the edit has changed. Ctrl-C stops cleanly: cells at work leave
+    a checkpoint, and go on from it the next time.
 
     Exit code: 0 all cells done, 1 a cell failed, 2 a mistake in the suite or the command, 130
-    stopped.
+    stopped by Ctrl-C, 143 by SIGTERM.
     """
     from benchbench.run.devices import choose_devices
+    from benchbench.run.local import Interrupted, RunOptions
     from benchbench.run.runner import Slots, run_grid
     from benchbench.run.store import Store
 
@@ -103,17 +146,18 @@ def run(
 
         click.echo(plan_text(wanted, store, slots))
         return
+    options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
     try:
-        failures = run_grid(loaded, cells, wanted, store, slots)
-    except KeyboardInterrupt:
+        failures = run_grid(loaded, cells, wanted, store, slots, options)
+    except Interrupted as stopped:
         click.echo(
             "\nStopped. Finished cells are kept; the same command again does what is missing.",
             err=True,
         )
-        sys.exit(130)
+        sys.exit(128 + stopped.signum)
     _print_report(store.folder)
-    for cell, error, log in failures:
-        click.secho(f"failed: {cell.label}: {error} (log: {log})", fg="red", err=True)
+    for cell, failure, log in failures:
+        click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
     if failures:
         sys.exit(1)
 
@@ -147,6 +191,82 @@ def report(suites: tuple[str, ...], results: Path) -> None:
             _fail(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
         _print_report(folder)
+
+
+@main.command()
+@suite_state_argument
+@set_option
+@results_option
+@click.option("--watch", is_flag=True, help="Keep it fresh until the grid is done or Ctrl-C.")
+def status(suite: str, overrides: tuple[str, ...], results: Path, watch: bool) -> None:
+    """Show how SUITE's grid is getting on, from another terminal or afterwards.
+
+    Done, running (where, since when, how far), failed (why), missing.
+    """
+    from benchbench.run.status import grid_status, status_text
+
+    store, cells = _grid_of(suite, overrides, results)
+    while watch:
+        click.clear()
+        click.echo(status_text(store, cells))
+        if all(one.state == "done" for one in grid_status(store, cells)):
+            return
+        time.sleep(WATCH_SECONDS)
+    click.echo(status_text(store, cells))
+
+
+@main.command()
+@suite_state_argument
+@set_option
+@results_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> None:
+    """List what SUITE's results folder can do without, with sizes, ask, and remove it.
+
+    Cells that left the suite, logs and checkpoints of published cells, and what killed processes
+    left behind. Results of the suite's own cells stay.
+    """
+    from benchbench.run.clean import find_litter, remove
+    from benchbench.run.runner import held
+
+    store, cells = _grid_of(suite, overrides, results)
+    if not store.folder.is_dir():
+        _fail(f"{store.folder}: holds no results, so there is nothing to clean")
+    with held(store):
+        litter = find_litter(store, {cell.key for cell in cells})
+        for one in litter:
+            click.echo(f"{_size(one.size)}  {one.path}  ({one.why})")
+        total = _size(sum(one.size for one in litter)).strip()
+        if not litter:
+            click.echo(f"{store.folder}: nothing to remove")
+        elif yes or click.confirm(f"Remove these {len(litter)}, {total} in all?"):
+            for one in litter:
+                remove(one)
+            click.echo(f"removed {len(litter)}, {total} in all")
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="FOLDER...",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+)
+def merge(target: Path, folders: tuple[Path, ...]) -> None:
+    """Join results folders of one suite, from several machines, into the folder TARGET.
+
+    Each is a folder such as results/quickstart. A cell that is there twice must have come to the
+    same, except for times and machine, or nothing is merged.
+    """
+    from benchbench.run.merge import merge as merge_folders
+    from benchbench.run.runner import held
+    from benchbench.run.store import Store
+
+    with held(Store(target.parent, target.name)):
+        new = merge_folders(target, folders)
+    click.echo(f"{target}: {len(new)} new cells")
 
 
 @main.command()
@@ -210,6 +330,27 @@ def _print_report(folder: Path) -> None:
     click.echo(write_report(folder))
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
     click.echo(f"report   {folder}/REPORT.md")
+
+
+def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Store, list[Cell]]:
+    """The results folder and the cells of a suite: by its file, or as it was last run by its name.
+
+    A suite's name stands for the overrides that it was run with, too.
+    """
+    from benchbench.results import read_suite
+    from benchbench.run.store import Store
+
+    if Path(suite).suffix in (".yaml", ".yml"):
+        loaded = load_suite(Path(suite), overrides)
+    elif overrides:
+        _fail("--set needs the suite's file; its name stands for the suite as it was last run")
+    else:
+        loaded = read_suite(results / Path(suite).name)[0]
+    return Store(results, loaded.name), expand(loaded)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:>9,.2f} MB"
 
 
 def _parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:

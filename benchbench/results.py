@@ -207,6 +207,20 @@ def read_results(folder: Path) -> Results:
 
     Raises :class:`UserError` where the folder holds no results or a damaged file.
     """
+    suite, plan = read_suite(folder)
+    tables = {}
+    for name in TABLES:
+        path = folder / f"{name}.parquet"
+        table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
+        tables[name] = table.to_pandas()
+    return Results(suite=suite, plan=plan, **tables)
+
+
+def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
+    """The suite of ``results/<suite>/`` as it was last run, and its plan.
+
+    Raises :class:`UserError` where the folder holds no results or a damaged file.
+    """
     suite_file = folder / "suite.json"
     try:
         stored = json.loads(suite_file.read_text(encoding="utf-8"))
@@ -219,9 +233,4 @@ def read_results(folder: Path) -> Results:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{suite_file}: is damaged ({reason}); run the suite again") from None
-    tables = {}
-    for name in TABLES:
-        path = folder / f"{name}.parquet"
-        table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
-        tables[name] = table.to_pandas()
-    return Results(suite=suite, plan=plan, **tables)
+    return suite, plan

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from benchbench.agent.networks import make_encoder
 from benchbench.data.sampler import Sampler
@@ -37,11 +38,17 @@ LEAST_EPISODES = 10
 """Fewer than these cannot be divided: some to train on, some to fit the probe on, some held out."""
 
 
-def oracle_state_r2(cell: Cell, dataset: Dataset, device: torch.device) -> float | None:
+def oracle_state_r2(
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None] = lambda: None,
+) -> float | None:
     """State-probe R² of the cell's encoder trained on the state, over what only the image tells.
 
-    None without pixels, where ``oracle_updates`` is 0, where the data has too few episodes, or
-    where proprioception tells the whole state.
+    ``on_alive`` is called while it is made or waited for. None without pixels, where
+    ``oracle_updates`` is 0, where the data has too few episodes, or where proprioception tells the
+    whole state.
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
         return None
@@ -56,13 +63,13 @@ def oracle_state_r2(cell: Cell, dataset: Dataset, device: torch.device) -> float
         return stored["state_r2"]
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
-        lock.acquire()
+        _acquire(lock, on_alive)
     except OSError:
-        return _make(identity, cell, dataset, device)["state_r2"]
+        return _make(identity, cell, dataset, device, on_alive)["state_r2"]
     try:
         stored = _read(path, identity)
         if stored is None:
-            stored = _make(identity, cell, dataset, device)
+            stored = _make(identity, cell, dataset, device, on_alive)
             with contextlib.suppress(OSError):
                 _publish(path, stored)
     finally:
@@ -94,8 +101,22 @@ def _key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _acquire(lock: FileLock, on_alive: Callable[[], None]) -> None:
+    while True:
+        on_alive()
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            continue
+        return
+
+
 def _make(
-    identity: dict[str, Any], cell: Cell, dataset: Dataset, device: torch.device
+    identity: dict[str, Any],
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None],
 ) -> dict[str, Any]:
     """Train and probe the reference; all its random streams come from its own key."""
     seed = int(_key(identity)[:7], 16)
@@ -125,6 +146,7 @@ def _make(
     )
 
     def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        on_alive()
         rows = rng.choice(train, BATCH_SIZE)
         return sampler.batch(rows).obs, torch.from_numpy(states[rows]).to(device)
 
