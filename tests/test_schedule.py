@@ -54,7 +54,7 @@ class Pretended:
         heapq.heappush(self.ends, (self.clock + length, len(self.starts), key, full))
 
     def _next_end(self):
-        self.clock, number, key, full = heapq.heappop(self.ends)
+        self.clock, _number, key, full = heapq.heappop(self.ends)
         for name, when in list(self.lose.items()):
             if self.clock >= when:
                 del self.lose[name]
@@ -176,7 +176,8 @@ def test_a_lost_devices_cells_go_elsewhere():
 
 def test_with_the_last_device_lost_nothing_starts_and_nothing_is_forgotten():
     scheduler = Scheduler([Place("cuda:0", 2)], tasks(5), jobs=2)
-    assert scheduler.start() and scheduler.start()
+    assert scheduler.start()
+    assert scheduler.start()
     assert scheduler.lost("cuda:0") == ["k0", "k1"]
     assert scheduler.start() is None
     assert sorted(scheduler.waiting) == ["k0", "k1", "k2", "k3", "k4"]
