@@ -70,6 +70,35 @@ def main() -> None:
 @device_option
 @jobs_option
 @results_option
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Try a failed cell so often again without its getting further; one that diverged, never.",
+)
+@click.option(
+    "--keep-going/--fail-fast",
+    default=True,
+    show_default=True,
+    help="After a cell has failed for good: go on with the others, or stop.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="A killed cell loses at most so much; 'inf' for no checkpoints.",
+)
+@click.option(
+    "--silence",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill a cell that gives no sign of life for so long.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
     suite: Path,
@@ -78,17 +107,23 @@ def run(
     device: str,
     jobs: int | None,
     results: Path,
+    retries: int,
+    keep_going: bool,
+    checkpoint_every: float,
+    silence: float,
     dry_run: bool,
 ) -> None:
     """Run the cells of SUITE that have no results yet, then write the report.
 
     The same command again goes on where the last one stopped: finished cells are kept, and an
-    edited suite runs the cells that the edit has changed. Ctrl-C stops cleanly.
+    edited suite runs the cells that the edit has changed. Ctrl-C stops cleanly: cells at work leave
+    a checkpoint, and go on from it the next time.
 
     Exit code: 0 all cells done, 1 a cell failed, 2 a mistake in the suite or the command, 130
-    stopped.
+    stopped by Ctrl-C, 143 by SIGTERM.
     """
     from benchbench.run.devices import choose_devices
+    from benchbench.run.local import Interrupted, RunOptions
     from benchbench.run.runner import Slots, run_grid
     from benchbench.run.store import Store
 
@@ -102,17 +137,18 @@ def run(
 
         click.echo(plan_text(wanted, store, slots))
         return
+    options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
     try:
-        failures = run_grid(loaded, cells, wanted, store, slots)
-    except KeyboardInterrupt:
+        failures = run_grid(loaded, cells, wanted, store, slots, options)
+    except Interrupted as stopped:
         click.echo(
             "\nStopped. Finished cells are kept; the same command again does what is missing.",
             err=True,
         )
-        sys.exit(130)
+        sys.exit(128 + stopped.signum)
     _print_report(store.folder)
-    for cell, error, log in failures:
-        click.secho(f"failed: {cell.label}: {error} (log: {log})", fg="red", err=True)
+    for cell, failure, log in failures:
+        click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
     if failures:
         sys.exit(1)
 

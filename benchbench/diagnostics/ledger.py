@@ -60,6 +60,12 @@ class Ledger:
         }
         self._optimizers = optimizers
         self._open: dict[torch.Tensor, list[_Share]] = {p: [] for p in self._module_of}
+        for parameter in modules["obs_encoder"].parameters():
+            # What outlived an earlier update may be stepped along in the first one that is watched.
+            # It is not booked, so it does not matter whose it is.
+            if parameter.grad is not None and parameter.grad.any():
+                share = _Share(LOSSES[0], "obs_encoder", parameter.grad.clone(), False)
+                self._open[parameter].append(share)
         self._squares: dict[tuple[Loss, str, str], float] = {}
         self._mismatch: dict[tuple[Loss, str], float] = {}
         self._names = list(modules)

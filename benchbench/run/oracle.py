@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from benchbench.agent.networks import make_encoder
 from benchbench.data.sampler import Sampler
@@ -33,10 +34,16 @@ VERSION = 1
 """Raised when the same settings would give another reference."""
 
 
-def oracle_state_r2(cell: Cell, dataset: Dataset, device: torch.device) -> float | None:
+def oracle_state_r2(
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None] = lambda: None,
+) -> float | None:
     """State-probe R² of the cell's encoder trained on the state, mean over the state's dimensions.
 
-    None without pixels, or where ``oracle_updates`` is 0.
+    None without pixels, or where ``oracle_updates`` is 0. ``on_alive`` is called while it is made
+    or waited for.
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
         return None
@@ -47,13 +54,13 @@ def oracle_state_r2(cell: Cell, dataset: Dataset, device: torch.device) -> float
         return stored["state_r2"]
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
-        lock.acquire()
+        _acquire(lock, on_alive)
     except OSError:
-        return _make(identity, cell, dataset, device)["state_r2"]
+        return _make(identity, cell, dataset, device, on_alive)["state_r2"]
     try:
         stored = _read(path, identity)
         if stored is None:
-            stored = _make(identity, cell, dataset, device)
+            stored = _make(identity, cell, dataset, device, on_alive)
             with contextlib.suppress(OSError):
                 _publish(path, stored)
     finally:
@@ -84,8 +91,22 @@ def _key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _acquire(lock: FileLock, on_alive: Callable[[], None]) -> None:
+    while True:
+        on_alive()
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            continue
+        return
+
+
 def _make(
-    identity: dict[str, Any], cell: Cell, dataset: Dataset, device: torch.device
+    identity: dict[str, Any],
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None],
 ) -> dict[str, Any]:
     """Train and probe the reference; all its random streams come from its own key."""
     seed = int(_key(identity)[:7], 16)
@@ -111,6 +132,7 @@ def _make(
     )
 
     def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        on_alive()
         rows = rng.choice(sampler.train_rows, BATCH_SIZE)
         return sampler.batch(rows).obs, torch.from_numpy(states[rows]).to(device)
 

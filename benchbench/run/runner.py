@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,9 +18,12 @@ from benchbench.data.store import is_here, prepare
 from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.run.devices import Device, cpu_count
-from benchbench.run.local import run_cells
+from benchbench.run.failures import Failure
+from benchbench.run.files import write_text
+from benchbench.run.local import DEFAULTS, RunOptions, interruptible, run_cells
 from benchbench.run.progress import DataProgress, Progress
 from benchbench.run.store import Store
+from benchbench.run.worker import CellRunner
 from benchbench.suite import Suite
 
 GATHER_SECONDS = 60.0
@@ -48,40 +56,90 @@ def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def run_grid(
-    suite: Suite, cells: Sequence[Cell], wanted: Sequence[Cell], store: Store, slots: Slots
-) -> list[tuple[Cell, str, Path]]:
+    suite: Suite,
+    cells: Sequence[Cell],
+    wanted: Sequence[Cell],
+    store: Store,
+    slots: Slots,
+    options: RunOptions = DEFAULTS,
+    run_one: CellRunner | None = None,
+) -> list[tuple[Cell, Failure, Path]]:
     """Run the missing ones of ``wanted`` and gather the results of all ``cells``.
 
-    Returns the failures: cell, error, log. Raises :class:`UserError` where another run holds the
-    results folder, and ``KeyboardInterrupt`` when stopped; what is done stays done either way.
+    Returns the failures: cell, failure, log. Raises :class:`UserError` where another run holds the
+    results folder or it cannot be written, and :class:`Interrupted` when stopped by a signal; what
+    is done stays done either way.
     """
-    try:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(store.folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{store.folder}: another 'benchbench run' is writing there; wait for it, or choose "
-            "another folder with --results"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{store.folder}: cannot be written ({error.strerror}); choose another folder with "
-            "--results"
-        ) from None
-    with lock:
+    with interruptible(), held(store):
         to_do = missing(store, wanted)
-        store.gather(suite, cells)
+        _gather(store, suite, cells)
         if not to_do:
             return []
         prepare_data(to_do)
         progress = _GatheringProgress(to_do, suite, cells, store)
         try:
-            run_cells(to_do, store, slots.devices, slots.jobs, slots.threads, progress)
+            run_cells(
+                to_do, store, slots.devices, slots.jobs, slots.threads, progress, options, run_one
+            )
         finally:
             progress.close()
-            store.gather(suite, cells)
+            _gather(store, suite, cells)
         return progress.failures
+
+
+@contextmanager
+def held(store: Store) -> Iterator[None]:
+    """Hold the results folder for the length of a block, and say in it who does.
+
+    Raises :class:`UserError` where another process holds it, or where it cannot be written.
+    """
+    path = store.folder / ".holder.json"
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(store.folder / ".lock")
+        lock.acquire(timeout=0)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_text(path, json.dumps(holder))
+    except Timeout:
+        raise UserError(
+            f"{store.folder}: another 'benchbench run' is writing there{_holder(path)}; wait for "
+            "it, or choose another folder with --results"
+        ) from None
+    except OSError as error:
+        raise _unwritable(store, error) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return f" (process {told['pid']} on {told['host']}, since {told['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _gather(store: Store, suite: Suite, cells: Sequence[Cell]) -> None:
+    try:
+        store.gather(suite, cells)
+    except OSError as error:
+        raise _unwritable(store, error) from None
+
+
+def _unwritable(store: Store, error: OSError) -> UserError:
+    return UserError(
+        f"{store.folder}: cannot be written ({error.strerror or error}); finished cells are kept: "
+        "make room or mend it and run the same command again, or choose another folder with "
+        "--results"
+    )
 
 
 def prepare_data(cells: Sequence[Cell]) -> None:
@@ -104,5 +162,8 @@ class _GatheringProgress(Progress):
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         super().finished(cell, score, seconds)
         if time.monotonic() - self._gathered > GATHER_SECONDS:
-            self._store.gather(self._suite, self._all)
+            try:
+                self._store.gather(self._suite, self._all)
+            except (OSError, UserError) as error:
+                self._say(f"the joined tables are not brought up to date: {error}")
             self._gathered = time.monotonic()
