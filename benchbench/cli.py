@@ -44,7 +44,15 @@ device_option = click.option(
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Cells at a time; by default one a CPU, or one a CUDA device.",
+    help="Cells at a time in all; by default as many as CPUs.",
+)
+per_device_option = click.option(
+    "--jobs-per-device",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
+    help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
 )
 
 
@@ -69,6 +77,7 @@ def main() -> None:
 @set_option
 @device_option
 @jobs_option
+@per_device_option
 @results_option
 @click.option(
     "--retries",
@@ -106,6 +115,7 @@ def run(
     overrides: tuple[str, ...],
     device: str,
     jobs: int | None,
+    jobs_per_device: int | None,
     results: Path,
     retries: int,
     keep_going: bool,
@@ -124,14 +134,15 @@ def run(
     """
     from benchbench.run.devices import choose_devices
     from benchbench.run.local import Interrupted, RunOptions
-    from benchbench.run.runner import Slots, run_grid
+    from benchbench.run.placing import Slots
+    from benchbench.run.runner import run_grid
     from benchbench.run.store import Store
 
     loaded = load_suite(suite, overrides)
     cells = expand(loaded)
     wanted = select(cells, _parse_only(only))
     store = Store(results, loaded.name)
-    slots = Slots.choose(choose_devices(device), jobs, len(cells))
+    slots = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
     if dry_run:
         from benchbench.run.plan import plan_text
 
@@ -159,6 +170,7 @@ def run(
 @set_option
 @device_option
 @jobs_option
+@per_device_option
 @results_option
 @click.pass_context
 def plan(context: click.Context, **options: object) -> None:
@@ -205,6 +217,14 @@ def _print_report(folder: Path) -> None:
     click.echo(write_report(folder))
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
     click.echo(f"report   {folder}/REPORT.md")
+
+
+def _count_or_auto(option: str, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) == 0:
+        _fail(f"{option} {value}: choose auto, or a count such as 4")
+    return int(value)
 
 
 def _parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:

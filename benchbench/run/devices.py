@@ -145,9 +145,7 @@ def choose_devices(wanted: str, warn: Callable[[str], None] = _warn) -> list[Dev
     return chosen if match.group(2) else _with_room(wanted, chosen, warn)
 
 
-def _with_room(
-    wanted: str, devices: Sequence[Device], warn: Callable[[str], None]
-) -> list[Device]:
+def _with_room(wanted: str, devices: Sequence[Device], warn: Callable[[str], None]) -> list[Device]:
     """The devices that others have not filled."""
     chosen = []
     for device in devices:

@@ -135,25 +135,23 @@ class Scheduler:
         self._wait(self._leave(key))
 
     def out_of_memory(self, key: str) -> bool:
-        """The task ran out of memory. False where it had the largest place to itself.
+        """The task ran out of memory, and waits again: with half its neighbours, or a larger place.
 
-        Else it waits again, and will have half its neighbours at most, or a larger place.
+        False where it had the largest place to itself; whoever asked then says whether it runs
+        :meth:`again` or has :meth:`finished`.
         """
         place = self._places[self.running[key]].place
-        neighbours = len(self._places[place.name].tasks) - 1
-        task = self._leave(key)
+        task, neighbours = self._tasks[key], len(self._places[place.name].tasks) - 1
         if neighbours:
             self._company[key] = neighbours // 2
             need = place.memory_mb / neighbours
         else:
-            need = math.nextafter(place.memory_mb, math.inf)
-            if not any(there.place.memory_mb >= need for there in self._places.values()) or (
-                math.isinf(need)
-            ):
+            if not any(t.place.memory_mb > place.memory_mb for t in self._places.values()):
                 return False
+            need = math.nextafter(place.memory_mb, math.inf)
         if math.isfinite(need):
             self._need[task.kind] = max(need, self._need.get(task.kind, 0.0))
-        self._wait(task)
+        self.again(key)
         return True
 
     def lost(self, name: str) -> list[str]:
