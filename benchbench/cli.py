@@ -197,6 +197,26 @@ def report(suites: tuple[str, ...], results: Path) -> None:
 
 
 @main.command()
+@results_option
+def doctor(results: Path) -> None:
+    """Say what this machine offers a run, what is wrong with it, and the cure.
+
+    Exit code: 0 nothing that keeps a run from working, 1 a problem.
+    """
+    from benchbench.run.doctor import examine
+
+    colours = {"ok": "green", "warning": "yellow", "problem": "red"}
+    problems = 0
+    for found in examine(results):
+        level = click.style(found.level.ljust(8), fg=colours[found.level])
+        click.echo(f"{level} {found.what:<9} {found.text}")
+        if found.cure:
+            click.echo(f"{'':<18} -> {found.cure}")
+        problems += found.level == "problem"
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
 def variants() -> None:
     """List the variants that a suite may name: who holds the encoder, what each loss does to it."""
     for routing in REGISTRY.values():

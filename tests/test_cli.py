@@ -23,7 +23,8 @@ from benchbench.grid import expand
 from benchbench.results import TABLES, read_results
 from benchbench.run.failures import Failure
 from benchbench.run.store import Store
-from benchbench.suite import Suite, suite_schema
+from benchbench.suite import Suite
+from benchbench.suite_file import suite_schema
 
 OPEN, UMAZE = "bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"
 COMMON = ("tiny.yaml", "--device", "cpu", "--jobs", "2")
