@@ -45,12 +45,8 @@ def oracle_state_r2(
 ) -> float | None:
     """State-probe R² of the cell's encoder trained on the state, mean over the state's dimensions.
 
-    <<<<<<< HEAD
-        None without pixels, or where ``oracle_updates`` is 0. ``on_alive`` is called while it is made
-        or waited for.
-    =======
-        None without pixels, where ``oracle_updates`` is 0, or where the data has too few episodes.
-    >>>>>>> main
+    None without pixels, where ``oracle_updates`` is 0, or where the data has too few episodes.
+    ``on_alive`` is called while it is made or waited for.
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
         return None
