@@ -1,0 +1,37 @@
+"""A document as one HTML file that needs nothing beside it: style, script and figures are inside.
+
+Jinja2 escapes every text; the page's own policy forbids it any request.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchbench.report.document import Document, Heading
+from benchbench.report.words import Words
+
+
+def to_html(document: Document, figures: Path, words: Words) -> str:
+    """The whole page, with the SVG files of ``figures`` that it shows."""
+    environment = Environment(
+        loader=PackageLoader("benchbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+    def embedded(name: str) -> str:
+        return base64.b64encode((figures / f"{name}.svg").read_bytes()).decode("ascii")
+
+    headings = [block for block in document.blocks if isinstance(block, Heading)]
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        contents=[heading for heading in headings if heading.level == 2],
+        embedded=embedded,
+        words=words,
+    )
