@@ -48,9 +48,9 @@ def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: f
         ax.axvline(0, color="#444444", lw=0.6)
         for height, (_, dots, mean) in enumerate(lines):
             ax.plot(dots, [height] * len(dots), "o", ms=3, color="#777777", alpha=0.8)
-            for row in mean.itertuples():
-                ax.plot([row.lo, row.hi], [height, height], color="black", lw=1.3)
-                ax.plot(row.difference, height, "D", ms=4.5, color="black")
+            for _, row in mean.iterrows():
+                ax.plot([row["lo"], row["hi"]], [height, height], color="black", lw=1.3)
+                ax.plot(row["difference"], height, "D", ms=4.5, color="black")
         ax.set_yticks(range(len(lines)), [name for name, _, _ in lines])
         for tick, (_, _, mean) in zip(ax.get_yticklabels(), lines, strict=True):
             tick.set_fontweight("normal" if mean.empty else "bold")
@@ -68,10 +68,11 @@ def improvement_figure(chances: pd.DataFrame) -> Figure:
     with style():
         figure, (ax,) = grid(1, 1, 0.45 + 0.17 * len(chances))
         ax.axvline(0.5, color="#444444", lw=0.6)
-        for height, row in enumerate(chances.itertuples()):
-            look = looks([str(row.variant)])[str(row.variant)]
-            ax.plot([row.lo, row.hi], [height, height], color=look.color, lw=1.3)
-            ax.plot(row.mean, height, look.marker, ms=4, color=look.color)
+        table = looks(chances["variant"].to_list())
+        for height, (_, row) in enumerate(chances.iterrows()):
+            look = table[row["variant"]]
+            ax.plot([row["lo"], row["hi"]], [height, height], color=look.color, lw=1.3)
+            ax.plot(row["mean"], height, look.marker, ms=4, color=look.color)
         ax.set_yticks(range(len(chances)), chances["variant"])
         ax.set_ylim(len(chances) - 0.4, -0.6)
         ax.set_xlim(-0.03, 1.03)

@@ -75,7 +75,7 @@ def judge(results: Results) -> pd.DataFrame:
     rows = [judge_flow(results)]
     for measure, instead in chosen(results, cells):
         row = estimate(measure, results, cells, LEVEL)
-        rows.append(row | {"note": "; ".join(part for part in (instead, row["note"]) if part)})
+        rows.append(row | {"note": "; ".join(filter(None, (instead, str(row["note"]))))})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     tested = frame["row"] > 1
     p = frame.loc[tested, "p"]

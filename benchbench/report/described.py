@@ -201,7 +201,9 @@ def _spread(results: Results) -> list[dict[str, object]]:
         for (variant, env), rows in done.groupby(["variant", "env"])
         if len(rows) >= SEEDS_FOR_SPREAD
     }
-    envs = [env.id for env in results.suite.envs if {(BEFORE, env.id), (AFTER, env.id)} <= {*scores}]
+    envs = [
+        env.id for env in results.suite.envs if {(BEFORE, env.id), (AFTER, env.id)} <= {*scores}
+    ]
     if not envs:
         return []
     row = dict.fromkeys(COLUMNS, math.nan) | {

@@ -73,13 +73,20 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. ``label`` names it for those who hear the page; a ``fixed`` one is not for sorting."""
+    """A table. ``label`` names it for those who hear the page.
+
+    A ``fixed`` one is not for sorting, and the lines of a row's cells stand beside each other.
+    """
 
     label: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     fixed: bool = False
     kind: Literal["table"] = "table"
+
+    def height(self, row: tuple[Cell, ...]) -> int:
+        """How many lines a row takes."""
+        return max(len(cell.lines) for cell in row)
 
 
 @dataclass(frozen=True)

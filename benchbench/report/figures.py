@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from benchbench.report.brief import AFTER, BEFORE
 from benchbench.report.layout import folded, grid, legend, short
 from benchbench.report.look import Look, looks, style
 
@@ -134,18 +135,23 @@ def signal_figure(bands: pd.DataFrame) -> Figure:
 
 
 def _curves(ax: Axes, bands: pd.DataFrame, runs: pd.DataFrame | None = None) -> None:
-    faint = 0.3 if bands["variant"].nunique() <= 3 else 0.12
+    few = bands["variant"].nunique() <= 3
     for variant, look in looks(list(dict.fromkeys(bands["variant"]))).items():
         if runs is not None:
             for _, run in runs[runs["variant"] == variant].groupby("seed"):
-                ax.plot(run["update"], run["value"], color=look.color, lw=0.35, alpha=faint)
-        _band(ax, bands[bands["variant"] == variant], look, str(variant))
+                ax.plot(run["update"], run["value"], color=look.color, lw=0.35,
+                        alpha=0.3 if few else 0.12)  # fmt: skip
+        compared = variant in (BEFORE, AFTER)
+        _band(ax, bands[bands["variant"] == variant], look, str(variant),
+              shade=0.15 if few or compared else 0.04)  # fmt: skip
 
 
-def _band(ax: Axes, line: pd.DataFrame, look: Look, label: str, width: float = 1.1) -> None:
+def _band(
+    ax: Axes, line: pd.DataFrame, look: Look, label: str, width: float = 1.1, shade: float = 0.15
+) -> None:
     every = max(1, len(line) // 6)
-    ax.fill_between(line["update"], line["lo"], line["hi"], color=look.color, alpha=0.15, lw=0)
-    compared = label in ("before", "after")
+    ax.fill_between(line["update"], line["lo"], line["hi"], color=look.color, alpha=shade, lw=0)
+    compared = label in (BEFORE, AFTER)
     ax.plot(
         line["update"], line["mean"], color=look.color, ls=look.line, lw=width, label=label,
         marker=look.marker, ms=2.8, markevery=every, zorder=3 if compared else 2.5,

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 from benchbench.report import charts, figures, loop
 from benchbench.report.brief import AFTER, BEFORE
-from benchbench.report.described import paired_scores
-from benchbench.report.look import save
 from benchbench.report.curves import (
     bands,
     costs,
@@ -22,6 +20,8 @@ from benchbench.report.curves import (
     profiles,
     runs,
 )
+from benchbench.report.described import paired_scores
+from benchbench.report.look import save
 from benchbench.results import Results
 
 

@@ -1,4 +1,4 @@
-"""Where things stand on a figure: panels, legends and names. Sizes are those of print, in inches."""
+"""Where things stand on a figure: panels, legends, names. Sizes are those of print, in inches."""
 
 from __future__ import annotations
 

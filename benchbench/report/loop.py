@@ -23,7 +23,7 @@ NAMES, ROW, TOP, BOTTOM = 0.95, 0.62, 0.28, 0.3
 """Inches: the column of names, a row, and what stands above and below the rows."""
 
 STEP = (PAGE - NAMES) / len(LOSSES)
-LOSS_AT, MODULE_AT, LOSS_WIDE, MODULE_WIDE, HIGH = 0.42, STEP - 0.44, 0.62, 0.7, 0.17
+LOSS_AT, MODULE_AT, LOSS_WIDE, MODULE_WIDE, HIGH = 0.32, STEP - 0.4, 0.56, 0.68, 0.17
 GREY, FAINT = "#555555", "#b5b5b5"
 
 
@@ -41,7 +41,7 @@ def flow_figure(flows: pd.DataFrame) -> Figure:
         for number, loss in enumerate(LOSSES):
             ax.text(NAMES + STEP * (number + 0.5), TOP / 2, f"step {number + 1}: {loss} loss",
                     ha="center", va="center", fontsize=7, weight="bold")  # fmt: skip
-        rows = flows.set_index(["variant", "loss", "module"])
+        rows = {(r["variant"], r["loss"], r["module"]): r for _, r in flows.iterrows()}
         for place, (variant, look) in enumerate(looks(variants).items()):
             y = TOP + ROW * (place + 0.5)
             ax.axhline(y - ROW / 2, color="#dddddd", lw=0.5)
@@ -49,18 +49,16 @@ def flow_figure(flows: pd.DataFrame) -> Figure:
                     color=look.color)  # fmt: skip
             for number, loss in enumerate(LOSSES):
                 found = {
-                    module: rows.loc[(variant, loss, module)]
+                    module: rows[variant, loss, module]
                     for module in (HEADS[loss], "obs_encoder")
-                    if (variant, loss, module) in rows.index
+                    if (variant, loss, module) in rows
                 }
                 _step(ax, NAMES + STEP * number, y, loss, found, look.color)
         _key(ax, height - BOTTOM / 2)
     return figure
 
 
-def _step(
-    ax: Axes, x: float, y: float, loss: str, found: dict[str, pd.Series], color: str
-) -> None:
+def _step(ax: Axes, x: float, y: float, loss: str, found: dict[str, pd.Series], color: str) -> None:
     """One loss with its two modules; the encoder's arrow in the variant's colour."""
     _box(ax, x + LOSS_AT, y, LOSS_WIDE, f"{loss} loss", GREY, filled=False)
     for module, rise in ((HEADS[loss], -0.14), ("obs_encoder", 0.14)):
@@ -76,14 +74,16 @@ def _step(
         end = (x + MODULE_AT - MODULE_WIDE / 2 - 0.02, y + rise)
         _arrow(ax, start, end, shade, applied)
         share = f", {row['applied']:.0%}" if 0.005 < row["applied"] < 0.995 else ""
-        ax.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + (-0.06 if rise < 0 else 0.075),
-                f"{row['computed']:.2g}{share}", ha="center", va="center", fontsize=5.5,
+        ax.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + (-0.07 if rise < 0 else 0.085),
+                f"{_norm(row['computed'])}{share}", ha="center", va="center", fontsize=5.5,
                 color=shade)  # fmt: skip
 
 
-def _box(
-    ax: Axes, x: float, y: float, wide: float, name: str, color: str, filled: bool
-) -> None:
+def _norm(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _box(ax: Axes, x: float, y: float, wide: float, name: str, color: str, filled: bool) -> None:
     ax.add_patch(FancyBboxPatch(
         (x - wide / 2, y - HIGH / 2), wide, HIGH, boxstyle="round,pad=0,rounding_size=0.04",
         fc=color if filled else "white", ec=color, lw=0.7,

@@ -200,7 +200,7 @@ def _own_returns(evaluations: pd.DataFrame) -> dict[str, dict[str, float]]:
     measured = evaluations[evaluations[list(OWN_RETURNS)].notna().any(axis=1)]
     last = measured.groupby(["env", "seed"])["update"].transform("max")
     rows = measured[measured["update"] == last].set_index("key")[list(OWN_RETURNS)]
-    return {str(key): dict(row.items()) for key, row in rows.iterrows()}
+    return {str(k): {name: float(row[name]) for name in OWN_RETURNS} for k, row in rows.iterrows()}
 
 
 def _of_signals(rows: pd.DataFrame) -> dict[str, float]:

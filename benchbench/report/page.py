@@ -139,14 +139,14 @@ def verdict_sentences(claims: pd.DataFrame, learning: pd.DataFrame, words: Words
     numbers = claims.loc[claims["row"] > 1, "n_pairs"]
     n = int(numbers.max())
     if n == 0:
-        second = words(
-            "There is no finished pair of `before` and `after`, so nothing is compared."
-        )
+        second = words("There is no finished pair of `before` and `after`, so nothing is compared.")
         return words("{first} {second}", first=first, second=second)
-    rest = words("one pair (environment, seed)") if n == 1 else words(
-        "up to {n} pairs (environment, seed)" if numbers.min() < n else "{n} pairs (environment, seed)", n=n
+    several = "{n} pairs (environment, seed)" if numbers.min() == n else (
+        "up to {n} pairs (environment, seed)"
     )  # fmt: skip
-    few = words(", where {needed} are needed for a verdict", needed=PAIRS_NEEDED)
-    second = words("They rest on {pairs}; {weight}.", pairs=rest + (few if n < PAIRS_NEEDED else ""),
-                   weight=sections.weight(learning, words))  # fmt: skip
+    rest = words("one pair (environment, seed)") if n == 1 else words(several, n=n)
+    if n < PAIRS_NEEDED:
+        rest += words(", where {needed} are needed for a verdict", needed=PAIRS_NEEDED)
+    clause = sections.weight(learning, words)
+    second = words("They rest on {pairs}; {weight}.", pairs=rest, weight=clause)
     return words("{first} {second}", first=first, second=second)

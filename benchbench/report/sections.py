@@ -151,36 +151,36 @@ def learning_section(learning: pd.DataFrame, words: Words) -> list[Block]:
 
 def variants_section(results: Results, words: Words) -> list[Block]:
     """Final score of every variant, its chance of beating ``before``, likeness of features."""
-    rows = tuple(
+    scores = [
         (_env(row["env"], words), _variant(row["variant"]), _count(row["n"]),
          _interval(row["mean"], row["lo"], row["hi"], "points"),
          _number(row["iqm"], "points"), _number(row["best"], "points"))
         for _, row in final_scores(results).iterrows()
-    )  # fmt: skip
-    header = ("environment", "variant", "cells", "final score [95 %]", "IQM", "best evaluation")
-    blocks: list[Block] = [
-        Paragraph(marked(words("Only `before` against `after` is tested; the rest is exploratory."))),
-        Table(words("All variants"), _header(header, words), rows),
     ]  # fmt: skip
+    header = ("environment", "variant", "cells", "final score [95 %]", "IQM", "best evaluation")
+    said = words("Only `before` against `after` is tested; the rest is exploratory.")
+    blocks: list[Block] = [
+        Paragraph(marked(said)),
+        Table(words("All variants"), _header(header, words), tuple(scores)),
+    ]
     chances = improvements(results)
     if len(chances) > 1:
-        rows = tuple(
+        shown = [
             (_variant(row["variant"]), _count(row["n"]),
              _interval(row["mean"], row["lo"], row["hi"], "probability"))
             for _, row in chances.iterrows()
-        )  # fmt: skip
-        header = ("variant", "cells", "probability of scoring above `before` [95 %]")
-        label = words("Probability of improvement")
-        blocks.append(Table(label, _header(header, words), rows))
+        ]  # fmt: skip
+        names = _header(("variant", "cells", "probability of scoring above `before` [95 %]"), words)
+        blocks.append(Table(words("Probability of improvement"), names, tuple(shown)))
     alike = similarities(results)
     if len(alike) > 1:
-        rows = tuple(
+        likeness = [
             (_variant(row["variant"]), _variant(row["other"]), _count(row["n"]),
              _interval(row["mean"], row["lo"], row["hi"], "CKA"))
             for _, row in alike.iterrows()
-        )  # fmt: skip
-        header = ("variant", "and", "pairs", "linear CKA of their features [95 %]")
-        blocks.append(Table(words("Likeness of features"), _header(header, words), rows))
+        ]  # fmt: skip
+        names = _header(("variant", "and", "pairs", "linear CKA of their features [95 %]"), words)
+        blocks.append(Table(words("Likeness of features"), names, tuple(likeness)))
     return blocks
 
 
@@ -251,9 +251,9 @@ OWN_Q = (
     "policy that does nothing is easy to predict."
 )
 BEHAVIOUR_Q = (
-    "**Q prediction** is the error against the **behaviour's** returns, on held-out transitions. The "
-    "Q that is measured is the latent policy's, so the behaviour's returns are not its truth: a "
-    "better policy rightly disagrees with them. It is not the error against the policy's own "
+    "**Q prediction** is the error against the **behaviour's** returns, on held-out transitions. "
+    "The Q that is measured is the latent policy's, so the behaviour's returns are not its truth: "
+    "a better policy rightly disagrees with them. It is not the error against the policy's own "
     "returns, which not every pair has."
 )
 METHODS: tuple[tuple[str | None, str], ...] = (
@@ -282,8 +282,6 @@ def values(part: pd.Series) -> list[str]:
     if part["scale"] == OF_THE_PAIR:
         return [*sides, mean_and_interval(part["difference"], part["lo"], part["hi"], unit)]
     return [*sides, difference(part["difference"], part["lo"], part["hi"], unit, part["scale"])]
-
-
 
 
 def _said(words_of_it: Said, words: Words) -> Line:

@@ -75,10 +75,13 @@ def escape(text: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+_CHINESE = r"\u3000-\u9fff\uff00-\uffef"
+
+
 def wrapped(text: str, columns: int) -> str:
     """Lines of at most so many columns, broken at spaces and after Chinese characters."""
     lines = [""]
-    for piece in re.findall(r"[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+|\s+", text):
+    for piece in re.findall(rf"[{_CHINESE}]|[^\s{_CHINESE}]+|\s+", text):
         closing = piece[0] in "，。；：、）"
         if lines[-1] and not closing and width(lines[-1] + piece.rstrip()) > columns:
             lines.append("")
