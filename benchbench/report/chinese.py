@@ -232,7 +232,7 @@ PHRASES: dict[str, str] = {
         "（平方相减，结果不小于 0）。delta 相对于两个变体的均值。",
     "Gradient flow": "梯度流向",
     "The brief's loop as it ran: what became of each loss's gradient, from the ledger of watched "
-    "steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a `zero_grad`. None: "
+    "steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a `zero_grad`. No arrow: "
     "not computed. A box is filled where the module was stepped by it.":
         "原文的训练循环的实际运行：各损失的梯度去向，取自梯度账本。实线：被优化器应用；虚线：算出后被 "
         "`zero_grad` 丢弃；无箭头：未计算。实心方框表示该模块因此被更新。",

@@ -131,7 +131,7 @@ GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
         "gradient-flow", "Gradient flow",
         "The brief's loop as it ran: what became of each loss's gradient, from the ledger of "
         "watched steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a "
-        "`zero_grad`. None: not computed. A box is filled where the module was stepped by it.",
+        "`zero_grad`. No arrow: not computed. A box is filled where the module was stepped by it.",
     ): _flow,
     Shown(
         "score", "Score over training",

@@ -6,6 +6,7 @@ Jinja2 escapes every text; the page's own policy forbids it any request.
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,6 +26,8 @@ def to_html(document: Document, figures: Path, words: Words) -> str:
         keep_trailing_newline=True,
     )
 
+    environment.filters["whole"] = whole
+
     def embedded(name: str) -> str:
         return base64.b64encode((figures / f"{name}.svg").read_bytes()).decode("ascii")
 
@@ -35,3 +38,8 @@ def to_html(document: Document, figures: Path, words: Words) -> str:
         embedded=embedded,
         words=words,
     )
+
+
+def whole(text: str) -> str:
+    """The text with its intervals, '[0.30, 0.52]', kept on one line."""
+    return re.sub(r"\[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), text)
