@@ -203,6 +203,14 @@ class TestChinese:
         assert not re.findall(r"(?:[A-Za-z]+ ){2,}[a-z]+", text)
 
     @pytest.mark.usefixtures("undrawn")
+    def test_a_page_of_the_other_language_does_not_go_stale(self, tmp_path: Path) -> None:
+        reported(tmp_path, lang="zh", seeds=1)
+        assert not (tmp_path / "REPORT.md").exists()
+        reported(tmp_path, change=empty, seeds=1)
+        assert "2 个单元中已完成 0 个" in read(tmp_path / "REPORT.zh.md")
+        assert "2 个单元中已完成 0 个" in read(tmp_path / "report.zh.html")
+
+    @pytest.mark.usefixtures("undrawn")
     @pytest.mark.parametrize(
         ("suite", "change"),
         [

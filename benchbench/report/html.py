@@ -14,6 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from benchbench.report.document import Document, Heading
 from benchbench.report.words import Words
 
+ENLARGED = 1.6
+"""Size of a figure on a screen, over its size in print."""
+
 
 def to_html(document: Document, figures: Path, words: Words) -> str:
     """The whole page, with the SVG files of ``figures`` that it shows."""
@@ -28,8 +31,9 @@ def to_html(document: Document, figures: Path, words: Words) -> str:
 
     environment.filters["whole"] = whole
 
-    def embedded(name: str) -> str:
-        return base64.b64encode((figures / f"{name}.svg").read_bytes()).decode("ascii")
+    def embedded(name: str) -> tuple[int, str]:
+        svg = (figures / f"{name}.svg").read_bytes()
+        return shown_width(svg.decode("utf-8")), base64.b64encode(svg).decode("ascii")
 
     headings = [block for block in document.blocks if isinstance(block, Heading)]
     return environment.get_template("report.html.j2").render(
@@ -43,3 +47,9 @@ def to_html(document: Document, figures: Path, words: Words) -> str:
 def whole(text: str) -> str:
     """The text with its intervals, '[0.30, 0.52]', kept on one line."""
     return re.sub(r"\[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), text)
+
+
+def shown_width(svg: str) -> int:
+    """Pixels that a figure takes where there is room: print's small type is enlarged."""
+    points = re.search(r'<svg[^>]*\swidth="([\d.]+)pt"', svg)
+    return round(float(points[1]) * 96 / 72 * ENLARGED) if points else 640

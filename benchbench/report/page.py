@@ -30,7 +30,7 @@ from benchbench.report.html import to_html
 from benchbench.report.markdown import to_markdown
 from benchbench.report.provenance import provenance, unfinished
 from benchbench.report.text import plain_table, wrapped
-from benchbench.report.words import Lang, Words
+from benchbench.report.words import LANGS, Lang, Words
 from benchbench.results import Results, read_results
 
 
@@ -38,20 +38,25 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
     """Write the report of ``results/<suite>/`` into that folder; return its table as plain text.
 
     ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html`` beside the English ones; the tables
-    and figures are the same. Raises :class:`benchbench.errors.UserError` where the folder holds no
+    and figures are the same. Pages in the other language that are there are written again, so that
+    none goes stale. Raises :class:`benchbench.errors.UserError` where the folder holds no
     results.
     """
-    results, words = read_results(folder), Words(lang)
+    results = read_results(folder)
     claims, described, learning = judge(results), describe(results), learned(results)
     drawn = draw(results, folder / "figures")
-    document = page(results, claims, described, learning, drawn, words)
-    markdown, html = report_files(folder, lang)
-    markdown.write_text(to_markdown(document), encoding="utf-8", newline="\n")
-    html.write_text(to_html(document, folder / "figures", words), encoding="utf-8", newline="\n")
+    for each in LANGS:
+        markdown, html = report_files(folder, each)
+        if each == lang or markdown.exists():
+            words = Words(each)
+            document = page(results, claims, described, learning, drawn, words)
+            markdown.write_text(to_markdown(document), encoding="utf-8", newline="\n")
+            whole = to_html(document, folder / "figures", words)
+            html.write_text(whole, encoding="utf-8", newline="\n")
     for name, frame in (("claims", claims), ("described", described), ("pairs", pairs(results))):
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
-    return terminal(claims, learning, words)
+    return terminal(claims, learning, Words(lang))
 
 
 def report_files(folder: Path, lang: Lang = "en") -> tuple[Path, Path]:

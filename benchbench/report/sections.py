@@ -135,12 +135,14 @@ def learning_section(learning: pd.DataFrame, words: Words) -> list[Block]:
     """Untrained against final score, with the paired interval."""
     if learning.empty:
         return [Paragraph(marked(words("No cell has finished, so there is nothing to say.")))]
+    one_env = learning["env"].nunique() == 2  # it, and 'all', which is the same
+    shown = learning[learning["env"] != "all"] if one_env else learning
     rows = tuple(
         (_env(row["env"], words), _variant(row["variant"]), _count(row["n"]),
          _number(row["untrained"], "points"), _number(row["final"], "points"),
          _interval(row["difference"], row["lo"], row["hi"], "points", signed=True),
          cell(words(row["learned"])))
-        for _, row in learning.iterrows()
+        for _, row in shown.iterrows()
     )  # fmt: skip
     header = ("environment", "variant", "cells", "untrained", "final", "gain", "clear of zero")
     clause = weight(learning, words)
