@@ -49,7 +49,15 @@ device_option = click.option(
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Cells at a time; by default one a CPU, or one a CUDA device.",
+    help="Cells at a time in all; by default as many as CPUs.",
+)
+per_device_option = click.option(
+    "--jobs-per-device",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
+    help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
 )
 
 WATCH_SECONDS = 2.0
@@ -78,6 +86,7 @@ def main() -> None:
 @set_option
 @device_option
 @jobs_option
+@per_device_option
 @results_option
 @click.option(
     "--retries",
@@ -115,6 +124,7 @@ def run(
     overrides: tuple[str, ...],
     device: str,
     jobs: int | None,
+    jobs_per_device: int | None,
     results: Path,
     retries: int,
     keep_going: bool,
@@ -133,14 +143,15 @@ def run(
     """
     from benchbench.run.devices import choose_devices
     from benchbench.run.local import Interrupted, RunOptions
-    from benchbench.run.runner import Slots, run_grid
+    from benchbench.run.placing import Slots
+    from benchbench.run.runner import run_grid
     from benchbench.run.store import Store
 
     loaded = load_suite(suite, overrides)
     cells = expand(loaded)
     wanted = select(cells, _parse_only(only))
     store = Store(results, loaded.name)
-    slots = Slots.choose(choose_devices(device), jobs, len(cells))
+    slots = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
     if dry_run:
         from benchbench.run.plan import plan_text
 
@@ -168,6 +179,7 @@ def run(
 @set_option
 @device_option
 @jobs_option
+@per_device_option
 @results_option
 @click.pass_context
 def plan(context: click.Context, **options: object) -> None:
@@ -270,6 +282,26 @@ def merge(target: Path, folders: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@results_option
+def doctor(results: Path) -> None:
+    """Say what this machine offers a run, what is wrong with it, and the cure.
+
+    Exit code: 0 nothing that keeps a run from working, 1 a problem.
+    """
+    from benchbench.run.doctor import examine
+
+    colours = {"ok": "green", "warning": "yellow", "problem": "red"}
+    problems = 0
+    for found in examine(results):
+        level = click.style(found.level.ljust(8), fg=colours[found.level])
+        click.echo(f"{level} {found.what:<9} {found.text}")
+        if found.cure:
+            click.echo(f"{'':<18} -> {found.cure}")
+        problems += found.level == "problem"
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
 def variants() -> None:
     """List the variants that a suite may name: who holds the encoder, what each loss does to it."""
     for routing in REGISTRY.values():
@@ -351,6 +383,14 @@ def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Sto
 
 def _size(size: int) -> str:
     return f"{size / 1e6:>9,.2f} MB"
+
+
+def _count_or_auto(option: str, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) == 0:
+        _fail(f"{option} {value}: choose auto, or a count such as 4")
+    return int(value)
 
 
 def _parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:

@@ -71,7 +71,11 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("score", pa.float64(), "D4RL-normalised score x 100, mean over the episodes"),
         ("return_mean", pa.float64(), "mean undiscounted return"),
         ("returns", pa.list_(pa.float64()), "undiscounted return of each episode"),
-        ("state_r2", pa.float64(), "ridge probe: R2 of the simulator state, mean over dimensions"),
+        (
+            "state_r2",
+            pa.float64(),
+            "ridge probe: R2 of the simulator state, mean over what no proprio tells",
+        ),
         ("return_r2", pa.float64(), "ridge probe: R2 of the discounted return-to-go"),
         ("action_r2", pa.float64(), "ridge probe: R2 of the dataset action, mean over dimensions"),
         ("time_return_r2", pa.float64(), "the same for a probe that sees only the time index"),

@@ -26,6 +26,8 @@ from typing import Protocol
 from benchbench.grid import Cell
 from benchbench.run.devices import Device
 from benchbench.run.failures import RETRIED, Failure, of_exit
+from benchbench.run.placing import peak_of
+from benchbench.run.schedule import Scheduler
 from benchbench.run.store import Store
 from benchbench.run.worker import CellRunner, end_with_parent, work
 
@@ -124,22 +126,22 @@ class _Running:
 
 def run_cells(
     cells: Sequence[Cell],
+    scheduler: Scheduler,
     store: Store,
     devices: Sequence[Device],
-    jobs: int,
     threads: int,
     watcher: Watcher,
     options: RunOptions = DEFAULTS,
     run_one: CellRunner | None = None,
 ) -> None:
-    """Run the cells, at most ``jobs`` at a time, each on the device with the fewest.
+    """Run the cells, each when and where ``scheduler`` says, whose tasks and places they are.
 
     ``run_one`` is what runs a cell, ``run_cell`` unless told otherwise. Raises :class:`Interrupted`
     on SIGINT and SIGTERM, after all cells' processes have left a checkpoint and ended.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
-    run = _Run(list(cells), store, devices, jobs, threads, watcher, options, run_one)
+    run = _Run(cells, scheduler, store, devices, threads, watcher, options, run_one)
     with interruptible():
         try:
             run.to_the_end()
@@ -152,17 +154,18 @@ class _Run:
 
     def __init__(
         self,
-        waiting: list[Cell],
+        cells: Sequence[Cell],
+        scheduler: Scheduler,
         store: Store,
         devices: Sequence[Device],
-        jobs: int,
         threads: int,
         watcher: Watcher,
         options: RunOptions,
         run_one: CellRunner | None,
     ) -> None:
-        self.waiting, self.running = waiting, list[_Running]()
-        self.store, self.devices, self.jobs, self.threads = store, devices, jobs, threads
+        self.cells, self.devices = {c.key: c for c in cells}, {str(d): d for d in devices}
+        self.scheduler, self.running = scheduler, list[_Running]()
+        self.store, self.threads = store, threads
         self.watcher, self.options, self.run_one = watcher, options, run_one
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["benchbench.run.preload"])
@@ -170,10 +173,15 @@ class _Run:
         """Updates that each cell's last checkpoint holds."""
         self.tries: dict[str, _Tries] = {}
 
+    @property
+    def waiting(self) -> list[Cell]:
+        return [self.cells[key] for key in self.scheduler.waiting]
+
     def to_the_end(self) -> None:
-        while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.jobs:
-                self._start(self.waiting.pop(0))
+        while self.scheduler.waiting or self.running:
+            while begun := self.scheduler.start():
+                key, place = begun
+                self._start(self.cells[key], self.devices[place])
             ready = wait([one.pipe for one in self.running], timeout=1)
             for one in [one for one in self.running if one.pipe in ready]:
                 self._listen(one)
@@ -193,9 +201,8 @@ class _Run:
             one.process.join(timeout=max(0, end - time.monotonic()))
             one.process.kill()
 
-    def _start(self, cell: Cell) -> None:
+    def _start(self, cell: Cell, device: Device) -> None:
         """Start a cell's process; it is in ``running`` before it lives, lest Ctrl-C orphan it."""
-        device = min(self.devices, key=lambda d: sum(one.device == d for one in self.running))
         ours, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(
             target=_process,
@@ -237,11 +244,57 @@ class _Run:
         self.running.remove(one)
         cell, outcome = one.cell, one.outcome
         if self.store.is_done(cell.key):  # even where it was killed before it could say so
+            self.scheduler.finished(cell.key, peak_of(self.store, cell.key))
             score = outcome if isinstance(outcome, float) else self.store.final_score(cell.key)
             self.watcher.finished(cell, score, time.monotonic() - one.started)
             return
         assert not isinstance(outcome, float)
-        self._failed(cell, outcome or of_exit(one.process.exitcode))
+        failure = outcome or of_exit(one.process.exitcode)
+        if str(one.device) in self.scheduler.places and one.device.is_lost():
+            self._lost(one.device)
+        elif failure.kind == "out of memory":
+            self._out_of_memory(one, failure)
+        else:
+            self._failed(cell, failure)
+
+    def _out_of_memory(self, one: _Running, failure: Failure) -> None:
+        """Run the cell again with fewer neighbours; it counts as failed only where it had none."""
+        key, beside = one.cell.key, sum(other.device == one.device for other in self.running)
+        if not self.scheduler.out_of_memory(key):
+            self._failed(one.cell, failure)
+            return
+        allowed = self.scheduler.company(key)
+        where = f"beside {allowed} at most" if beside else "on a larger device"
+        text = f"{failure.text}; it ran on {one.device} beside {beside} others, and will {where}"
+        with suppress(OSError), self.store.log_path(key).open("a", encoding="utf-8") as log:
+            log.write(f"--- out of memory on {one.device} beside {beside} others; again {where}\n")
+        self.watcher.again(one.cell, replace(failure, text=text))
+
+    def _lost(self, device: Device) -> None:
+        """Take a device out that the driver no longer reaches; its cells go elsewhere."""
+        for one in [one for one in self.running if one.device == device]:
+            one.process.kill()
+            one.process.join()
+            one.pipe.close()
+            self.running.remove(one)
+            if self.store.is_done(one.cell.key):
+                self.scheduler.finished(one.cell.key)
+                score = self.store.final_score(one.cell.key)
+                self.watcher.finished(one.cell, score, time.monotonic() - one.started)
+        failure = Failure("killed", f"{device} no longer answers and is taken out")
+        cells = [self.cells[key] for key in self.scheduler.lost(str(device))]
+        for cell in cells:
+            if self.scheduler.places:
+                self.watcher.again(cell, failure)
+                continue
+            with suppress(OSError):
+                self.store.record_failure(cell, failure)
+            self.watcher.failed(cell, failure, self.store.log_path(cell.key))
+        if not self.scheduler.places:
+            left = [cell for cell in self.waiting if cell not in cells]
+            if left:
+                self.watcher.ended_early(left, "no device is left")
+            self.scheduler.drop()
 
     def _failed(self, cell: Cell, failure: Failure) -> None:
         before, safe = self.tries.get(cell.key, _Tries()), self.saved.get(cell.key, 0)
@@ -253,15 +306,16 @@ class _Run:
         last = in_vain > self.options.retries or failure.kind not in RETRIED
         if not last and not self.options.fail_fast:
             self.watcher.again(cell, failure)
-            self.waiting.append(cell)
+            self.scheduler.again(cell.key)
             return
+        self.scheduler.finished(cell.key)
         self.watcher.failed(cell, failure, self.store.log_path(cell.key))
         if self.options.fail_fast or failure.kind == "disk":
             reason = "--fail-fast" if self.options.fail_fast else "the disk takes no results"
             started = [one.cell for one in self.running] if self.options.fail_fast else []
             if started or self.waiting:
                 self.watcher.ended_early([*started, *self.waiting], reason)
-            self.waiting.clear()
+            self.scheduler.drop()
             if self.options.fail_fast:
                 self.stop()
                 self.running.clear()

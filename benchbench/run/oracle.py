@@ -28,6 +28,7 @@ from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
 from benchbench.diagnostics.oracle import BATCH_SIZE, LEARNING_RATE, train_on_state
 from benchbench.diagnostics.probes import probe_r2
+from benchbench.envs import imaged_columns
 from benchbench.grid import Cell
 
 VERSION = 1
@@ -43,12 +44,15 @@ def oracle_state_r2(
     device: torch.device,
     on_alive: Callable[[], None] = lambda: None,
 ) -> float | None:
-    """State-probe R² of the cell's encoder trained on the state, mean over the state's dimensions.
+    """State-probe R² of the cell's encoder trained on the state, over what only the image tells.
 
-    None without pixels, where ``oracle_updates`` is 0, or where the data has too few episodes.
-    ``on_alive`` is called while it is made or waited for.
+    ``on_alive`` is called while it is made or waited for. None without pixels, where
+    ``oracle_updates`` is 0, where the data has too few episodes, or where proprioception tells the
+    whole state.
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
+        return None
+    if not imaged_columns(cell.env, cell.proprio, dataset.states.shape[1]):
         return None
     if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
         return None
@@ -78,6 +82,7 @@ def oracle_identity(cell: Cell) -> dict[str, Any]:
     return {
         "version": VERSION,
         "data": cell.data.settings(),
+        "proprio": list(cell.proprio),
         "stack": cell.pixels.stack,
         "spacing": cell.pixels.spacing,
         "centre": cell.pixels.centre,
@@ -133,7 +138,8 @@ def _make(
         device=device,
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
-    states = sampler.state_normalizer.normalize(dataset.states)
+    imaged = imaged_columns(cell.env, cell.proprio, dataset.states.shape[1])
+    states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
     fit, score = (
         np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))
         for rows in (fresh, held_out)
@@ -168,7 +174,8 @@ def _make(
         "state_r2": mean_r2(trained),
         "untrained_state_r2": mean_r2(untrained),
         "by_state": {
-            name: mean_r2(r2[None]) for name, r2 in zip(dataset.state_names, trained, strict=True)
+            dataset.state_names[column]: mean_r2(r2[None])
+            for column, r2 in zip(imaged, trained, strict=True)
         },
     }
 

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from filelock import FileLock, Timeout
 from benchbench.data.store import is_here, prepare
 from benchbench.errors import UserError
 from benchbench.grid import Cell
-from benchbench.run.devices import Device, cpu_count
 from benchbench.run.failures import Failure
 from benchbench.run.files import write_text
 from benchbench.run.local import DEFAULTS, RunOptions, interruptible, run_cells
+from benchbench.run.placing import Slots, make_scheduler
 from benchbench.run.progress import DataProgress, Progress
 from benchbench.run.store import Store
 from benchbench.run.worker import CellRunner
@@ -28,26 +27,6 @@ from benchbench.suite import Suite
 
 GATHER_SECONDS = 60.0
 """The joined tables are brought up to date at least this often while a grid runs."""
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where cells may run: devices, processes at a time, and CPU threads for each."""
-
-    devices: tuple[Device, ...]
-    jobs: int
-    threads: int
-
-    @classmethod
-    def choose(cls, devices: Sequence[Device], jobs: int | None, cells: int) -> Slots:
-        """As many jobs as CPUs, or one a GPU, never more than cells; CPUs shared evenly.
-
-        ``cells`` counts the whole grid, whatever of it is missing: the number of threads shapes the
-        last bits of a result, and a grid that is stopped and continued should end in the same ones.
-        """
-        default = cpu_count() if devices[0].kind == "cpu" else len(devices)
-        chosen = jobs or max(1, min(default, cells))
-        return cls(tuple(devices), chosen, max(1, cpu_count() // chosen))
 
 
 def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
@@ -78,8 +57,9 @@ def run_grid(
         prepare_data(to_do)
         progress = _GatheringProgress(to_do, suite, cells, store)
         try:
+            scheduler = make_scheduler(to_do, store, slots)
             run_cells(
-                to_do, store, slots.devices, slots.jobs, slots.threads, progress, options, run_one
+                to_do, scheduler, store, slots.devices, slots.threads, progress, options, run_one
             )
         finally:
             progress.close()
