@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -190,7 +190,14 @@ def plan(context: click.Context, **options: object) -> None:
 @main.command()
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @results_option
-def report(suites: tuple[str, ...], results: Path) -> None:
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html.",
+)
+def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) -> None:
     """Write and print the report of SUITE: its file, or its name under the results folder.
 
     Without SUITE: of every suite that has results.
@@ -202,7 +209,7 @@ def report(suites: tuple[str, ...], results: Path) -> None:
         if not folders:
             _fail(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
-        _print_report(folder)
+        _print_report(folder, lang)
 
 
 @main.command()
@@ -356,12 +363,12 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-def _print_report(folder: Path) -> None:
-    from benchbench.report import write_report
+def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
+    from benchbench.report import report_files, write_report
 
-    click.echo(write_report(folder))
+    click.echo(write_report(folder, lang))
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
-    click.echo(f"report   {folder}/REPORT.md")
+    click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
 
 
 def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Store, list[Cell]]:

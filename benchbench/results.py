@@ -134,6 +134,14 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
 TABLES = tuple(_COLUMNS)
 """The tables' names."""
 
+ADDED: dict[str, frozenset[str]] = {
+    "cells": frozenset({"oracle_state_r2"}),
+    "evaluations": frozenset({"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail"}),
+    "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
+}
+"""Columns that came after the first files of this format. A file without one was written before it
+was measured, so it reads as null; a file without any other column is damaged."""
+
 SCHEMAS: dict[str, pa.Schema] = {
     table: pa.schema(
         [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns],
@@ -174,7 +182,7 @@ def to_table(name: str, rows: list[dict[str, object]]) -> pa.Table:
 
 
 def read_table(path: Path, name: str) -> pa.Table:
-    """One parquet file, checked against the named schema.
+    """One parquet file, checked against the named schema; :data:`ADDED` columns may be missing.
 
     Raises :class:`UserError` where it cannot be read or is of another format.
     """
@@ -189,8 +197,12 @@ def read_table(path: Path, name: str) -> pa.Table:
             f"{path}: has results format {found}, this benchbench reads {FORMAT}; "
             "run the suite again into another --results folder"
         )
+    schema = SCHEMAS[name]
+    for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
+        field = schema.field(column)
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     try:
-        return table.select(SCHEMAS[name].names).cast(SCHEMAS[name])
+        return table.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:
         raise _damaged(path, f"is not the table '{name}' ({error})") from None
 

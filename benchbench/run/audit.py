@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchbench.agent.lapo import LAPO
-from benchbench.data.sampler import Sampler
-from benchbench.data.store import open_dataset, split_episodes
+from benchbench.data.store import open_dataset
 from benchbench.diagnostics.audit import Audit, audit_steps
 from benchbench.diagnostics.ledger import (
     RoutingMismatch,
@@ -17,11 +16,10 @@ from benchbench.diagnostics.ledger import (
     check_routing,
     first_step_entries,
 )
-from benchbench.envs import proprio_columns
 from benchbench.errors import UserError
 from benchbench.grid import Cell, expand
 from benchbench.routing import LOSSES, REGISTRY, Holder, Routing
-from benchbench.run.cell import agent_spec
+from benchbench.run.building import make_agent, make_sampler, split
 from benchbench.run.runner import prepare_data
 from benchbench.suite import Suite, suggest
 
@@ -93,10 +91,10 @@ def chosen_cells(suite: Suite, variants: Sequence[str]) -> list[Cell]:
 
 def audit_cell(cell: Cell) -> VariantAudit:
     """A few real updates of a fresh agent, watched, on the CPU."""
-    sampler = _sampler(cell)
-    agent = LAPO(
-        agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, torch.device("cpu")
-    )
+    device = torch.device("cpu")
+    dataset = open_dataset(cell.data)
+    sampler = make_sampler(cell, dataset, split(cell, dataset)[0], device)
+    agent = make_agent(cell, sampler, device)
     targets = {f"{name}_target": module for name, module in agent.target_modules().items()}
     optimizers = {
         optimizer_name(holder): optimizer for holder, optimizer in agent.optimizers.by_name.items()
@@ -166,22 +164,3 @@ def _mismatch(audit: Audit, agent: LAPO, routing: Routing) -> str | None:
     except RoutingMismatch as error:
         return str(error)
     return None
-
-
-def _sampler(cell: Cell) -> Sampler:
-    """The cell's batches, as training draws them."""
-    dataset = open_dataset(cell.data)
-    rows, _ = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
-    return Sampler(
-        dataset,
-        rows,
-        observation=cell.observation,
-        proprio=proprio_columns(cell.env, cell.proprio),
-        stack=cell.pixels.stack,
-        spacing=cell.pixels.spacing,
-        batch_size=cell.train.batch_size,
-        n_step=cell.train.n_step,
-        discount=cell.agent.discount,
-        seed=cell.stream("batches"),
-        device=torch.device("cpu"),
-    )
