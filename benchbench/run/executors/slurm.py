@@ -85,6 +85,8 @@ class Group:
     cells: tuple[Cell, ...]
     store: Store
     options: RunOptions
+    size: int
+    """How many cells a full group has; the last may have fewer, and takes no more threads."""
     on_gpu: bool
     per_device: int | None
 
@@ -94,7 +96,7 @@ class Group:
         if not cells:
             return
         devices = choose_devices("cuda" if self.on_gpu else "cpu")
-        slots = Slots.choose(devices, None, len(self.cells), self.per_device)
+        slots = Slots.choose(devices, None, self.size, self.per_device)
         scheduler = make_scheduler(cells, self.store, slots)
         run_cells(
             cells, scheduler, self.store, slots.devices, slots.threads, _Silent(), self.options
@@ -260,7 +262,7 @@ class _Watch:
         size = self.slurm.cluster.cells_per_job
         on_gpu, per_device = self.slurm.cluster.gpus > 0, self.slurm.per_device
         groups = [
-            Group(tuple(cells[i : i + size]), self.store, self.options, on_gpu, per_device)
+            Group(tuple(cells[i : i + size]), self.store, self.options, size, on_gpu, per_device)
             for i in range(0, len(cells), size)
         ]
         for group, job in zip(groups, self.slurm.submit(groups, self.store), strict=True):
