@@ -16,6 +16,7 @@ from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
 
 if TYPE_CHECKING:
+    from benchbench.run.executors.slurm import Slurm
     from benchbench.run.store import Store
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
@@ -117,6 +118,19 @@ def main() -> None:
     metavar="SECONDS",
     help="Kill a cell that gives no sign of life for so long.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Run on this machine, or as jobs of a Slurm cluster that shares the results folder.",
+)
+@click.option(
+    "--cluster",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --executor slurm: a YAML file of what a job asks for, such as partition: gpu.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
     suite: Path,
@@ -130,6 +144,8 @@ def run(
     keep_going: bool,
     checkpoint_every: float,
     silence: float,
+    executor: str,
+    cluster: Path | None,
     dry_run: bool,
 ) -> None:
     """Run the cells of SUITE that have no results yet, then write the report.
@@ -144,22 +160,30 @@ def run(
     from benchbench.run.devices import choose_devices
     from benchbench.run.local import Interrupted, RunOptions
     from benchbench.run.placing import Slots
-    from benchbench.run.runner import run_grid
+    from benchbench.run.runner import Executor, run_grid
     from benchbench.run.store import Store
 
     loaded = load_suite(suite, overrides)
     cells = expand(loaded)
     wanted = select(cells, _parse_only(only))
     store = Store(results, loaded.name)
-    slots = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
+    options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
+    where: Slots | Executor
+    if executor == "slurm":
+        where = _slurm(cluster, device, jobs, jobs_per_device)
+    elif cluster is not None:
+        _fail("--cluster: is for --executor slurm; add that, or leave it out")
+    else:
+        where = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
     if dry_run:
         from benchbench.run.plan import plan_text
 
-        click.echo(plan_text(wanted, store, slots))
+        if not isinstance(where, Slots):
+            _fail("--dry-run: plans this machine's runs; leave --executor slurm out")
+        click.echo(plan_text(wanted, store, where))
         return
-    options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
     try:
-        failures = run_grid(loaded, cells, wanted, store, slots, options)
+        failures = run_grid(loaded, cells, wanted, store, where, options)
     except Interrupted as stopped:
         click.echo(
             "\nStopped. Finished cells are kept; the same command again does what is missing.",
@@ -361,6 +385,14 @@ def audit(
 def schema() -> None:
     """Print the JSON schema of suite files, for editors."""
     click.echo(suite_schema(), nl=False)
+
+
+def _slurm(cluster: Path | None, device: str, jobs: int | None, per_device: int | None) -> Slurm:
+    if device != "auto" or jobs is not None:
+        _fail("--device and --jobs: are for --executor local; a job's stand in the cluster file")
+    from benchbench.run.executors.slurm import Slurm, load_cluster
+
+    return Slurm(load_cluster(cluster), per_device)
 
 
 def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:

@@ -125,10 +125,16 @@ def known_from(store: Store, device_kind: str) -> Known:
     return Known(peaks, {kind: median(many) for kind, many in seconds.items()}, median(rates))
 
 
+def published_row(store: Store, key: str) -> dict[str, Any]:
+    """A published cell's own row; raises :class:`UserError` where it cannot be read."""
+    table = read_table(store.cell_folder(key) / "cells.parquet", "cells")
+    row: dict[str, Any] = table.to_pylist()[0]
+    return row
+
+
 def peak_of(store: Store, key: str) -> float | None:
     """The peak memory of a published cell, MiB; None where it cannot be read."""
     try:
-        table = read_table(store.cell_folder(key) / "cells.parquet", "cells")
-        return float(table["peak_memory_mb"][0].as_py())
+        return float(published_row(store, key)["peak_memory_mb"])
     except (OSError, UserError, TypeError):
         return None

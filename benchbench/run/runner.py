@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -18,7 +19,7 @@ from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.run.failures import Failure
 from benchbench.run.files import write_text
-from benchbench.run.local import DEFAULTS, RunOptions, interruptible, run_cells
+from benchbench.run.local import DEFAULTS, RunOptions, Watcher, interruptible, run_cells
 from benchbench.run.placing import Slots, make_scheduler
 from benchbench.run.progress import DataProgress, Progress
 from benchbench.run.store import Store
@@ -27,6 +28,15 @@ from benchbench.suite import Suite
 
 GATHER_SECONDS = 60.0
 """The joined tables are brought up to date at least this often while a grid runs."""
+
+
+class Executor(Protocol):
+    """What runs cells elsewhere than on this machine."""
+
+    def run(
+        self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
+    ) -> None:
+        """Run the cells; returns when each is done or has failed for good."""
 
 
 def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
@@ -39,12 +49,13 @@ def run_grid(
     cells: Sequence[Cell],
     wanted: Sequence[Cell],
     store: Store,
-    slots: Slots,
+    where: Slots | Executor,
     options: RunOptions = DEFAULTS,
     run_one: CellRunner | None = None,
 ) -> list[tuple[Cell, Failure, Path]]:
     """Run the missing ones of ``wanted`` and gather the results of all ``cells``.
 
+    ``where`` is the slots of this machine, or an executor for others. ``run_one`` is for this one.
     Returns the failures: cell, failure, log. Raises :class:`UserError` where another run holds the
     results folder or it cannot be written, and :class:`Interrupted` when stopped by a signal; what
     is done stays done either way.
@@ -57,10 +68,20 @@ def run_grid(
         prepare_data(to_do)
         progress = _GatheringProgress(to_do, suite, cells, store)
         try:
-            scheduler = make_scheduler(to_do, store, slots)
-            run_cells(
-                to_do, scheduler, store, slots.devices, slots.threads, progress, options, run_one
-            )
+            if isinstance(where, Slots):
+                scheduler = make_scheduler(to_do, store, where)
+                run_cells(
+                    to_do,
+                    scheduler,
+                    store,
+                    where.devices,
+                    where.threads,
+                    progress,
+                    options,
+                    run_one,
+                )
+            else:
+                where.run(to_do, store, progress, options)
         finally:
             progress.close()
             _gather(store, suite, cells)
