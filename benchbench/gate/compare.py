@@ -62,6 +62,8 @@ COLUMNS = ("env", "variant", "series", "unit", "scale", "n_pairs", "baseline", "
 """Columns of a comparison. ``baseline`` and ``candidate`` are means over the pairs, geometric on
 the ln-ratio scale, on which ``difference``, ``lo``, ``hi`` and ``margin`` then are too."""
 
+WORSE = {series.name: series.worse for series in SERIES}
+
 FAILING = ("worse", "differs", "missing")
 WARNING = ("undecided", "new")
 
@@ -96,7 +98,6 @@ def judge(table: pd.DataFrame, differences: list[np.ndarray]) -> pd.DataFrame:
 
     Rows whose sign is already said (new, missing, definition changed) keep it.
     """
-    table = table.copy()
     paired = [i for i, d in enumerate(differences) if len(d)]
     m = len(paired)
     p = np.array([_p(differences[i], m) for i in paired])
@@ -104,16 +105,16 @@ def judge(table: pd.DataFrame, differences: list[np.ndarray]) -> pd.DataFrame:
     rejected = adjusted <= ALPHA
     k = np.full(m, m - int(rejected.sum()), dtype=float)
     k[rejected] = m - np.argsort(np.argsort(p[rejected], kind="stable"), kind="stable")
+    rows = table.to_dict("records")
     for i, p_i, adjusted_i, k_i in zip(paired, p, adjusted, k, strict=True):
-        d, level = differences[i], simultaneous_level(max(1, int(k_i)), ALPHA)
-        lo, hi = paired_t_interval(d, level)
-        table.loc[i, ["difference", "lo", "hi", "level"]] = [d.mean(), lo, hi, level]
-        table.loc[i, ["p", "p_holm"]] = [p_i, adjusted_i]
-        if not table.loc[i, "sign"]:
-            worse = next(s.worse for s in SERIES if s.name == table.loc[i, "series"])
-            margin = float(table["margin"].iloc[i])
-            table.loc[i, ["sign", "note"]] = sign_of(worse * d, (lo, hi), adjusted_i, margin)
-    return table
+        d, row = differences[i], rows[i]
+        row["level"] = simultaneous_level(max(1, int(k_i)), ALPHA)
+        row["lo"], row["hi"] = interval = paired_t_interval(d, row["level"])
+        row["difference"], row["p"], row["p_holm"] = float(d.mean()), p_i, adjusted_i
+        if not row["sign"]:
+            worse = WORSE[str(row["series"])]
+            row["sign"], row["note"] = sign_of(worse * d, interval, adjusted_i, row["margin"])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def sign_of(
