@@ -163,6 +163,20 @@ class Deltas(Settings):
     stability: Rate = Field(0.25, description="relative reduction of the oscillation")
 
 
+class Margins(Settings):
+    """The smallest worsening that fails the nightly gate, fixed before the night."""
+
+    score: Rate = Field(5.0, description="score points lost")
+    r2: Rate = Field(0.05, description="R² of a probe lost")
+    q_error: Rate = Field(0.10, description="relative growth of an error of Q")
+    update_ms: Rate = Field(
+        0.25,
+        description="relative growth of an update's time; single runs vary by 6 to 16 % on shared "
+        "machines, and a whole night moves together",
+    )
+    memory: Rate = Field(0.10, description="relative growth of the peak memory")
+
+
 class EnvSettings(Settings):
     """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
 
@@ -231,6 +245,12 @@ class Suite(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     diagnose: DiagnoseSettings = DiagnoseSettings()
     deltas: Deltas = Deltas()
+    margins: Margins = Margins()
+    tolerance: Rate | None = Field(
+        None,
+        description="makes the suite a canary: 'compare' asks that every number of the baseline "
+        "is met within this relative error, and nothing else",
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod

@@ -29,7 +29,7 @@ MAY_KNOW = {
     "diagnostics": {"routing", "agent", "data.batch"},
     "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results", "report.look"},
     "report": {"results", "suite", "routing", "errors"},
-    "gate": {"results", "suite", "routing", "errors"},
+    "gate": {"results", "suite", "routing", "errors", "report.statistics"},
     "cli": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate", ""},
 }
 """Each room, and the rooms (or modules of rooms) that it may import; itself it always may."""

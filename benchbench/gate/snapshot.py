@@ -1,0 +1,160 @@
+"""What the gate sees of a run: one row a planned cell, with its gated series and its provenance.
+
+A snapshot is taken of a results folder, or read back from a stored baseline:
+``cells.parquet``, and for a canary ``numbers.parquet`` with every number that the run wrote down.
+The suite lies in the files' metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchbench.errors import UserError
+from benchbench.gate.series import NAMES, SERIES
+from benchbench.results import SCHEMAS, Results, read_results
+from benchbench.suite import Suite
+
+FORMAT = 1
+"""Version of a stored baseline's layout, in the files' metadata under ``benchbench_baseline``."""
+
+CELL = ["key", "env", "seed", "variant"]
+
+PROVENANCE = ["status", "error", "device", "device_name", "threads", "started_at", "data_key",
+              "data_sha256", "versions", "git_commit", "git_dirty"]  # fmt: skip
+
+_CELLS = pa.schema(
+    [SCHEMAS["cells"].field(name).remove_metadata() for name in [*CELL, *PROVENANCE]]
+    + [pa.field(name, pa.float64()) for name in NAMES]
+)
+_NUMBERS = pa.schema(
+    [_CELLS.field(name) for name in CELL]
+    + [("update", pa.int64()), ("series", pa.string()), ("value", pa.float64())]
+)
+
+_NO_NUMBER = {"mismatch", "time_return_r2"}
+"""Columns that a canary leaves out: a rounding error itself, and what no agent shapes."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as the gate sees it.
+
+    ``cells`` has one row a planned cell: :data:`CELL`, :data:`PROVENANCE` and the gated series;
+    ``status`` is ``done``, ``failed`` or ``missing``. ``numbers`` (``key, env, seed, variant,
+    update, series, value``) has rows only where the suite has a ``tolerance``.
+    """
+
+    source: str
+    suite: Suite
+    cells: pd.DataFrame
+    numbers: pd.DataFrame
+
+    @property
+    def unfinished(self) -> pd.DataFrame:
+        """The cells that failed or are missing."""
+        return self.cells[self.cells["status"] != "done"]
+
+
+def take_snapshot(results: Results, source: str) -> Snapshot:
+    """The snapshot of a run's results."""
+    cells = results.plan.merge(
+        results.cells[["key", *(c for c in _CELLS.names if c in results.cells and c not in CELL)]],
+        on="key",
+        how="left",
+    )
+    cells["status"] = cells["status"].fillna("missing")
+    last = results.evaluations.sort_values("update").groupby("key").tail(1)
+    measured = [s.name for s in SERIES if s.table == "evaluations"]
+    cells = cells.merge(last[["key", *measured]], on="key", how="left")
+    cells = cells.reindex(columns=_CELLS.names)
+    numbers = _numbers(results) if results.suite.tolerance else _no_numbers()
+    return Snapshot(source, results.suite, _typed(cells, _CELLS), numbers)
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """The snapshot at ``path``: results, or a stored baseline (its folder or ``cells.parquet``).
+
+    Raises :class:`UserError` where there is neither, or a file is damaged.
+    """
+    folder = path.parent if path.name == "cells.parquet" else path
+    if (folder / "suite.json").exists():
+        return take_snapshot(read_results(folder), str(folder))
+    if not (folder / "cells.parquet").exists():
+        raise UserError(
+            f"{path}: holds neither results nor a baseline; make results with 'benchbench run "
+            "SUITE', a baseline of them with 'benchbench baseline update RESULTS'"
+        )
+    suite, cells = _read(folder / "cells.parquet", _CELLS)
+    if not suite.tolerance:
+        return Snapshot(str(folder), suite, cells, _no_numbers())
+    _, numbers = _read(folder / "numbers.parquet", _NUMBERS)
+    return Snapshot(str(folder), suite, cells, numbers)
+
+
+def write_baseline(snapshot: Snapshot, folder: Path) -> None:
+    """Store a snapshot as a baseline; each file is whole or not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"cells": (snapshot.cells, _CELLS)}
+    if snapshot.suite.tolerance:
+        tables["numbers"] = (snapshot.numbers, _NUMBERS)
+    suite = json.dumps(snapshot.suite.model_dump(mode="json", exclude_unset=True))
+    for name, (frame, schema) in tables.items():
+        table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+        table = table.replace_schema_metadata({"benchbench_baseline": str(FORMAT), "suite": suite})
+        path = folder / f"{name}.parquet"
+        draft = path.with_name(f".{path.name}.draft")
+        pq.write_table(table, draft, compression="zstd")
+        draft.replace(path)
+
+
+def _read(path: Path, schema: pa.Schema) -> tuple[Suite, pd.DataFrame]:
+    try:
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        found = metadata.get(b"benchbench_baseline", b"none").decode()
+        if found != str(FORMAT):
+            raise UserError(
+                f"{path}: has baseline format {found}, this benchbench reads {FORMAT}; make it "
+                "again with 'benchbench baseline update RESULTS'"
+            )
+        suite = Suite.model_validate(json.loads(metadata[b"suite"]))
+        return suite, table.select(schema.names).cast(schema).to_pandas()
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: is no readable baseline ({reason}); make it again with 'benchbench baseline "
+            "update RESULTS'"
+        ) from None
+
+
+def _no_numbers() -> pd.DataFrame:
+    return _typed(pd.DataFrame(columns=_NUMBERS.names), _NUMBERS)
+
+
+def _numbers(results: Results) -> pd.DataFrame:
+    """All numbers that follow from the training alone, in long form; nulls are left out."""
+    parts = []
+    for table in ("evaluations", "training", "ledger"):
+        schema, frame = SCHEMAS[table], getattr(results, table).copy()
+        if table == "ledger":
+            what = frame["loss"] + " on " + frame["module"] + " "
+        else:
+            what = pd.Series("", index=frame.index)
+        for name in schema.names:
+            if schema.field(name).type == pa.float64() and name not in _NO_NUMBER:
+                part = frame[[*CELL, "update"]].assign(
+                    series=what + f"{table}.{name}", value=frame[name].astype(float)
+                )
+                parts.append(part.dropna(subset="value"))
+    return _typed(pd.concat(parts, ignore_index=True), _NUMBERS)
+
+
+def _typed(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
+    """The frame with the columns' types as they come back from parquet."""
+    return pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False).to_pandas()
