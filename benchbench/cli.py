@@ -1,69 +1,36 @@
-"""The command line: one function a verb. It parses, calls and prints; the work is elsewhere."""
+"""The command line: one function a verb. It parses, calls and prints; the work is elsewhere.
+
+Here are the verbs of the main path: plan, run, report. The others are in ``benchbench.verbs``.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from benchbench import __version__
 from benchbench.errors import UserError
-from benchbench.grid import Cell, expand, select
+from benchbench.grid import expand, select
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
+from benchbench.verbs.audit import audit
+from benchbench.verbs.nightly import baseline, compare, history
+from benchbench.verbs.options import (
+    device_option,
+    jobs_option,
+    only_option,
+    per_device_option,
+    results_option,
+    set_option,
+    suite_argument,
+)
+from benchbench.verbs.upkeep import clean, doctor, merge, status
 
 if TYPE_CHECKING:
     from benchbench.run.executors.slurm import Slurm
-    from benchbench.run.store import Store
-
-suite_argument = click.argument("suite", type=click.Path(path_type=Path))
-results_option = click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="Folder that holds a folder for each suite's results.",
-)
-set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override any key of the suite, such as train.updates=500 or envs.0.pixels.size=48.",
-)
-suite_state_argument = click.argument("suite", metavar="SUITE")
-only_option = click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Run a part of the grid: env=…, variant=… or seed=…; repeat it to name several.",
-)
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda, or cuda:0,2; auto takes every CUDA device, or the CPU.",
-)
-jobs_option = click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Cells at a time in all; by default as many as CPUs.",
-)
-per_device_option = click.option(
-    "--jobs-per-device",
-    default="auto",
-    show_default=True,
-    metavar="N|auto",
-    callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
-    help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
-)
-
-WATCH_SECONDS = 2.0
-"""How often ``status --watch`` looks."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -173,14 +140,14 @@ def run(
     if executor == "slurm":
         where = _slurm(cluster, device, jobs, jobs_per_device)
     elif cluster is not None:
-        _fail("--cluster: is for --executor slurm; add that, or leave it out")
+        raise UserError("--cluster: is for --executor slurm; add that, or leave it out")
     else:
         where = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
     if dry_run:
         from benchbench.run.plan import plan_text
 
         if not isinstance(where, Slots):
-            _fail("--dry-run: plans this machine's runs; leave --executor slurm out")
+            raise UserError("--dry-run: plans this machine's runs; leave --executor slurm out")
         click.echo(plan_text(wanted, store, where))
         return
     try:
@@ -232,105 +199,9 @@ def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) ->
     else:
         folders = sorted(path.parent for path in results.glob("*/suite.json"))
         if not folders:
-            _fail(f"{results}: holds no results; make some with 'benchbench run SUITE'")
+            raise UserError(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
         _print_report(folder, lang)
-
-
-@main.command()
-@suite_state_argument
-@set_option
-@results_option
-@click.option("--watch", is_flag=True, help="Keep it fresh until the grid is done or Ctrl-C.")
-def status(suite: str, overrides: tuple[str, ...], results: Path, watch: bool) -> None:
-    """Show how SUITE's grid is getting on, from another terminal or afterwards.
-
-    Done, running (where, since when, how far), failed (why), missing.
-    """
-    from benchbench.run.status import grid_status, status_text
-
-    store, cells = _grid_of(suite, overrides, results)
-    while watch:
-        click.clear()
-        click.echo(status_text(store, cells))
-        if all(one.state == "done" for one in grid_status(store, cells)):
-            return
-        time.sleep(WATCH_SECONDS)
-    click.echo(status_text(store, cells))
-
-
-@main.command()
-@suite_state_argument
-@set_option
-@results_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def clean(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> None:
-    """List what SUITE's results folder can do without, with sizes, ask, and remove it.
-
-    Cells that left the suite, logs and checkpoints of published cells, and what killed processes
-    left behind. Results of the suite's own cells stay.
-    """
-    from benchbench.run.clean import find_litter, remove
-    from benchbench.run.runner import held
-
-    store, cells = _grid_of(suite, overrides, results)
-    if not store.folder.is_dir():
-        _fail(f"{store.folder}: holds no results, so there is nothing to clean")
-    with held(store):
-        litter = find_litter(store, {cell.key for cell in cells})
-        for one in litter:
-            click.echo(f"{_size(one.size)}  {one.path}  ({one.why})")
-        total = _size(sum(one.size for one in litter)).strip()
-        if not litter:
-            click.echo(f"{store.folder}: nothing to remove")
-        elif yes or click.confirm(f"Remove these {len(litter)}, {total} in all?"):
-            for one in litter:
-                remove(one)
-            click.echo(f"removed {len(litter)}, {total} in all")
-
-
-@main.command()
-@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
-@click.argument(
-    "folders",
-    nargs=-1,
-    required=True,
-    metavar="FOLDER...",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-)
-def merge(target: Path, folders: tuple[Path, ...]) -> None:
-    """Join results folders of one suite, from several machines, into the folder TARGET.
-
-    Each is a folder such as results/quickstart. A cell that is there twice must have come to the
-    same, except for times and machine, or nothing is merged.
-    """
-    from benchbench.run.merge import merge as merge_folders
-    from benchbench.run.runner import held
-    from benchbench.run.store import Store
-
-    with held(Store(target.parent, target.name)):
-        new = merge_folders(target, folders)
-    click.echo(f"{target}: {len(new)} new cells")
-
-
-@main.command()
-@results_option
-def doctor(results: Path) -> None:
-    """Say what this machine offers a run, what is wrong with it, and the cure.
-
-    Exit code: 0 nothing that keeps a run from working, 1 a problem.
-    """
-    from benchbench.run.doctor import examine
-
-    colours = {"ok": "green", "warning": "yellow", "problem": "red"}
-    problems = 0
-    for found in examine(results):
-        level = click.style(found.level.ljust(8), fg=colours[found.level])
-        click.echo(f"{level} {found.what:<9} {found.text}")
-        if found.cure:
-            click.echo(f"{'':<18} -> {found.cure}")
-        problems += found.level == "problem"
-    sys.exit(1 if problems else 0)
 
 
 @main.command()
@@ -343,158 +214,20 @@ def variants() -> None:
 
 
 @main.command()
-@suite_argument
-@click.option(
-    "--variant",
-    "variants",
-    multiple=True,
-    metavar="NAME",
-    help="Audit this variant, of the suite or of benchbench's own; repeat it to name several.",
-)
-@set_option
-@click.option(
-    "--figure",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the flows too, as a .png, .svg or .pdf.",
-)
-def audit(
-    suite: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
-) -> None:
-    """Show where each loss's gradient goes, as measured in three real updates of each variant.
-
-    On the suite's first environment and seed: which gradient is computed, kept, dropped, and
-    applied by which optimizer.
-
-    Exit code: 0 all variants do what their definitions say, 1 one does not, 2 a mistake in the
-    suite or the command.
-    """
-    from benchbench.run.audit import audit_suite, flow, variant_text
-    from benchbench.run.audit_figure import figure_format, save_flows
-
-    if figure:
-        figure_format(figure)
-    found = audit_suite(load_suite(suite, overrides), variants)
-    click.echo("\n\n".join(variant_text(one) for one in found))
-    if figure:
-        save_flows([flow(one) for one in found], figure)
-        click.echo(f"\nfigure  {figure}")
-    if any(one.mismatch for one in found):
-        sys.exit(1)
-
-
-@main.command()
 def schema() -> None:
     """Print the JSON schema of suite files, for editors."""
     click.echo(suite_schema(), nl=False)
 
 
-@main.command()
-@click.argument("baseline", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
-@click.option("--gate", "gated", is_flag=True, help="Let the exit code say the decision.")
-@click.option("--markdown", is_flag=True, help="Print a markdown page instead of the table.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def compare(baseline: Path, candidate: Path, gated: bool, markdown: bool, as_json: bool) -> None:
-    """Compare the run CANDIDATE with BASELINE, series by series.
-
-    Both are results folders, such as results/nightly, or stored baselines, such as
-    results/baselines/nightly. Where $GITHUB_STEP_SUMMARY is set, the page goes there too.
-
-    Exit code with --gate: 0 pass, 1 regression, 2 cannot compare; without it 0, or 2 for a
-    mistake.
-    """
-    from benchbench.gate import gate, load_snapshot
-    from benchbench.gate.text import json_text, markdown_text, terminal_text
-
-    if markdown and as_json:
-        _fail("--markdown and --json: choose one")
-    sides = (load_snapshot(baseline), load_snapshot(candidate))
-    found = gate(*sides)
-    page = markdown_text(*found, sides)
-    if as_json:
-        click.echo(json_text(*found))
-    else:
-        click.echo(page if markdown else terminal_text(*found))
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(page)
-    if gated:
-        sys.exit(found[2].exit_code)
-
-
-baselines_option = click.option(
-    "--baselines",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results/baselines"),
-    show_default=True,
-    help="Folder that holds a folder for each suite's baseline.",
-)
-
-
-@main.group()
-def baseline() -> None:
-    """The stored runs that 'compare' measures later ones by."""
-
-
-@baseline.command("update")
-@click.argument("run_folder", metavar="RESULTS", type=click.Path(path_type=Path))
-@baselines_option
-def baseline_update(run_folder: Path, baselines: Path) -> None:
-    """Make the run in RESULTS, such as results/nightly, the baseline of its suite.
-
-    Refused where a cell is failed or missing, or the code was not one clean commit. Commit the
-    files that it writes: a baseline changes by review.
-    """
-    from benchbench.gate.baseline import update_baseline
-
-    folder = update_baseline(run_folder, baselines)
-    click.echo(f"baseline {folder}: review and commit it")
-
-
-@baseline.command("show")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@baselines_option
-def baseline_show(names: tuple[str, ...], baselines: Path) -> None:
-    """Show where the baselines NAME, or all, come from, and their key."""
-    from benchbench.gate.baseline import stored_baselines
-    from benchbench.gate.text import baseline_text
-
-    for snapshot in stored_baselines(baselines, names):
-        click.echo(baseline_text(snapshot))
-
-
-@main.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the series into this file (.png, .svg or .pdf).",
-)
-@click.option(
-    "--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the table here."
-)
-def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> None:
-    """Show the gated series over the nights in FOLDERS, and the steps found in them."""
-    from benchbench.gate import load_snapshot
-    from benchbench.gate.history import nights, steps
-    from benchbench.gate.text import history_text
-
-    table = nights([load_snapshot(folder) for folder in folders])
-    if table.empty:
-        _fail(f"{folders[0]}: no finished cell in it or the others; there is no history yet")
-    found = steps(table)
-    click.echo(history_text(table, found))
-    if csv:
-        table.to_csv(csv, index=False)
-    if plot:
-        from benchbench.gate.history_plot import plot_history
-
-        plot_history(table, found, plot)
+for verb in (status, audit, doctor, clean, merge, compare, baseline, history):
+    main.add_command(verb)
 
 
 def _slurm(cluster: Path | None, device: str, jobs: int | None, per_device: int | None) -> Slurm:
     if device != "auto" or jobs is not None:
-        _fail("--device and --jobs: are for --executor local; a job's stand in the cluster file")
+        raise UserError(
+            "--device and --jobs: are for --executor local; a job's stand in the cluster file"
+        )
     from benchbench.run.executors.slurm import Slurm, load_cluster
 
     return Slurm(load_cluster(cluster), per_device)
@@ -508,41 +241,12 @@ def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
     click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
 
 
-def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Store, list[Cell]]:
-    """The results folder and the cells of a suite: by its file, or as it was last run by its name.
-
-    A suite's name stands for the overrides that it was run with, too.
-    """
-    from benchbench.results import read_suite
-    from benchbench.run.store import Store
-
-    if Path(suite).suffix in (".yaml", ".yml"):
-        loaded = load_suite(Path(suite), overrides)
-    elif overrides:
-        _fail("--set needs the suite's file; its name stands for the suite as it was last run")
-    else:
-        loaded = read_suite(results / Path(suite).name)[0]
-    return Store(results, loaded.name), expand(loaded)
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:>9,.2f} MB"
-
-
-def _count_or_auto(option: str, value: str) -> int | None:
-    if value == "auto":
-        return None
-    if not value.isdecimal() or int(value) == 0:
-        _fail(f"{option} {value}: choose auto, or a count such as 4")
-    return int(value)
-
-
 def _parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:
     wanted: dict[str, set[str]] = {}
     for item in only:
         name, equals, value = item.partition("=")
         if not equals or not value:
-            _fail(f"--only {item}: write it as NAME=VALUE, such as variant=after")
+            raise UserError(f"--only {item}: write it as NAME=VALUE, such as variant=after")
         wanted.setdefault(name, set()).add(value)
     return wanted
 
@@ -550,7 +254,3 @@ def _parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:
 def _suite_name(suite: str) -> str:
     path = Path(suite)
     return load_suite(path).name if path.suffix in (".yaml", ".yml") else path.name
-
-
-def _fail(message: str) -> NoReturn:
-    raise UserError(message)

@@ -30,7 +30,8 @@ MAY_KNOW = {
     "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results", "report.look"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors", "report.statistics"},
-    "cli": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate", ""},
+    "verbs": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate"},
+    "cli": SETTINGS | {"verbs", "suite_file", "grid", "run", "report", "results", "gate", ""},
 }
 """Each room, and the rooms (or modules of rooms) that it may import; itself it always may."""
 
