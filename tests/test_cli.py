@@ -21,8 +21,10 @@ from test_cell import TIMES
 import benchbench
 from benchbench.grid import expand
 from benchbench.results import TABLES, read_results
+from benchbench.run.failures import Failure
 from benchbench.run.store import Store
-from benchbench.suite import Suite, suite_schema
+from benchbench.suite import Suite
+from benchbench.suite_file import suite_schema
 
 OPEN, UMAZE = "bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"
 COMMON = ("tiny.yaml", "--device", "cpu", "--jobs", "2")
@@ -154,7 +156,7 @@ def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
     finished.told |= {"seeds": 2, "variants": ["before", "after"]}
     finished.write()
     shutil.rmtree(finished.store.cell_folder(finished.cells[1].key))
-    finished.store.record_failure(finished.cells[2], "Diverged")
+    finished.store.record_failure(finished.cells[2], Failure("diverged", "nan"))
     published = finished.published()
 
     def told(*arguments):
@@ -297,7 +299,7 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_where_it_was(bench, undistu
     else:
         process.send_signal(how)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, (out, err)
+    assert process.returncode == 128 + how, (out, err)
     assert "Traceback" not in out + err
     assert "Stopped. Finished cells are kept; the same command again does what is missing" in err
     wait_for(lambda: not family(process.pid), seconds=10)
@@ -316,7 +318,7 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_where_it_was(bench, undistu
 @LINUX
 @pytest.mark.slow
 def test_a_killed_worker_is_a_failed_cell_and_the_next_run_mends_it(bench, undisturbed):
-    process = bench.start("run", *COMMON)
+    process = bench.start("run", *COMMON, "--retries", "0")
 
     def worker():
         alive = family(process.pid)
@@ -331,7 +333,7 @@ def test_a_killed_worker_is_a_failed_cell_and_the_next_run_mends_it(bench, undis
     assert sorted(cells["status"]) == ["done", "done", "failed"]
     (key,) = cells["key"][cells["status"] == "failed"]
     (killed,) = (cell for cell in bench.cells if cell.key == key)
-    assert f"failed: {killed.label}: its process ended with exit code -9" in err
+    assert f"failed: {killed.label}: killed: its process was ended by SIGKILL" in err
     assert f"results/tiny/logs/{key}.log" in err
     again = bench.run()
     assert ended(again, "done") == [killed.label]

@@ -12,7 +12,9 @@ from benchbench.errors import UserError
 from benchbench.grid import expand
 from benchbench.results import SCHEMAS, TABLES, read_results, read_table, to_table
 from benchbench.run import store as store_module
-from benchbench.run.store import Store, write_text
+from benchbench.run.failures import Failure
+from benchbench.run.files import write_text
+from benchbench.run.store import Store
 from benchbench.suite import Suite
 
 SUITE = Suite.model_validate(TINY | {"seeds": 2})
@@ -98,14 +100,16 @@ def test_small_files_appear_whole(tmp_path, monkeypatch):
 
 def test_a_failure_is_remembered_until_the_cell_succeeds(store):
     cell, other = CELLS[:2]
-    store.record_failure(cell, "Diverged: q_loss is nan at update 3")
+    failure = Failure("diverged", "Diverged: q_loss is nan at update 3", attempts=2)
+    store.record_failure(cell, failure)
     store.publish(other, rows_of(other))
-    assert store.failure(cell.key) == "Diverged: q_loss is nan at update 3"
+    assert store.failure(cell.key) == failure
     assert store.failure(other.key) is None
     store.gather(SUITE, CELLS)
     cells = read_results(store.folder).cells.set_index("key")
     assert cells["status"].to_dict() == {cell.key: "failed", other.key: "done"}
-    assert cells.loc[cell.key, "error"] == "Diverged: q_loss is nan at update 3"
+    assert cells.loc[cell.key, "error"] == str(failure)
+    assert str(failure) == "diverged: Diverged: q_loss is nan at update 3 (2 attempts)"
     assert json.loads(cells.loc[cell.key, "settings"]) == cell.settings()
     store.publish(cell, rows_of(cell))
     assert store.failure(cell.key) is None
@@ -129,7 +133,7 @@ def test_gathered_tables_are_the_cells_tables_in_the_suites_order(store):
 
 def test_cells_that_left_the_suite_stay_on_disk_and_out_of_the_tables(store):
     published(store)
-    store.record_failure(CELLS[-1], "old news")
+    store.record_failure(CELLS[-1], Failure("killed", "old news"))
     fewer = Suite.model_validate(TINY | {"seeds": 1})
     store.gather(fewer, expand(fewer))
     results = read_results(store.folder)
@@ -181,6 +185,9 @@ def test_other_formats_and_other_tables_are_refused(tmp_path):
         assert "--results" in message
     pq.write_table(table.drop_columns(["status"]), path)
     assert "is not the table 'cells'" in sentence(lambda: read_table(path, "cells"))
+    older = to_table("cells", [{"key": "k", "env": "e", "seed": 0, "variant": "before"}])
+    pq.write_table(older.drop_columns(["oracle_state_r2"]), path)  # from before it was measured
+    assert read_table(path, "cells").equals(older)
     wrong = table.set_column(0, "key", pa.array([], pa.list_(pa.int64())))
     pq.write_table(wrong, path)
     assert "is not the table 'cells'" in sentence(lambda: read_table(path, "cells"))

@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -143,10 +143,11 @@ class LAPO:
             },
             encoder_lr=settings.encoder_lr,
         )
-        self._noise = {
+        self._streams = {
             purpose: torch.Generator(device).manual_seed(stream(purpose))
             for purpose in ("target-noise", "vae-noise", "augmentation")
         }
+        self._noise = self._streams
         self._online: list[torch.Tensor] = [
             p for m in self.modules().values() for p in m.parameters()
         ]
@@ -312,6 +313,32 @@ class LAPO:
         for parameter in [*self._online, *self._targets]:
             digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """All that further updates follow from, between two of them: tensors and plain values.
+
+        The gradients are among it, as one that is not cleared before its step outlives an update.
+        """
+        return {
+            "online": {name: m.state_dict() for name, m in self.modules().items()},
+            "target": {name: m.state_dict() for name, m in self.target_modules().items()},
+            "grads": [p.grad for p in self._online],
+            "optimizers": {str(n): o.state_dict() for n, o in self.optimizers.by_name.items()},
+            "noise": {name: stream.get_state() for name, stream in self._streams.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a :meth:`state` of an agent that was built alike."""
+        for name, module in self.modules().items():
+            module.load_state_dict(state["online"][name])
+        for name, module in self.target_modules().items():
+            module.load_state_dict(state["target"][name])
+        for parameter, grad in zip(self._online, state["grads"], strict=True):
+            parameter.grad = grad
+        for holder, optimizer in self.optimizers.by_name.items():
+            optimizer.load_state_dict(state["optimizers"][holder])
+        for name, stream in self._streams.items():
+            stream.set_state(state["noise"][name].cpu())
 
     # ------------------------------------------------------------------ the small print
 

@@ -40,6 +40,14 @@ class Signals:
             return None
         return encoder_signals(self._agent, batch, seed, self._weights.pop(update, None))
 
+    def state(self) -> list[tuple[int, dict[str, torch.Tensor]]]:
+        """The weights that samples to come will be compared with, by those samples' updates."""
+        return [(u, {str(loss): w for loss, w in by.items()}) for u, by in self._weights.items()]
+
+    def restore(self, state: list[tuple[int, dict[str, torch.Tensor]]]) -> None:
+        """Go on from a :meth:`state`."""
+        self._weights = {u: {"critic": by["critic"], "vae": by["vae"]} for u, by in state}
+
     def _sampled(self, update: int) -> bool:
         return update % self._every == 0
 

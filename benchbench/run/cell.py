@@ -1,7 +1,8 @@
 """One cell's life: open the data, build the agent, train, evaluate, measure.
 
 :func:`run_cell` is the whole of it, in one process and on one device. It returns the rows of the
-five result tables; whoever called it publishes them.
+five result tables; whoever called it publishes them. With checkpoints, a cell that was killed goes
+on where its last one was written, and ends in the same rows and weights as one left alone.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from benchbench.agent.lapo import LAPO, AgentSpec, Info
-from benchbench.data.sampler import Sampler
-from benchbench.data.store import open_dataset, split_episodes
+from benchbench.agent.lapo import Info
+from benchbench.data.store import open_dataset
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.signals import Signals
-from benchbench.envs import make_pixel_env, proprio_columns
-from benchbench.envs.evaluate import Evaluator, Policy
+from benchbench.envs.evaluate import Policy
 from benchbench.grid import Cell
 from benchbench.results import TABLES
+from benchbench.run.building import (
+    make_agent,
+    make_evaluator,
+    make_policy,
+    make_sampler,
+    split,
+)
+from benchbench.run.checkpoints import About, Checkpoints, State
 from benchbench.run.devices import Device
 from benchbench.run.measures import Measures
 from benchbench.run.oracle import oracle_state_r2
@@ -35,53 +42,53 @@ from benchbench.run.store import TableRows
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
 
-PARALLEL_EPISODES = 16
-"""At most this many episodes are played side by side."""
+LOOK_EVERY = 50
+"""Losses are looked at after this many updates at the latest: looking waits for the device."""
 
 
 class Diverged(RuntimeError):
     """A loss is no longer a finite number."""
 
 
-def run_cell(cell: Cell, device: Device, on_update: Callable[[int], None]) -> TableRows:
+def run_cell(
+    cell: Cell,
+    device: Device,
+    on_update: Callable[[int], None],
+    checkpoints: Checkpoints | None = None,
+    on_alive: Callable[[], None] = lambda: None,
+) -> TableRows:
     """Train and measure one cell; calls ``on_update`` with the number of updates done.
 
-    Raises whatever goes wrong, among it :class:`Diverged` and ``RoutingMismatch``.
+    ``on_alive`` is called now and then where no updates are made. With ``checkpoints`` the cell
+    goes on from the one that is there, and writes new ones. Raises whatever goes wrong, among it
+    :class:`Diverged`, ``RoutingMismatch``, and ``Stopped`` where the checkpoints were told to stop.
     """
-    return _Run(cell, device).to_the_end(on_update)
+    return _Run(cell, device, on_update, checkpoints, on_alive).to_the_end()
 
 
 class _Run:
     """The state of one cell while it runs."""
 
-    def __init__(self, cell: Cell, device: Device) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        device: Device,
+        on_update: Callable[[int], None],
+        checkpoints: Checkpoints | None,
+        on_alive: Callable[[], None],
+    ) -> None:
         self.started_at = datetime.now(UTC)
         self.clock = _Clock(device)
+        self.on_update, self.checkpoints, self.on_alive = on_update, checkpoints, on_alive
         self.cell, self.device = cell, device
-        self.dataset = open_dataset(cell.data)
-        train_rows, held_out_rows = split_episodes(
-            self.dataset, cell.diagnose.holdout, cell.stream("holdout")
-        )
         torch_device = torch.device(device.kind)
-        self.sampler = Sampler(
-            self.dataset,
-            train_rows,
-            observation=cell.observation,
-            proprio=proprio_columns(cell.env, cell.proprio),
-            stack=cell.pixels.stack,
-            spacing=cell.pixels.spacing,
-            batch_size=cell.train.batch_size,
-            n_step=cell.train.n_step,
-            discount=cell.agent.discount,
-            seed=cell.stream("batches"),
-            device=torch_device,
-        )
-        with _one_thread():
-            spec = agent_spec(cell, self.sampler)
-            self.agent = LAPO(spec, cell.agent, cell.routing, cell.stream, torch_device)
+        self.dataset = open_dataset(cell.data)
+        train_rows, held_out_rows = split(cell, self.dataset)
+        self.sampler = make_sampler(cell, self.dataset, train_rows, torch_device)
+        self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell)
-        self.policy = make_policy(self.agent, self.sampler, torch_device)
+        self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
         with self.clock.running("diagnose"):
             self.measures = Measures(
                 cell,
@@ -96,43 +103,56 @@ class _Run:
         self.rows: TableRows = {table: [] for table in TABLES}
         self.scores: list[float] = []
         self.block_ms: list[float] = []
+        self.block_began = 0.0
+        self.updates = 0
+        self.unseen: list[tuple[int, Info]] = []
+        self._resume()
 
-    def to_the_end(self, on_update: Callable[[int], None]) -> TableRows:
+    def to_the_end(self) -> TableRows:
         every, updates = self.cell.evaluate.every, self.cell.train.updates
-        for start in range(0, updates, every):
-            self._evaluate(start)
-            self._train_block(start, min(start + every, updates), on_update)
-        self._evaluate(updates)
-        self.evaluator.close()
+        for start in range(self.updates // every * every, updates, every):
+            if len(self.scores) <= start // every:  # else it went on from inside this block
+                self._evaluate()
+                self._pause()
+            self._train_block(start, min(start + every, updates))
+        if len(self.scores) <= math.ceil(updates / every):
+            self._evaluate()
         with self.clock.running("diagnose"):
+            torch_device = torch.device(self.device.kind)
+            oracle = oracle_state_r2(self.cell, self.dataset, torch_device, self._alive)
             self._add("features", *self.measures.features(self.agent, updates))
-            oracle = oracle_state_r2(self.cell, self.dataset, torch.device(self.device.kind))
+        self.evaluator.close()
         self._describe(oracle)
         return self.rows
 
-    def _train_block(self, start: int, end: int, on_update: Callable[[int], None]) -> None:
-        """The updates from ``start`` to ``end``; the gradients of the first two are watched."""
-        ledger = Ledger(self.agent.modules(), self.agent.optimizers)
-        watched = min(start + 2, end)
-        for update in range(start, watched):
-            losses = self._update(update, ledger)
-            on_update(update + 1)
-        refuse_divergence(losses, watched - 1)
-        entries = ledger.entries()
-        check_routing(entries, self.cell.routing)
-        self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
+    def _train_block(self, start: int, end: int) -> None:
+        """The updates from ``start`` to ``end``; the gradients of the first two are watched.
 
-        before = self.clock.seconds["train"]
-        for update in range(watched, end):
-            losses = self._update(update, None)
-            on_update(update + 1)
-        refuse_divergence(losses, end - 1)
-        if end > watched:
-            seconds = self.clock.seconds["train"] - before
-            self.block_ms.append(1000 * seconds / (end - watched))
+        There is no pause between those two, so the ledger is no part of the state.
+        """
+        if self.updates == start:
+            ledger = Ledger(self.agent.modules(), self.agent.optimizers)
+            while self.updates < min(start + 2, end):
+                self._update(ledger)
+            self._refuse_divergence()
+            entries = ledger.entries()
+            check_routing(entries, self.cell.routing)
+            self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
+            self.block_began = self.clock.seconds["train"]
+            self._pause()
+        while self.updates < end:
+            self._update(None)
+            if self.updates < end:
+                self._pause()
+        self._refuse_divergence()
+        if end > start + 2:
+            seconds = self.clock.seconds["train"] - self.block_began
+            self.block_ms.append(1000 * seconds / (end - start - 2))
+        self._pause()
 
-    def _update(self, update: int, ledger: Ledger | None) -> Info:
+    def _update(self, ledger: Ledger | None) -> None:
         """One update; every so often with a row of losses and gradient norms."""
+        update = self.updates
         with self.clock.running("train"):
             batch = self.sampler.sample()
         signals = None
@@ -146,13 +166,23 @@ class _Run:
         else:
             with self.clock.running("train"):
                 info = self.agent.update(batch)
+        self.unseen.append((update, info))
+        if signals is not None or len(self.unseen) >= LOOK_EVERY:
+            self._refuse_divergence()
         if signals is not None:
-            refuse_divergence(info, update)
             losses = {name: value.item() for name, value in info.items()}
             self._add("training", {"update": update, **losses, **signals})
-        return info
+        self.updates += 1
+        self.on_update(self.updates)
 
-    def _evaluate(self, update: int) -> None:
+    def _refuse_divergence(self) -> None:
+        """Look at all losses not looked at yet, so that the first bad update is the one named."""
+        for update, info in self.unseen:
+            refuse_divergence(info, update)
+        self.unseen.clear()
+
+    def _evaluate(self) -> None:
+        update = self.updates
         with self.clock.running("evaluate"):
             returns = self.evaluator.returns(self.policy)
         with self.clock.running("diagnose"):
@@ -172,6 +202,77 @@ class _Run:
                 **measures,
             },
         )
+
+    # ------------------------------------------------------------------ stopping and going on
+
+    def _pause(self) -> None:
+        """A boundary between updates, at which a checkpoint is written if one is due."""
+        if self.checkpoints and self.checkpoints.due():
+            self._refuse_divergence()
+            self.checkpoints.save(self._about(), self._state())
+
+    def _alive(self) -> None:
+        """Say so, where no updates are made; also a place to stop at, as nothing has changed."""
+        self.on_alive()
+        if self.checkpoints and self.checkpoints.stopping:
+            self._pause()
+
+    def _lively(self, policy: Policy) -> Policy:
+        """The policy, with a sign of life at each of its steps."""
+
+        def lively(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+            self._alive()
+            return policy(frames, states, proprio)
+
+        return lively
+
+    def _about(self) -> About:
+        return About(
+            key=self.cell.key,
+            updates=self.updates,
+            threads=torch.get_num_threads(),
+            device=self.device.kind,
+            versions=versions(),
+            git_commit=git_state()[0],
+            data_sha256=self.dataset.sha256,
+            initial_weights=self.initial_weights,
+        )
+
+    def _state(self) -> State:
+        """All that the rest of the cell follows from. What is not a tensor travels as JSON."""
+        story = {
+            "sampler": self.sampler.state(),
+            "rows": self.rows,
+            "scores": self.scores,
+            "block_ms": self.block_ms,
+            "block_began": self.block_began,
+            "seconds": self.clock.seconds,
+            "total": self.clock.total(),
+            "started_at": self.started_at.isoformat(),
+        }
+        return {
+            "agent": self.agent.state(),
+            "signals": self.signals.state(),
+            "story": json.dumps(story, default=lambda number: number.item()),
+        }
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        found = self.checkpoints and self.checkpoints.load(self._about(), self.device.kind)
+        if not found:
+            return
+        about, state = found
+        torch.set_num_threads(about.threads)
+        self.agent.restore(state["agent"])
+        self.signals.restore(state["signals"])
+        story = json.loads(state["story"])
+        self.sampler.restore(story["sampler"])
+        self.updates, self.rows, self.scores = about.updates, story["rows"], story["scores"]
+        self.block_ms, self.block_began = story["block_ms"], story["block_began"]
+        self.clock.go_on(story["seconds"], story["total"])
+        self.started_at = datetime.fromisoformat(story["started_at"])
+        print(f"going on after update {self.updates} on {about.threads} threads", flush=True)
+        self.on_update(self.updates)
 
     def _describe(self, oracle: float | None) -> None:
         """The cell's own row."""
@@ -213,79 +314,10 @@ class _Run:
 
 
 def refuse_divergence(losses: Info, update: int) -> None:
-    """Raise :class:`Diverged` where a loss of this update is no longer a finite number.
-
-    A loss that is lost stays lost, so it is enough to look now and then.
-    """
+    """Raise :class:`Diverged` where a loss of this update is no longer a finite number."""
     for name, value in losses.items():
         if not math.isfinite(value.item()):
             raise Diverged(f"{name} is {value.item()} at update {update}")
-
-
-def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
-    """What the agent's networks must fit, from the cell and its data."""
-    pixels = cell.observation == "pixels"
-    horizon = 1 / (1 - cell.agent.discount)
-    return AgentSpec(
-        action_dim=sampler.action_dim,
-        channels=3 * cell.pixels.stack if pixels else 0,
-        size=cell.pixels.size if pixels else 0,
-        proprio_dim=sampler.proprio_dim,
-        state_dim=sampler.state_dim,
-        min_value=sampler.min_reward * horizon,
-        max_value=sampler.max_reward * horizon,
-        shift_pad=cell.train.shift_pad if cell.train.augmentation == "random-shift" else 0,
-        mean_image=sampler.mean_image() if pixels and cell.pixels.centre else None,
-    )
-
-
-def make_evaluator(cell: Cell) -> Evaluator:
-    """The cell's evaluation episodes; they follow from (env, seed) alone."""
-    side_by_side = min(cell.evaluate.episodes, PARALLEL_EPISODES)
-    return Evaluator(
-        [
-            make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
-            for _ in range(side_by_side)
-        ],
-        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
-        stack=cell.pixels.stack,
-        spacing=cell.pixels.spacing,
-        proprio=cell.proprio,
-        pixels=cell.observation == "pixels",
-    )
-
-
-def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
-    """The agent as the evaluator wants it: from raw observations to the environment's actions."""
-
-    def policy(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
-        if agent.spec.channels:
-            obs = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)
-        else:
-            obs = _float(sampler.state_normalizer.normalize(states), device)
-        proprio_BP = _float(sampler.proprio_normalizer.normalize(proprio), device)
-        action = agent.act(obs, proprio_BP).cpu().numpy()
-        return sampler.action_normalizer.unnormalize(action)
-
-    return policy
-
-
-def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Build here what must not depend on how many threads a cell was given.
-
-    Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Clock:
@@ -304,6 +336,11 @@ class _Clock:
             self._device.synchronize()
         self.seconds[part] += time.perf_counter() - start
 
+    def go_on(self, seconds: dict[str, float], total: float) -> None:
+        """Add what an earlier process had spent; the time between the two is nobody's."""
+        self.seconds = seconds
+        self._start -= total
+
     def total(self) -> float:
-        """Seconds since the clock was made."""
+        """Seconds of the cell so far."""
         return time.perf_counter() - self._start

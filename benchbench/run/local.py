@@ -1,9 +1,10 @@
 """Running cells on this machine: one process a cell, several at a time.
 
 The parent hands each cell to a fresh process of a fork server that has imported everything and
-touched no device. A cell that raises, or dies, takes nothing else along: it is recorded as failed
-and the others go on. All that comes back through the pipe is progress; results are published by
-the cell's process itself.
+touched no device. A cell that raises, or dies, or falls silent takes nothing else along: it is
+tried again, from its last checkpoint, or recorded as failed, and the others go on. All that comes
+back through the pipe is how it is getting on (see :mod:`benchbench.run.worker`); results are
+published by the cell's process itself.
 """
 
 from __future__ import annotations
@@ -11,22 +12,47 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import time
-import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 from benchbench.grid import Cell
 from benchbench.run.devices import Device
+from benchbench.run.failures import RETRIED, Failure, of_exit
+from benchbench.run.placing import peak_of
+from benchbench.run.schedule import Scheduler
 from benchbench.run.store import Store
+from benchbench.run.worker import CellRunner, end_with_parent, work
 
-MESSAGE_SECONDS = 0.5
-"""A cell reports its progress at most this often."""
+STARTING_SECONDS = 120.0
+"""A cell's first word may take this long: the fork server imports torch and the simulators."""
+
+GRACE_SECONDS = 10.0
+"""How long stopped cells have to write a checkpoint before they are killed."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a grid is run; nothing here changes what a cell computes."""
+
+    checkpoint_every: float = 60.0
+    """Seconds between a cell's checkpoints; ``inf`` for none."""
+    silence: float = 600.0
+    """Seconds without a sign of life after which a cell's process is killed."""
+    retries: int = 2
+    """How often a failed cell is tried again without having got further in between."""
+    fail_fast: bool = False
+    """Whether the first failure ends the run."""
+
+
+DEFAULTS = RunOptions()
 
 
 class Watcher(Protocol):
@@ -38,8 +64,46 @@ class Watcher(Protocol):
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         """The cell's results are published."""
 
-    def failed(self, cell: Cell, error: str, log: Path) -> None:
-        """The cell has failed and is recorded as such."""
+    def again(self, cell: Cell, failure: Failure) -> None:
+        """The cell has failed and will be tried again."""
+
+    def failed(self, cell: Cell, failure: Failure, log: Path) -> None:
+        """The cell has failed for good and is recorded as such."""
+
+    def ended_early(self, cells: Sequence[Cell], reason: str) -> None:
+        """These cells will not be started."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was told to stop by a signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT and SIGTERM raise :class:`Interrupted` inside the block."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    earlier = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)
+
+
+@dataclass(frozen=True)
+class _Tries:
+    """A failed cell's attempts, those of them since it last got further, and how far it got."""
+
+    attempts: int = 0
+    in_vain: int = 0
+    safe: int = 0
 
 
 @dataclass
@@ -49,136 +113,231 @@ class _Running:
     process: BaseProcess
     pipe: Connection
     started: float = field(default_factory=time.monotonic)
-    settled: bool = False
+    heard: float | None = None
+    outcome: Failure | float | None = None
+    """The failure or the final score, once it is known."""
+
+    def silent_for(self) -> float:
+        return time.monotonic() - (self.heard or self.started)
+
+    def patience(self, silence: float) -> float:
+        return silence if self.heard else max(silence, STARTING_SECONDS)
 
 
 def run_cells(
     cells: Sequence[Cell],
+    scheduler: Scheduler,
     store: Store,
     devices: Sequence[Device],
-    jobs: int,
     threads: int,
     watcher: Watcher,
+    options: RunOptions = DEFAULTS,
+    run_one: CellRunner | None = None,
 ) -> None:
-    """Run the cells, at most ``jobs`` at a time, each on the device with the fewest.
+    """Run the cells, each when and where ``scheduler`` says, whose tasks and places they are.
 
-    Raises ``KeyboardInterrupt`` on SIGINT and SIGTERM, after all cells' processes have ended.
+    ``run_one`` is what runs a cell, ``run_cell`` unless told otherwise. Raises :class:`Interrupted`
+    on SIGINT and SIGTERM, after all cells' processes have left a checkpoint and ended.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchbench.run.preload"])
-    waiting, running = list(reversed(cells)), list[_Running]()
-    earlier = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                device = min(devices, key=lambda d: sum(r.device == d for r in running))
-                _start(context, waiting.pop(), device, threads, store, running)
-            for pipe in wait([r.pipe for r in running]):
-                one = next(r for r in running if r.pipe is pipe)
-                if not _listen(one, store, watcher):
-                    running.remove(one)
-    finally:
-        started = [one for one in running if one.process.pid is not None]
+    run = _Run(cells, scheduler, store, devices, threads, watcher, options, run_one)
+    with interruptible():
+        try:
+            run.to_the_end()
+        finally:
+            run.stop()
+
+
+class _Run:
+    """Cells that wait, and cells at work."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        scheduler: Scheduler,
+        store: Store,
+        devices: Sequence[Device],
+        threads: int,
+        watcher: Watcher,
+        options: RunOptions,
+        run_one: CellRunner | None,
+    ) -> None:
+        self.cells, self.devices = {c.key: c for c in cells}, {str(d): d for d in devices}
+        self.scheduler, self.running = scheduler, list[_Running]()
+        self.store, self.threads = store, threads
+        self.watcher, self.options, self.run_one = watcher, options, run_one
+        self.context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["benchbench.run.preload"])
+        self.saved: dict[str, int] = {}
+        """Updates that each cell's last checkpoint holds."""
+        self.tries: dict[str, _Tries] = {}
+
+    @property
+    def waiting(self) -> list[Cell]:
+        return [self.cells[key] for key in self.scheduler.waiting]
+
+    def to_the_end(self) -> None:
+        while self.scheduler.waiting or self.running:
+            while begun := self.scheduler.start():
+                key, place = begun
+                self._start(self.cells[key], self.devices[place])
+            ready = wait([one.pipe for one in self.running], timeout=1)
+            for one in [one for one in self.running if one.pipe in ready]:
+                self._listen(one)
+            for one in self.running:
+                if one.outcome is None and one.silent_for() > one.patience(self.options.silence):
+                    text = f"no sign of life for {one.silent_for():.0f} s"
+                    one.outcome = Failure("silent", text)
+                    one.process.kill()
+
+    def stop(self) -> None:
+        """End the processes that are left, with a checkpoint where there is time for it."""
+        started = [one for one in self.running if one.process.pid is not None]
         for one in started:
             one.process.terminate()
+        end = time.monotonic() + GRACE_SECONDS
         for one in started:
-            one.process.join(timeout=10)
+            one.process.join(timeout=max(0, end - time.monotonic()))
             one.process.kill()
-        signal.signal(signal.SIGTERM, earlier)
+
+    def _start(self, cell: Cell, device: Device) -> None:
+        """Start a cell's process; it is in ``running`` before it lives, lest Ctrl-C orphan it."""
+        ours, theirs = self.context.Pipe(duplex=False)
+        process = self.context.Process(
+            target=_process,
+            args=(
+                cell,
+                device,
+                self.threads,
+                self.store,
+                self.options.checkpoint_every,
+                theirs,
+                self.run_one,
+            ),
+            name=cell.label,
+        )
+        self.running.append(_Running(cell, device, process, ours))
+        process.start()
+        theirs.close()
+
+    def _listen(self, one: _Running) -> None:
+        """Take one message from a cell, or settle its fate once its process has ended."""
+        try:
+            word, value = one.pipe.recv()
+        except (EOFError, OSError):  # also where it was killed in the middle of a message
+            self._ended(one)
+            return
+        one.heard = time.monotonic()
+        if word == "at":
+            self.watcher.updated(one.cell, value)
+        elif word == "saved":
+            self.saved[one.cell.key] = value
+        elif word == "stopped":
+            one.outcome = Failure("killed", value)
+        else:
+            one.outcome = value
+
+    def _ended(self, one: _Running) -> None:
+        one.process.join()
+        one.pipe.close()
+        self.running.remove(one)
+        cell, outcome = one.cell, one.outcome
+        if self.store.is_done(cell.key):  # even where it was killed before it could say so
+            self.scheduler.finished(cell.key, peak_of(self.store, cell.key))
+            score = outcome if isinstance(outcome, float) else self.store.final_score(cell.key)
+            self.watcher.finished(cell, score, time.monotonic() - one.started)
+            return
+        assert not isinstance(outcome, float)
+        failure = outcome or of_exit(one.process.exitcode)
+        if str(one.device) in self.scheduler.places and one.device.is_lost():
+            self._lost(one.device)
+        elif failure.kind == "out of memory":
+            self._out_of_memory(one, failure)
+        else:
+            self._failed(cell, failure)
+
+    def _out_of_memory(self, one: _Running, failure: Failure) -> None:
+        """Run the cell again with fewer neighbours; it counts as failed only where it had none."""
+        key, beside = one.cell.key, sum(other.device == one.device for other in self.running)
+        if not self.scheduler.out_of_memory(key):
+            self._failed(one.cell, failure)
+            return
+        allowed = self.scheduler.company(key)
+        where = f"beside {allowed} at most" if beside else "on a larger device"
+        text = f"{failure.text}; it ran on {one.device} beside {beside} others, and will {where}"
+        with suppress(OSError), self.store.log_path(key).open("a", encoding="utf-8") as log:
+            log.write(f"--- out of memory on {one.device} beside {beside} others; again {where}\n")
+        self.watcher.again(one.cell, replace(failure, text=text))
+
+    def _lost(self, device: Device) -> None:
+        """Take a device out that the driver no longer reaches; its cells go elsewhere."""
+        for one in [one for one in self.running if one.device == device]:
+            one.process.kill()
+            one.process.join()
+            one.pipe.close()
+            self.running.remove(one)
+            if self.store.is_done(one.cell.key):
+                self.scheduler.finished(one.cell.key)
+                score = self.store.final_score(one.cell.key)
+                self.watcher.finished(one.cell, score, time.monotonic() - one.started)
+        failure = Failure("killed", f"{device} no longer answers and is taken out")
+        cells = [self.cells[key] for key in self.scheduler.lost(str(device))]
+        for cell in cells:
+            if self.scheduler.places:
+                self.watcher.again(cell, failure)
+                continue
+            with suppress(OSError):
+                self.store.record_failure(cell, failure)
+            self.watcher.failed(cell, failure, self.store.log_path(cell.key))
+        if not self.scheduler.places:
+            left = [cell for cell in self.waiting if cell not in cells]
+            if left:
+                self.watcher.ended_early(left, "no device is left")
+            self.scheduler.drop()
+
+    def _failed(self, cell: Cell, failure: Failure) -> None:
+        before, safe = self.tries.get(cell.key, _Tries()), self.saved.get(cell.key, 0)
+        in_vain = before.in_vain + 1 if safe <= before.safe else 1
+        self.tries[cell.key] = _Tries(before.attempts + 1, in_vain, safe)
+        failure = replace(failure, attempts=before.attempts + 1)
+        with suppress(OSError):  # a full disk: the watcher has it in memory
+            self.store.record_failure(cell, failure)
+        last = in_vain > self.options.retries or failure.kind not in RETRIED
+        if not last and not self.options.fail_fast:
+            self.watcher.again(cell, failure)
+            self.scheduler.again(cell.key)
+            return
+        self.scheduler.finished(cell.key)
+        self.watcher.failed(cell, failure, self.store.log_path(cell.key))
+        if self.options.fail_fast or failure.kind == "disk":
+            reason = "--fail-fast" if self.options.fail_fast else "the disk takes no results"
+            started = [one.cell for one in self.running] if self.options.fail_fast else []
+            if started or self.waiting:
+                self.watcher.ended_early([*started, *self.waiting], reason)
+            self.scheduler.drop()
+            if self.options.fail_fast:
+                self.stop()
+                self.running.clear()
 
 
-def _start(
-    context: multiprocessing.context.ForkServerContext,
+def _process(
     cell: Cell,
     device: Device,
     threads: int,
     store: Store,
-    running: list[_Running],
+    checkpoint_every: float,
+    pipe: Connection,
+    run_one: CellRunner | None,
 ) -> None:
-    """Start a cell's process; it is in ``running`` before it lives, lest Ctrl-C orphan it."""
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_work, args=(cell, device, threads, store, theirs), name=cell.label
-    )
-    running.append(_Running(cell, device, process, ours))
-    process.start()
-    theirs.close()
-
-
-def _listen(one: _Running, store: Store, watcher: Watcher) -> bool:
-    """Take one message from a cell; False once its process has ended."""
-    log = store.log_path(one.cell.key)
-    try:
-        kind, value = one.pipe.recv()
-    except EOFError:
-        one.process.join()
-        one.pipe.close()
-        if not one.settled:
-            error = f"its process ended with exit code {one.process.exitcode}"
-            store.record_failure(one.cell, error)
-            watcher.failed(one.cell, error, log)
-        return False
-    if kind == "update":
-        watcher.updated(one.cell, value)
-    else:
-        one.settled = True
-        if kind == "done":
-            watcher.finished(one.cell, value, time.monotonic() - one.started)
-        else:
-            watcher.failed(one.cell, value, log)
-    return True
-
-
-def _work(cell: Cell, device: Device, threads: int, store: Store, pipe: Connection) -> None:
-    """A cell's process, from its first line to its last."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _redirect_output(store.log_path(cell.key))
-    device.claim()
-    try:
-        import torch
+    end_with_parent()
 
-        from benchbench.run.cell import run_cell
+    def tell(word: str, value: object) -> None:
+        try:
+            pipe.send((word, value))
+        except BrokenPipeError:  # the parent is gone: the cell was stopped, it did not fail
+            os._exit(1)
 
-        torch.set_num_threads(threads)
-        rows = run_cell(cell, device, _Reporter(pipe))
-        store.publish(cell, rows)
-    except BrokenPipeError:  # the parent is gone: the cell was stopped, it did not fail
-        return
-    except Exception as error:
-        traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"
-        store.record_failure(cell, text)
-        pipe.send(("failed", text))
-    else:
-        pipe.send(("done", rows["cells"][0]["final_score"]))
-
-
-class _Reporter:
-    """Sends the number of updates to the parent, now and then."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._next = pipe, 0.0
-
-    def __call__(self, updates: int) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._pipe.send(("update", updates))
-            self._next = now + MESSAGE_SECONDS
-
-
-def _redirect_output(log: Path) -> None:
-    """Send everything the process prints, C libraries included, to its log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    work(cell, device, threads, store, checkpoint_every, tell, run_one)

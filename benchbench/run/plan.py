@@ -13,7 +13,9 @@ from benchbench.data.batch import Batch
 from benchbench.data.store import is_here, set_folder
 from benchbench.envs import make_pixel_env
 from benchbench.grid import Cell
-from benchbench.run.runner import Slots, missing
+from benchbench.run.devices import memory_text
+from benchbench.run.placing import Slots
+from benchbench.run.runner import missing
 from benchbench.run.store import Store
 
 TRIAL_SECONDS = 1.0
@@ -26,12 +28,15 @@ TRIAL_STEPS = 30
 def plan_text(cells: Sequence[Cell], store: Store, slots: Slots) -> str:
     """The plan as a text for the terminal."""
     to_do = missing(store, cells)
-    devices = ", ".join(str(device) for device in slots.devices)
+    devices = ", ".join(
+        f"{device} ({device.model}, {memory_text(device)})" if device.model else str(device)
+        for device in slots.devices
+    )
     lines = [
         *_grid_lines(cells, store),
         "",
         f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
-        f"devices  {devices}; {slots.jobs} at a time, {slots.threads} CPU threads each",
+        f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
     ]
     for identity in dict.fromkeys(cell.data for cell in cells):
         state = "here" if is_here(identity) else "missing, will be made"

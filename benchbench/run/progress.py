@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from benchbench.grid import Cell
+from benchbench.run.failures import Failure
 
 
 class Progress:
@@ -25,7 +26,7 @@ class Progress:
         )
         self._cells, self._ended = len(cells), 0
         self._updates: dict[str, int] = {}
-        self.failures: list[tuple[Cell, str, Path]] = []
+        self.failures: list[tuple[Cell, Failure, Path]] = []
 
     def updated(self, cell: Cell, updates: int) -> None:
         """The cell has taken so many updates."""
@@ -37,17 +38,27 @@ class Progress:
         self._end(cell)
         self._say(f"done    {cell.label}: score {score:.1f} in {seconds:.0f} s")
 
-    def failed(self, cell: Cell, error: str, log: Path) -> None:
-        """The cell has failed."""
+    def again(self, cell: Cell, failure: Failure) -> None:
+        """The cell has failed and will be tried again."""
+        self._say(click.style(f"again   {cell.label}: {failure}", fg="yellow"))
+
+    def failed(self, cell: Cell, failure: Failure, log: Path) -> None:
+        """The cell has failed for good."""
         self._end(cell)
-        self.failures.append((cell, error, log))
-        self._say(click.style(f"FAILED  {cell.label}: {error}", fg="red"))
+        self.failures.append((cell, failure, log))
+        self._say(click.style(f"FAILED  {cell.label}: {failure}", fg="red"))
+
+    def ended_early(self, cells: Sequence[Cell], reason: str) -> None:
+        """These cells will not be run to their end."""
+        self._say(click.style(f"ENDED   {len(cells)} cells are left to run: {reason}", fg="red"))
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         self._bar.close()
 
     def _say(self, line: str) -> None:
+        if not sys.stderr.isatty():
+            line = click.unstyle(line)
         self._bar.write(line, file=sys.stderr)  # standard output is the report's
 
     def _end(self, cell: Cell) -> None:

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from benchbench.data.store import is_here, prepare
 from benchbench.errors import UserError
 from benchbench.grid import Cell
-from benchbench.run.devices import Device, cpu_count
-from benchbench.run.local import run_cells
+from benchbench.run.failures import Failure
+from benchbench.run.files import write_text
+from benchbench.run.local import DEFAULTS, RunOptions, Watcher, interruptible, run_cells
+from benchbench.run.placing import Slots, make_scheduler
 from benchbench.run.progress import DataProgress, Progress
 from benchbench.run.store import Store
+from benchbench.run.worker import CellRunner
 from benchbench.suite import Suite
 
 GATHER_SECONDS = 60.0
 """The joined tables are brought up to date at least this often while a grid runs."""
 
 
-@dataclass(frozen=True)
-class Slots:
-    """Where cells may run: devices, processes at a time, and CPU threads for each."""
+class Executor(Protocol):
+    """What runs cells elsewhere than on this machine."""
 
-    devices: tuple[Device, ...]
-    jobs: int
-    threads: int
-
-    @classmethod
-    def choose(cls, devices: Sequence[Device], jobs: int | None, cells: int) -> Slots:
-        """As many jobs as CPUs, or one a GPU, never more than cells; CPUs shared evenly.
-
-        ``cells`` counts the whole grid, whatever of it is missing: the number of threads shapes the
-        last bits of a result, and a grid that is stopped and continued should end in the same ones.
-        """
-        default = cpu_count() if devices[0].kind == "cpu" else len(devices)
-        chosen = jobs or max(1, min(default, cells))
-        return cls(tuple(devices), chosen, max(1, cpu_count() // chosen))
+    def run(
+        self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
+    ) -> None:
+        """Run the cells; returns when each is done or has failed for good."""
 
 
 def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
@@ -48,40 +45,102 @@ def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def run_grid(
-    suite: Suite, cells: Sequence[Cell], wanted: Sequence[Cell], store: Store, slots: Slots
-) -> list[tuple[Cell, str, Path]]:
+    suite: Suite,
+    cells: Sequence[Cell],
+    wanted: Sequence[Cell],
+    store: Store,
+    where: Slots | Executor,
+    options: RunOptions = DEFAULTS,
+    run_one: CellRunner | None = None,
+) -> list[tuple[Cell, Failure, Path]]:
     """Run the missing ones of ``wanted`` and gather the results of all ``cells``.
 
-    Returns the failures: cell, error, log. Raises :class:`UserError` where another run holds the
-    results folder, and ``KeyboardInterrupt`` when stopped; what is done stays done either way.
+    ``where`` is the slots of this machine, or an executor for others. ``run_one`` is for this one.
+    Returns the failures: cell, failure, log. Raises :class:`UserError` where another run holds the
+    results folder or it cannot be written, and :class:`Interrupted` when stopped by a signal; what
+    is done stays done either way.
     """
-    try:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(store.folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{store.folder}: another 'benchbench run' is writing there; wait for it, or choose "
-            "another folder with --results"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{store.folder}: cannot be written ({error.strerror}); choose another folder with "
-            "--results"
-        ) from None
-    with lock:
+    with interruptible(), held(store):
         to_do = missing(store, wanted)
-        store.gather(suite, cells)
+        _gather(store, suite, cells)
         if not to_do:
             return []
         prepare_data(to_do)
         progress = _GatheringProgress(to_do, suite, cells, store)
         try:
-            run_cells(to_do, store, slots.devices, slots.jobs, slots.threads, progress)
+            if isinstance(where, Slots):
+                scheduler = make_scheduler(to_do, store, where)
+                run_cells(
+                    to_do,
+                    scheduler,
+                    store,
+                    where.devices,
+                    where.threads,
+                    progress,
+                    options,
+                    run_one,
+                )
+            else:
+                where.run(to_do, store, progress, options)
         finally:
             progress.close()
-            store.gather(suite, cells)
+            _gather(store, suite, cells)
         return progress.failures
+
+
+@contextmanager
+def held(store: Store) -> Iterator[None]:
+    """Hold the results folder for the length of a block, and say in it who does.
+
+    Raises :class:`UserError` where another process holds it, or where it cannot be written.
+    """
+    path = store.folder / ".holder.json"
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(store.folder / ".lock")
+        lock.acquire(timeout=0)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_text(path, json.dumps(holder))
+    except Timeout:
+        raise UserError(
+            f"{store.folder}: another 'benchbench run' is writing there{_holder(path)}; wait for "
+            "it, or choose another folder with --results"
+        ) from None
+    except OSError as error:
+        raise _unwritable(store, error) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return f" (process {told['pid']} on {told['host']}, since {told['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _gather(store: Store, suite: Suite, cells: Sequence[Cell]) -> None:
+    try:
+        store.gather(suite, cells)
+    except OSError as error:
+        raise _unwritable(store, error) from None
+
+
+def _unwritable(store: Store, error: OSError) -> UserError:
+    return UserError(
+        f"{store.folder}: cannot be written ({error.strerror or error}); finished cells are kept: "
+        "make room or mend it and run the same command again, or choose another folder with "
+        "--results"
+    )
 
 
 def prepare_data(cells: Sequence[Cell]) -> None:
@@ -104,5 +163,8 @@ class _GatheringProgress(Progress):
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         super().finished(cell, score, seconds)
         if time.monotonic() - self._gathered > GATHER_SECONDS:
-            self._store.gather(self._suite, self._all)
+            try:
+                self._store.gather(self._suite, self._all)
+            except (OSError, UserError) as error:
+                self._say(f"the joined tables are not brought up to date: {error}")
             self._gathered = time.monotonic()

@@ -3,6 +3,8 @@
 A cell is published as a folder ``cells/<key>/`` with its tables in it. The folder is filled
 under a temporary name beside its place, synced, then renamed: a cell counts when its folder is
 there. :func:`gather` joins the published cells of a suite into the tables that the report reads.
+Beside them lie what a cell leaves while it runs: its log, its checkpoint, a sign of life, and why
+it failed.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import pyarrow.parquet as pq
 
 from benchbench.grid import Cell
 from benchbench.results import SCHEMAS, TABLES, read_table, to_table
+from benchbench.run.failures import Failure, kind_of
+from benchbench.run.files import DRAFT, replaced, sync, write_text
 from benchbench.suite import Suite
 
 TableRows = dict[str, list[dict[str, object]]]
@@ -39,41 +43,60 @@ class Store:
         """Where a cell's output goes while it runs; kept afterwards."""
         return self.folder / "logs" / f"{key}.log"
 
+    def checkpoint_path(self, key: str) -> Path:
+        """Where a cell keeps what it needs to go on after a kill, until it is published."""
+        return self.folder / "checkpoints" / f"{key}.ckpt"
+
+    def sign_path(self, key: str) -> Path:
+        """Where a running cell says how it is getting on."""
+        return self.folder / "running" / f"{key}.json"
+
+    def failure_path(self, key: str) -> Path:
+        """Where it stands why the cell failed, until it succeeds."""
+        return self.folder / "failed" / f"{key}.json"
+
     def is_done(self, key: str) -> bool:
         """Whether the cell is published."""
         return self.cell_folder(key).is_dir()
 
-    def failure(self, key: str) -> str | None:
+    def failure(self, key: str) -> Failure | None:
         """Why the cell failed when it was last run, or None."""
-        path = self.folder / "failed" / f"{key}.json"
         try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["error"])
-        except (OSError, ValueError, KeyError):
+            told = json.loads(self.failure_path(key).read_text(encoding="utf-8"))
+            return Failure(kind_of(told["kind"]), str(told["error"]), int(told["attempts"]))
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def final_score(self, key: str) -> float:
+        """The final score of a published cell."""
+        table = read_table(self.cell_folder(key) / "cells.parquet", "cells")
+        return float(table["final_score"][0].as_py())
+
     def publish(self, cell: Cell, rows: TableRows) -> None:
-        """Write a finished cell's tables; they appear all at once or not at all."""
-        cells = self.folder / "cells"
+        """Write a finished cell's tables; they appear all at once or not at all.
+
+        Where the cell has been published meanwhile, by a process thought dead, that stands.
+        """
+        cells, place = self.folder / "cells", self.cell_folder(cell.key)
         cells.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{cell.key}-", dir=cells))
+        draft = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{cell.key}-", dir=cells))
         try:
             for name in TABLES:
                 _write_parquet(draft / f"{name}.parquet", to_table(name, rows[name]))
-            _sync_folder(draft)
+            sync(draft)
             draft.chmod(0o755)
-            os.rename(draft, self.cell_folder(cell.key))
-            _sync_folder(cells)
-        except BaseException:
+            os.rename(draft, place)
+            sync(cells)
+        except BaseException as error:
             shutil.rmtree(draft, ignore_errors=True)
-            raise
-        (self.folder / "failed" / f"{cell.key}.json").unlink(missing_ok=True)
+            if not (isinstance(error, OSError) and self.is_done(cell.key)):
+                raise
+        self.failure_path(cell.key).unlink(missing_ok=True)
 
-    def record_failure(self, cell: Cell, error: str) -> None:
+    def record_failure(self, cell: Cell, failure: Failure) -> None:
         """Remember why a cell failed, until it succeeds."""
-        write_text(
-            self.folder / "failed" / f"{cell.key}.json",
-            json.dumps({"error": error, **_identity(cell)}),
-        )
+        told = {"kind": failure.kind, "error": failure.text, "attempts": failure.attempts}
+        write_text(self.failure_path(cell.key), json.dumps({**told, **_identity(cell)}))
 
     def gather(self, suite: Suite, cells: Sequence[Cell]) -> None:
         """Write ``suite.json`` and the joined tables of the suite's cells.
@@ -91,38 +114,24 @@ class Store:
             if name == "cells":
                 parts.append(to_table("cells", self._failed_rows(cells)))
             table = pa.concat_tables([SCHEMAS[name].empty_table(), *parts])
-            path = self.folder / f"{name}.parquet"
-            draft = path.with_name(f".{path.name}.{os.getpid()}")
-            _write_parquet(draft, table)
-            os.replace(draft, path)
-        _sync_folder(self.folder)
+            with replaced(self.folder / f"{name}.parquet") as file:
+                pq.write_table(table, file)
 
     def _failed_rows(self, cells: Sequence[Cell]) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         for cell in cells:
-            error = None if self.is_done(cell.key) else self.failure(cell.key)
-            if error is not None:
+            failure = None if self.is_done(cell.key) else self.failure(cell.key)
+            if failure is not None:
                 rows.append(
                     {
                         **_identity(cell),
                         "status": "failed",
-                        "error": error,
+                        "error": str(failure),
                         "observation": cell.observation,
                         "settings": json.dumps(cell.settings(), sort_keys=True),
                     }
                 )
         return rows
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole: to a temporary name beside it, synced, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def _identity(cell: Cell) -> dict[str, object]:
@@ -133,11 +142,3 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

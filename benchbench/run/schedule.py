@@ -1,0 +1,221 @@
+"""Which cell starts where, and when.
+
+A :class:`Scheduler` is told the places, the tasks and what becomes of them, and answers what to
+start now. It knows no process, no clock and no GPU, so a test can fill it with pretended devices.
+
+The longest task that waits goes first, to the place with the fewest cells that has room for it.
+Where none has, it reserves the one that will have, so that shorter ones cannot starve it. Memory:
+until one cell has told its peak, a place holds one cell, a short one, and each place one of another
+kind; then places are filled up to a margin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+MARGIN = 0.1
+"""Share of a device's free memory that packing leaves alone."""
+
+SLACK = 1.2
+"""What a cell takes of a device beyond the peak it records: its allocator's unused blocks."""
+
+UNSEEN = 1.25
+"""A cell of a kind that has not run is taken to need so much of the largest kind's known need."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device. Memory in MiB."""
+
+    name: str
+    slots: int
+    """Cells at a time, whatever their memory."""
+    memory_mb: float = math.inf
+    """What cells may fill; infinite where they are not to be packed by memory."""
+    overhead_mb: float = 0.0
+    """What each process takes beside the peak it records, such as a CUDA context."""
+    assumed_mb: float | None = None
+    """The need of a cell while nothing is known of any; None: the whole place."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell. Those of a ``kind`` take the same memory; ``length`` is in any unit of time."""
+
+    key: str
+    kind: str
+    length: float = 1.0
+
+
+@dataclass
+class _Occupied:
+    """A place and what runs there."""
+
+    place: Place
+    tasks: list[Task] = field(default_factory=list)
+
+
+class Scheduler:
+    """Places, tasks that wait, tasks that run.
+
+    ``jobs`` is how many may run in all; ``peaks`` the recorded peak memory of kinds, MiB, as far as
+    it is known from earlier.
+    """
+
+    def __init__(
+        self,
+        places: Iterable[Place],
+        tasks: Iterable[Task],
+        jobs: int,
+        peaks: Mapping[str, float] | None = None,
+    ) -> None:
+        self.jobs = jobs
+        self.peaks = dict(peaks or {})
+        self._places = {place.name: _Occupied(place) for place in places}
+        self._tasks: dict[str, Task] = {}
+        self._waiting: list[Task] = []
+        self._company: dict[str, int] = {}
+        """How many neighbours a task may have, once it has run out of memory."""
+        self._need: dict[str, float] = {}
+        """Need of kinds that ran out of memory, as it then showed itself; MiB."""
+        for task in tasks:
+            self._tasks[task.key] = task
+            self._wait(task)
+
+    @property
+    def waiting(self) -> list[str]:
+        """The keys that wait, in the order in which they would start."""
+        return [task.key for task in self._waiting]
+
+    @property
+    def running(self) -> dict[str, str]:
+        """The keys that run, and the names of their places."""
+        return {t.key: name for name, there in self._places.items() for t in there.tasks}
+
+    @property
+    def places(self) -> list[str]:
+        """The names of the places that are left."""
+        return list(self._places)
+
+    def company(self, key: str) -> int | None:
+        """How many neighbours the task may have at most, where memory has limited them."""
+        return self._company.get(key)
+
+    def start(self) -> tuple[str, str] | None:
+        """The next task to start now and its place, which counts as started; None: wait.
+
+        To be called until it says None.
+        """
+        if len(self.running) >= self.jobs:
+            return None
+        reserved: set[str] = set()
+        for task in self._order():
+            free = [there for name, there in self._places.items() if name not in reserved]
+            if not free:
+                return None
+            fitting = [there for there in free if self._fits(task, there)]
+            if fitting:
+                chosen = min(fitting, key=lambda there: (len(there.tasks), -self._room(there)))
+                chosen.tasks.append(task)
+                self._waiting.remove(task)
+                return task.key, chosen.place.name
+            reserved.add(min(free, key=lambda t: self._distance(task, t)).place.name)
+        return None
+
+    def finished(self, key: str, peak_mb: float | None = None) -> None:
+        """The task has ended for good; where it is done, with its peak memory in MiB."""
+        task = self._leave(key)
+        if peak_mb is not None:
+            self.peaks[task.kind] = max(peak_mb, self.peaks.get(task.kind, 0.0))
+
+    def again(self, key: str) -> None:
+        """The task has ended and is to run another time."""
+        self._wait(self._leave(key))
+
+    def out_of_memory(self, key: str) -> bool:
+        """The task ran out of memory, and waits again: with half its neighbours, or a larger place.
+
+        False where it had the largest place to itself; whoever asked then says whether it runs
+        :meth:`again` or has :meth:`finished`.
+        """
+        place = self._places[self.running[key]].place
+        task, neighbours = self._tasks[key], len(self._places[place.name].tasks) - 1
+        if neighbours:
+            self._company[key] = neighbours // 2
+            need = place.memory_mb / neighbours
+        else:
+            if not any(t.place.memory_mb > place.memory_mb for t in self._places.values()):
+                return False
+            need = math.nextafter(place.memory_mb, math.inf)
+        if math.isfinite(need):
+            self._need[task.kind] = max(need, self._need.get(task.kind, 0.0))
+        self.again(key)
+        return True
+
+    def lost(self, name: str) -> list[str]:
+        """The place is gone; the keys that ran there, which wait again."""
+        there = self._places.pop(name)
+        for task in there.tasks:
+            self._wait(task)
+        return [task.key for task in there.tasks]
+
+    def drop(self) -> list[str]:
+        """Nothing more will start; the keys that waited."""
+        dropped = self.waiting
+        self._waiting.clear()
+        return dropped
+
+    def need_mb(self, kind: str, place: Place) -> float:
+        """What a cell of the kind is taken to need at the place."""
+        peak = self.peaks.get(kind)
+        if peak is None and self.peaks:
+            peak = UNSEEN * max(self.peaks.values())
+        if peak is not None:
+            need = peak * SLACK + place.overhead_mb
+        else:
+            need = place.memory_mb if place.assumed_mb is None else place.assumed_mb
+        return max(need, self._need.get(kind, 0.0))
+
+    def _order(self) -> list[Task]:
+        """The tasks that wait, those first that should start first."""
+        places = [there.place for there in self._places.values()]
+        if self.peaks or any(p.assumed_mb is not None or math.isinf(p.memory_mb) for p in places):
+            return self._waiting
+        tried = {task.kind for there in self._places.values() for task in there.tasks}
+        return sorted(self._waiting, key=lambda task: (task.kind in tried, task.length))
+
+    def _fits(self, task: Task, there: _Occupied) -> bool:
+        place, beside = there.place, len(there.tasks)
+        if beside >= place.slots:
+            return False
+        if any(beside > self._company.get(other.key, beside) for other in (task, *there.tasks)):
+            return False
+        if math.isinf(place.memory_mb):
+            return True
+        need = self.need_mb(task.kind, place)
+        if not beside:  # an estimate shall not keep a cell from the largest place that there is
+            largest = max(other.place.memory_mb for other in self._places.values())
+            return need <= place.memory_mb or place.memory_mb == largest
+        return need <= self._room(there)
+
+    def _room(self, there: _Occupied) -> float:
+        """Memory that is left at a place, MiB."""
+        place = there.place
+        if math.isinf(place.memory_mb):
+            return math.inf
+        return place.memory_mb - sum(self.need_mb(task.kind, place) for task in there.tasks)
+
+    def _distance(self, task: Task, there: _Occupied) -> tuple[bool, int]:
+        """How far a place is from having room for the task."""
+        return self.need_mb(task.kind, there.place) > there.place.memory_mb, len(there.tasks)
+
+    def _wait(self, task: Task) -> None:
+        self._waiting.append(task)
+        self._waiting.sort(key=lambda other: -other.length)  # stable: equals keep their order
+
+    def _leave(self, key: str) -> Task:
+        task = self._tasks[key]
+        self._places[self.running[key]].tasks.remove(task)
+        return task

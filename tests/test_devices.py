@@ -1,0 +1,200 @@
+"""Finding devices through a pretended NVML, with answers as real drivers give them."""
+
+import sys
+import types
+
+import pytest
+import torch
+
+from benchbench.errors import UserError
+from benchbench.run import devices
+from benchbench.run.devices import Device, choose_devices, cuda_devices
+
+GIB = 2**30
+A100 = "GPU-5fd4a1f0-3b6d-2f0e-9a59-6d4d3a1c7e01"
+A100_CUT = "GPU-9c1b7a2e-88f1-1d0c-4a77-0b5e2f9d6c02"
+SLICES = ["MIG-1f0a3c55-0d0b-5b7e-8e2c-aa0000000001", "MIG-7b2e9d10-6c1a-5f3d-9b4f-aa0000000002"]
+T4 = "GPU-0e5f7c33-1a2b-4c5d-8e9f-3f2e1d0c0b03"
+
+
+class NVMLError(Exception):
+    def __init__(self, value):
+        super().__init__(value)
+        self.value = value
+
+
+class Gpu:
+    def __init__(self, uuid, model, total, free, slices=None, places=0):
+        self.uuid, self.model, self.total, self.free = uuid, model, total * GIB, free * GIB
+        self.slices, self.places = slices, places
+
+
+def machine():
+    cut = [Gpu(uuid, "NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19.5, 19.4) for uuid in SLICES]
+    return [
+        Gpu(A100, "NVIDIA A100-SXM4-40GB", 40, 39.5, slices=[], places=7),
+        Gpu(A100_CUT, "NVIDIA A100-SXM4-40GB", 40, 39.1, slices=cut, places=7),
+        Gpu(T4, "Tesla T4", 15, 9.0),
+    ]
+
+
+def fake_nvml(gpus, lost=()):
+    """A module with pynvml's face, its constants, and its way of raising."""
+    module = types.ModuleType("pynvml")
+    module.NVMLError = NVMLError
+    module.NVML_ERROR_NOT_SUPPORTED, module.NVML_ERROR_NOT_FOUND = 3, 6
+    module.NVML_ERROR_GPU_IS_LOST, module.NVML_ERROR_UNKNOWN = 15, 999
+    every = [piece for gpu in gpus for piece in (gpu, *(gpu.slices or []))]
+
+    def memory(gpu):
+        if gpu.uuid in lost:
+            raise NVMLError(module.NVML_ERROR_GPU_IS_LOST)
+        return types.SimpleNamespace(total=gpu.total, free=gpu.free, used=gpu.total - gpu.free)
+
+    def mig_mode(gpu):
+        if gpu.slices is None:  # a T4 cannot be cut
+            raise NVMLError(module.NVML_ERROR_NOT_SUPPORTED)
+        mode = 1 if gpu.slices else 0
+        return [mode, mode]
+
+    def piece(gpu, place):
+        if place >= len(gpu.slices):
+            raise NVMLError(module.NVML_ERROR_NOT_FOUND)
+        return gpu.slices[place]
+
+    def by_uuid(uuid):
+        for one in every:
+            if one.uuid == uuid:
+                return one
+        raise NVMLError(module.NVML_ERROR_NOT_FOUND)
+
+    module.nvmlInit = module.nvmlShutdown = lambda: None
+    module.nvmlSystemGetDriverVersion = lambda: b"535.183.01"
+    module.nvmlSystemGetCudaDriverVersion_v2 = lambda: 12020
+    module.nvmlDeviceGetCount = lambda: len(gpus)
+    module.nvmlDeviceGetHandleByIndex = lambda index: gpus[index]
+    module.nvmlDeviceGetHandleByUUID = by_uuid
+    module.nvmlDeviceGetMemoryInfo = memory
+    module.nvmlDeviceGetUUID = lambda gpu: gpu.uuid.encode()  # bytes, as older packages have it
+    module.nvmlDeviceGetName = lambda gpu: gpu.model
+    module.nvmlDeviceGetMigMode = mig_mode
+    module.nvmlDeviceGetMaxMigDeviceCount = lambda gpu: gpu.places
+    module.nvmlDeviceGetMigDeviceHandleByIndex = piece
+    return module
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """Install a pretended driver and a torch that is built for CUDA; forbid a CUDA context."""
+
+    def install(gpus, visible=None, lost=()):
+        monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(gpus, lost))
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+        monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a CUDA context"))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, [A100, *SLICES, T4]),
+        ("", []),
+        ("2,0", [T4, A100]),
+        ("1", SLICES),
+        (T4, [T4]),
+        ("GPU-0e5f", [T4]),
+        (f"{SLICES[1]}, 0", [SLICES[1], A100]),
+        (A100_CUT, SLICES),
+        ("0,-1,2", [A100]),
+        ("0,7,2", [A100]),
+        ("0,0", [A100]),
+        ("MIG-nothing", []),
+    ],
+)
+def test_visible_devices_are_read_as_cuda_reads_them(driver, visible, uuids):
+    driver(machine(), visible)
+    found = cuda_devices()
+    assert [device.uuid for device in found] == uuids
+    assert [device.index for device in found] == list(range(len(uuids)))
+
+
+def test_a_device_tells_its_model_and_memory_without_a_context(driver):
+    driver(machine(), "2")
+    (device,) = cuda_devices()
+    assert (str(device), device.name()) == ("cuda:0", "Tesla T4")
+    assert device.total_mb == pytest.approx(15 * 1024)
+    assert device.free_mb == pytest.approx(9 * 1024)
+
+
+def test_a_cells_process_sees_its_device_alone(driver, monkeypatch):
+    driver(machine(), "2,0")
+    choose_devices("cuda:1")[0].claim()
+    assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == A100
+    Device("cpu").claim()
+    assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_without_uuids_the_stated_names_are_claimed(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    Device("cuda", 1).claim()
+    assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    Device("cuda", 1).claim()
+    assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_devices_that_others_use_are_warned_of_and_full_ones_left_out(driver):
+    gpus = machine()
+    gpus[0].free = 1 * GIB
+    driver(gpus)
+    said = []
+    assert [d.uuid for d in choose_devices("auto", said.append)] == [*SLICES, T4]
+    assert len(said) == 2
+    assert "cuda:0 is left out: 1.0 of 40.0 GiB free" in said[0]
+    assert "cuda:3 is in use by others: 9.0 of 15.0 GiB free" in said[1]
+    assert [d.uuid for d in choose_devices("cuda:0", said.append)] == [A100]  # named: taken
+    assert len(said) == 2
+
+
+def test_where_others_fill_every_device_auto_does_not_fall_back_to_the_cpu_in_silence(driver):
+    driver([Gpu(T4, "Tesla T4", 15, 0.2)])
+    with pytest.raises(UserError, match="others fill every CUDA device here; name one"):
+        choose_devices("auto", lambda text: None)
+
+
+@pytest.mark.parametrize("wanted", ["cuda:4", "cuda:0,9"])
+def test_a_device_that_is_not_there_is_refused_with_the_indices(driver, wanted):
+    driver(machine())
+    with pytest.raises(UserError, match="there are 4 CUDA devices here; their indices are 0 to 3"):
+        choose_devices(wanted)
+
+
+def test_without_a_driver_auto_is_the_cpu(monkeypatch):
+    broken = types.ModuleType("pynvml")
+    broken.nvmlInit = lambda: (_ for _ in ()).throw(NVMLError(12))  # library not found
+    monkeypatch.setitem(sys.modules, "pynvml", broken)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert choose_devices("auto") == [Device("cpu")]
+    with pytest.raises(UserError, match="there are 0 CUDA devices here; use --device cpu"):
+        choose_devices("cuda")
+
+
+def test_gpus_are_no_use_to_a_torch_that_is_built_for_the_cpu(driver, monkeypatch):
+    driver(machine())
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    assert choose_devices("auto") == [Device("cpu")]
+
+
+def test_a_lost_device_is_known_by_the_drivers_answer(driver):
+    driver(machine())
+    first, *_, last = cuda_devices()
+    driver(machine(), lost=[T4])
+    assert last.is_lost()
+    assert not first.is_lost()
+    assert not Device("cpu").is_lost()
+    assert [d.uuid for d in cuda_devices()] == [A100, *SLICES]
