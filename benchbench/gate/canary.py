@@ -93,14 +93,16 @@ def _rows_of(
 def _row(table: str, numbers: pd.DataFrame, tolerance: float) -> dict[str, object]:
     lost = numbers["value_b"].notna() & numbers["value_c"].isna()
     added = numbers["value_b"].isna() & numbers["value_c"].notna()
-    known = numbers[~added]
-    worst = (numbers if known.empty else known).sort_values("deviation").iloc[-1]
-    sign = "differs" if worst["deviation"] > tolerance else "no change"
+    known = numbers[~added].sort_values("deviation")
+    worst = numbers[added].iloc[0] if known.empty else known.iloc[-1]
     if lost.any():
         sign = "missing"
-    elif added.any() and sign == "no change":
-        sign = "new"
-        worst = numbers[added].iloc[0]
+    elif len(known) and worst["deviation"] > tolerance:
+        sign = "differs"
+    elif added.any():
+        sign, worst = "new", numbers[added].iloc[0]
+    else:
+        sign = "no change"
     where = f"{worst['series']} at update {worst['update']}, seed {worst['seed']}"
     return {
         "series": table,
