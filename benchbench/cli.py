@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
 from benchbench import __version__
 from benchbench.errors import UserError
-from benchbench.grid import expand, select
+from benchbench.grid import Cell, expand, select
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
 
 if TYPE_CHECKING:
     from benchbench.run.executors.slurm import Slurm
+    from benchbench.run.store import Store
 
 suite_argument = click.argument("suite", type=click.Path(path_type=Path))
 results_option = click.option(
@@ -32,6 +34,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override any key of the suite, such as train.updates=500 or envs.0.pixels.size=48.",
 )
+suite_state_argument = click.argument("suite", metavar="SUITE")
 only_option = click.option(
     "--only",
     multiple=True,
@@ -58,6 +61,9 @@ per_device_option = click.option(
     help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
 )
 
+WATCH_SECONDS = 2.0
+"""How often ``status --watch`` looks."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
@@ -71,6 +77,7 @@ def main() -> None:
     benchbench plan   suites/quickstart.yaml    what would be run, and how long it takes
     benchbench run    suites/quickstart.yaml    run what is missing, then report
     benchbench report quickstart                the report again
+    benchbench audit  suites/quickstart.yaml    where each loss's gradient goes
     """
 
 
@@ -207,7 +214,14 @@ def plan(context: click.Context, **options: object) -> None:
 @main.command()
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @results_option
-def report(suites: tuple[str, ...], results: Path) -> None:
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html.",
+)
+def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) -> None:
     """Write and print the report of SUITE: its file, or its name under the results folder.
 
     Without SUITE: of every suite that has results.
@@ -219,7 +233,83 @@ def report(suites: tuple[str, ...], results: Path) -> None:
         if not folders:
             _fail(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
-        _print_report(folder)
+        _print_report(folder, lang)
+
+
+@main.command()
+@suite_state_argument
+@set_option
+@results_option
+@click.option("--watch", is_flag=True, help="Keep it fresh until the grid is done or Ctrl-C.")
+def status(suite: str, overrides: tuple[str, ...], results: Path, watch: bool) -> None:
+    """Show how SUITE's grid is getting on, from another terminal or afterwards.
+
+    Done, running (where, since when, how far), failed (why), missing.
+    """
+    from benchbench.run.status import grid_status, status_text
+
+    store, cells = _grid_of(suite, overrides, results)
+    while watch:
+        click.clear()
+        click.echo(status_text(store, cells))
+        if all(one.state == "done" for one in grid_status(store, cells)):
+            return
+        time.sleep(WATCH_SECONDS)
+    click.echo(status_text(store, cells))
+
+
+@main.command()
+@suite_state_argument
+@set_option
+@results_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> None:
+    """List what SUITE's results folder can do without, with sizes, ask, and remove it.
+
+    Cells that left the suite, logs and checkpoints of published cells, and what killed processes
+    left behind. Results of the suite's own cells stay.
+    """
+    from benchbench.run.clean import find_litter, remove
+    from benchbench.run.runner import held
+
+    store, cells = _grid_of(suite, overrides, results)
+    if not store.folder.is_dir():
+        _fail(f"{store.folder}: holds no results, so there is nothing to clean")
+    with held(store):
+        litter = find_litter(store, {cell.key for cell in cells})
+        for one in litter:
+            click.echo(f"{_size(one.size)}  {one.path}  ({one.why})")
+        total = _size(sum(one.size for one in litter)).strip()
+        if not litter:
+            click.echo(f"{store.folder}: nothing to remove")
+        elif yes or click.confirm(f"Remove these {len(litter)}, {total} in all?"):
+            for one in litter:
+                remove(one)
+            click.echo(f"removed {len(litter)}, {total} in all")
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="FOLDER...",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+)
+def merge(target: Path, folders: tuple[Path, ...]) -> None:
+    """Join results folders of one suite, from several machines, into the folder TARGET.
+
+    Each is a folder such as results/quickstart. A cell that is there twice must have come to the
+    same, except for times and machine, or nothing is merged.
+    """
+    from benchbench.run.merge import merge as merge_folders
+    from benchbench.run.runner import held
+    from benchbench.run.store import Store
+
+    with held(Store(target.parent, target.name)):
+        new = merge_folders(target, folders)
+    click.echo(f"{target}: {len(new)} new cells")
 
 
 @main.command()
@@ -252,6 +342,46 @@ def variants() -> None:
 
 
 @main.command()
+@suite_argument
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Audit this variant, of the suite or of benchbench's own; repeat it to name several.",
+)
+@set_option
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the flows too, as a .png, .svg or .pdf.",
+)
+def audit(
+    suite: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
+) -> None:
+    """Show where each loss's gradient goes, as measured in three real updates of each variant.
+
+    On the suite's first environment and seed: which gradient is computed, kept, dropped, and
+    applied by which optimizer.
+
+    Exit code: 0 all variants do what their definitions say, 1 one does not, 2 a mistake in the
+    suite or the command.
+    """
+    from benchbench.run.audit import audit_suite, flow, variant_text
+    from benchbench.run.audit_figure import figure_format, save_flows
+
+    if figure:
+        figure_format(figure)
+    found = audit_suite(load_suite(suite, overrides), variants)
+    click.echo("\n\n".join(variant_text(one) for one in found))
+    if figure:
+        save_flows([flow(one) for one in found], figure)
+        click.echo(f"\nfigure  {figure}")
+    if any(one.mismatch for one in found):
+        sys.exit(1)
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON schema of suite files, for editors."""
     click.echo(suite_schema(), nl=False)
@@ -265,12 +395,33 @@ def _slurm(cluster: Path | None, device: str, jobs: int | None, per_device: int 
     return Slurm(load_cluster(cluster), per_device)
 
 
-def _print_report(folder: Path) -> None:
-    from benchbench.report import write_report
+def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
+    from benchbench.report import report_files, write_report
 
-    click.echo(write_report(folder))
+    click.echo(write_report(folder, lang))
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
-    click.echo(f"report   {folder}/REPORT.md")
+    click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
+
+
+def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Store, list[Cell]]:
+    """The results folder and the cells of a suite: by its file, or as it was last run by its name.
+
+    A suite's name stands for the overrides that it was run with, too.
+    """
+    from benchbench.results import read_suite
+    from benchbench.run.store import Store
+
+    if Path(suite).suffix in (".yaml", ".yml"):
+        loaded = load_suite(Path(suite), overrides)
+    elif overrides:
+        _fail("--set needs the suite's file; its name stands for the suite as it was last run")
+    else:
+        loaded = read_suite(results / Path(suite).name)[0]
+    return Store(results, loaded.name), expand(loaded)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:>9,.2f} MB"
 
 
 def _count_or_auto(option: str, value: str) -> int | None:

@@ -71,7 +71,11 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("score", pa.float64(), "D4RL-normalised score x 100, mean over the episodes"),
         ("return_mean", pa.float64(), "mean undiscounted return"),
         ("returns", pa.list_(pa.float64()), "undiscounted return of each episode"),
-        ("state_r2", pa.float64(), "ridge probe: R2 of the simulator state, mean over dimensions"),
+        (
+            "state_r2",
+            pa.float64(),
+            "ridge probe: R2 of the simulator state, mean over what no proprio tells",
+        ),
         ("return_r2", pa.float64(), "ridge probe: R2 of the discounted return-to-go"),
         ("action_r2", pa.float64(), "ridge probe: R2 of the dataset action, mean over dimensions"),
         ("time_return_r2", pa.float64(), "the same for a probe that sees only the time index"),
@@ -130,6 +134,14 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
 TABLES = tuple(_COLUMNS)
 """The tables' names."""
 
+ADDED: dict[str, frozenset[str]] = {
+    "cells": frozenset({"oracle_state_r2"}),
+    "evaluations": frozenset({"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail"}),
+    "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
+}
+"""Columns that came after the first files of this format. A file without one was written before it
+was measured, so it reads as null; a file without any other column is damaged."""
+
 SCHEMAS: dict[str, pa.Schema] = {
     table: pa.schema(
         [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns],
@@ -170,7 +182,7 @@ def to_table(name: str, rows: list[dict[str, object]]) -> pa.Table:
 
 
 def read_table(path: Path, name: str) -> pa.Table:
-    """One parquet file, checked against the named schema.
+    """One parquet file, checked against the named schema; :data:`ADDED` columns may be missing.
 
     Raises :class:`UserError` where it cannot be read or is of another format.
     """
@@ -185,8 +197,12 @@ def read_table(path: Path, name: str) -> pa.Table:
             f"{path}: has results format {found}, this benchbench reads {FORMAT}; "
             "run the suite again into another --results folder"
         )
+    schema = SCHEMAS[name]
+    for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
+        field = schema.field(column)
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     try:
-        return table.select(SCHEMAS[name].names).cast(SCHEMAS[name])
+        return table.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:
         raise _damaged(path, f"is not the table '{name}' ({error})") from None
 
@@ -203,6 +219,20 @@ def read_results(folder: Path) -> Results:
 
     Raises :class:`UserError` where the folder holds no results or a damaged file.
     """
+    suite, plan = read_suite(folder)
+    tables = {}
+    for name in TABLES:
+        path = folder / f"{name}.parquet"
+        table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
+        tables[name] = table.to_pandas()
+    return Results(suite=suite, plan=plan, **tables)
+
+
+def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
+    """The suite of ``results/<suite>/`` as it was last run, and its plan.
+
+    Raises :class:`UserError` where the folder holds no results or a damaged file.
+    """
     suite_file = folder / "suite.json"
     try:
         stored = json.loads(suite_file.read_text(encoding="utf-8"))
@@ -215,9 +245,4 @@ def read_results(folder: Path) -> Results:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{suite_file}: is damaged ({reason}); run the suite again") from None
-    tables = {}
-    for name in TABLES:
-        path = folder / f"{name}.parquet"
-        table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
-        tables[name] = table.to_pandas()
-    return Results(suite=suite, plan=plan, **tables)
+    return suite, plan

@@ -19,6 +19,7 @@ Rows = dict[str, list[dict[str, object]]]
 # is right in every row. Score points, R², σ_G; `wobble` is the spread of the late score.
 PLAIN = {"final": 40.0, "return_r2": 0.3, "action_r2": 0.3, "state_r2": 0.5, "q_error": 1.0,
          "wobble": 10.0}  # fmt: skip
+ORACLE, UNTRAINED = 0.95, 0.2
 BRIEF = {
     "before": {"final": 10.0, "return_r2": 0.25, "action_r2": 0.5, "state_r2": 0.5,
                "q_error": 1.2, "wobble": 20.0},
@@ -83,12 +84,17 @@ def add_cell(
                "td_error": truth["q_error"] * float(np.exp(0.03 * shared[1] - done / 2)),
                "q_behaviour_error": truth["q_error"] * float(np.exp(0.03 * own.normal() - done)),
                "q_behaviour_bias": 0.1, "q_behaviour_spearman": 0.4}  # fmt: skip
+        if update % 1250 == 0 and update:
+            row |= {"q_error": 2 * float(row["q_behaviour_error"]), "q_bias": 0.3,
+                    "q_spearman": 0.5, "q_slope": 0.8, "q_tail": 0.01}  # fmt: skip
         if pixels:
             row |= {
-                name: 0.2 + (truth[name] - 0.2) * float(done) + 0.01 * float(noise * own.normal())
+                name: UNTRAINED
+                + (truth[name] - UNTRAINED) * float(done)
+                + 0.01 * float(noise * own.normal())
                 for name in ("state_r2", "return_r2", "action_r2")
             }
-            row |= {"time_return_r2": 0.1, "srank": 20.0}
+            row |= {"time_return_r2": 0.1, "srank": 20.0, "dormant": 0.05}
         rows["evaluations"].append(row)
     rows["cells"].append(
         {**cell, "status": "done", "observation": "pixels" if pixels else "state",
@@ -98,7 +104,8 @@ def add_cell(
          "diagnose_seconds": 5.0, "update_ms": 16.0, "device": "cpu", "device_name": "a processor",
          "threads": 1, "data_key": "abc", "data_sha256": "f" * 64,
          "versions": json.dumps({"python": "3.11.2", "torch": "2.9.0"}), "git_commit": "0" * 40,
-         "git_dirty": False, "settings": "{}"}
+         "git_dirty": False, "settings": "{}",
+         "oracle_state_r2": ORACLE if pixels else None}
     )  # fmt: skip
     if pixels:
         add_signals(rows, cell, own)
@@ -110,7 +117,8 @@ def add_signals(rows: Rows, cell: dict[str, object], own: np.random.Generator) -
         rows["training"].append(
             {**cell, "update": update, "critic_loss": 1.0, "vae_loss": 1.0,
              "grad_critic": float(critic), "grad_vae": float(vae / 10),
-             "grad_cosine": float(own.uniform(-1, 1))}
+             "grad_cosine": float(own.uniform(-1, 1)), "grad_q": float(0.9 * critic),
+             "grad_v": float(0.3 * critic), "moved_critic": 0.2, "moved_vae": 0.1}
         )  # fmt: skip
     flows = {
         "before": {"critic": "dropped", "vae": "applied"},
@@ -128,6 +136,16 @@ def add_signals(rows: Rows, cell: dict[str, object], own: np.random.Generator) -
              "dropped": norm if flow == "dropped" else 0.0,
              "mismatch": 1e-7 if flow == "applied" else None}
         )  # fmt: skip
+    for loss, head in (("critic", "critic"), ("vae", "actor_vae"), ("actor", "actor")):
+        rows["ledger"].append(
+            {**cell, "update": 2500, "loss": loss, "module": head, "computed": 2.0,
+             "applied": 2.0, "dropped": 0.0, "mismatch": 1e-7}
+        )  # fmt: skip
+    pair = np.random.default_rng([int(str(cell["seed"])), 7])
+    values = pair.normal(size=(12, 3)) + 0.5 * own.normal(size=(12, 3))
+    rows["features"] += [
+        {**cell, "update": 5000, "row": 10 * i, "values": list(v)} for i, v in enumerate(values)
+    ]
 
 
 def as_results(suite: Suite, plan: list[dict[str, object]], rows: Rows) -> Results:

@@ -15,7 +15,7 @@ MODULES = {
 }
 DATA, SETTINGS = {"data"}, {"suite", "routing", "errors"}
 MAY_KNOW = {
-    "__init__": set(),
+    "__init__": {"diagnostics.audit"},
     "__main__": {"cli"},
     "errors": set(),
     "routing": set(),
@@ -27,7 +27,7 @@ MAY_KNOW = {
     "data": DATA | {"envs", "suite", "errors"},
     "envs": {"data.d4rl", "errors"},
     "diagnostics": {"routing", "agent", "data.batch"},
-    "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results"},
+    "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results", "report.look"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors"},
     "cli": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate", ""},

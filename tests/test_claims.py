@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_factory import BRIEF, NOTHING, Rows, as_results, make_results, make_rows, make_suite
 
-from benchbench.report import describe, judge, learned
-from benchbench.report.claims import PAIRS_NEEDED, row_verdict, verdict
+from benchbench.report import describe, judge, learned, pairs
+from benchbench.report.claims import PAIRS_NEEDED, chosen, row_verdict, verdict
+from benchbench.report.curves import costs, diagnosed_share, improvements
 from benchbench.report.measures import (
     area_under_curve,
+    drawdown,
     measure_cells,
     oscillation,
     score_per_return,
@@ -64,7 +66,7 @@ class TestVerdicts:
     def test_a_measure_that_is_missing_does_not_lower_the_bar_for_the_others(self) -> None:
         def blind(rows: Rows) -> None:
             for row in rows["evaluations"]:
-                row["q_behaviour_error"] = row["state_r2"] = None
+                row["q_behaviour_error"] = row["q_error"] = row["state_r2"] = None
 
         whole = judge(make_results(BRIEF)).set_index("measure")["p_holm"]
         part = judge(changed(blind)).set_index("measure")
@@ -98,6 +100,126 @@ class TestVerdicts:
         assert one_way("supported", "inconclusive") == "inconclusive"
         assert one_way("supported", "refuted") == "refuted"
         assert one_way("not measured", "supported") == "not measured"
+
+
+class TestFallBacks:
+    """One measure for the whole table: the specification's where all pairs have it."""
+
+    def columns(self, results: Results) -> list[str]:
+        return [measure.column for measure, _ in chosen(results, measure_cells(results))]
+
+    def test_the_specified_measures_are_used_where_all_pairs_have_them(self) -> None:
+        results = make_results(BRIEF)
+        assert self.columns(results)[2:4] == ["state_gain", "q_error"]
+        row = judge(results).query("row == 3").iloc[0]
+        # 0.2 untrained, 0.95 oracle: before reaches 0.5, after 0.8, give or take what is left to go
+        assert row["before_mean"] == pytest.approx((0.5 - 0.2) / 0.75, abs=0.02)
+        assert row["after_mean"] == pytest.approx((0.8 - 0.2) / 0.75, abs=0.02)
+        assert (row["unit"], row["note"]) == ("gain", "")
+
+    @pytest.mark.parametrize("oracle", [None, 0.25])
+    def test_one_pair_without_a_clear_oracle_makes_all_fall_back(
+        self, oracle: float | None
+    ) -> None:
+        def spoil(rows: Rows) -> None:
+            rows["cells"][0]["oracle_state_r2"] = oracle
+
+        row = judge(changed(spoil)).query("row == 3").iloc[0]
+        assert row["measure"] == "R² of the state probe, last evaluation"
+        assert row["n_pairs"] == 10
+        assert "1 of 10 pairs lack an oracle at least 0.1 R² above" in row["note"]
+        # What was not chosen is still described, for the pairs that have it.
+        described = describe(changed(spoil)).set_index("measure")
+        assert described.loc["state-probe gain from untrained (0) to oracle (1)", "n_pairs"] == 9
+
+    def test_a_pair_that_lacks_both_does_not_change_the_measure(self) -> None:
+        def diverge(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["seed"] == 3 and row["variant"] == "after":
+                    row["q_error"] = row["q_behaviour_error"] = math.nan
+
+        row = judge(changed(diverge)).query("row == 4").iloc[0]
+        assert row["measure"].startswith("RMS of Q − own policy's return")
+        assert row["n_pairs"] == 9
+        assert "1 without a finite value" in row["note"]
+
+    def test_own_returns_are_read_at_the_pairs_last_evaluation_with_any(self) -> None:
+        def unfinished(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["update"] == 5000:
+                    for name in ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail"):
+                        row[name] = None
+                if row["update"] == 3750 and row["variant"] == "after":
+                    row["q_error"] = 7.0
+
+        cells = measure_cells(changed(unfinished)).set_index(["variant", "seed"])
+        assert (cells.loc["after", "q_error"] == 7.0).all()
+        assert cells.loc["before", "q_error"].between(0.05, 3).all()
+
+    def test_a_cell_without_a_value_there_does_not_get_an_earlier_one(self) -> None:
+        def hole(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["update"] == 5000 and row["variant"] == "after" and row["seed"] == 0:
+                    for name in ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail"):
+                        row[name] = None
+
+        cells = measure_cells(changed(hole)).set_index(["variant", "seed"])
+        assert math.isnan(cells.loc[("after", 0), "q_error"])
+        assert cells.loc[("before", 0), "q_error"] > 0
+
+
+class TestDescribed:
+    def test_similarity_of_features_is_of_the_pair(self) -> None:
+        def rotate(rows: Rows) -> None:
+            mine = {(r["seed"], r["row"]): r["values"] for r in rows["features"]
+                    if r["variant"] == "before"}  # fmt: skip
+            for r in rows["features"]:
+                if r["variant"] == "after":
+                    a, b, c = mine[r["seed"], r["row"]]  # type: ignore[misc]
+                    r["values"] = [-3 * b, 3 * a, 3 * c]
+
+        row = describe(changed(rotate)).set_index("unit").loc["CKA"]
+        assert (row["n_pairs"], row["difference"]) == (10, pytest.approx(1.0))
+        assert math.isnan(row["before_mean"])
+        assert describe(make_results()).set_index("unit").loc["CKA", "difference"] < 0.99
+
+    def test_features_of_other_rows_are_not_compared(self) -> None:
+        def shift(rows: Rows) -> None:
+            for r in rows["features"]:
+                if r["variant"] == "after":
+                    r["row"] = int(str(r["row"])) + 1
+
+        assert "CKA" not in set(describe(changed(shift))["unit"])
+
+    def test_pairs_hold_what_the_claims_average(self) -> None:
+        results = make_results(BRIEF, seeds=9)
+        each = pairs(results)
+        for _, claim in judge(results)[1:].iterrows():
+            mine = each[each["measure"] == claim["measure"]]
+            assert len(mine) == claim["n_pairs"] == 9
+            assert mine["difference"].mean() == pytest.approx(claim["difference"])
+        ratios = each[each["scale"] == "ln ratio"]
+        assert np.exp(ratios["difference"]).to_numpy() == pytest.approx(
+            (ratios["after"] / ratios["before"]).to_numpy()
+        )
+
+    def test_spread_across_seeds_needs_ten(self) -> None:
+        name = "interquartile range of the score across seeds"
+        assert name not in set(describe(make_results(seeds=9))["measure"])
+        results = make_results(seeds=10)
+        row = describe(results).set_index("measure").loc[name]
+        scores = results.cells[results.cells["variant"] == "before"]["final_score"]
+        assert row["before_mean"] == pytest.approx(np.subtract(*np.quantile(scores, [0.75, 0.25])))
+
+    def test_costs_and_chances_by_variant(self) -> None:
+        results = make_results(variants=["before", "after", "frozen"])
+        found = costs(results).set_index("variant")
+        assert found.index.to_list() == ["before", "after", "frozen"]
+        assert found.loc["after"].to_list() == [10, 16.0, 100.0, 80.0, 15.0, 5.0]
+        assert diagnosed_share(results) == pytest.approx(0.05)
+        chances = improvements(results).set_index("variant")
+        assert chances.index.to_list() == ["after", "frozen"]
+        assert chances.loc["after", "mean"] == 1.0
 
 
 class TestPairs:
@@ -221,6 +343,13 @@ class TestMeasures:
         returns = [np.array([1.0, 2.0])] * 5
         assert math.isnan(oscillation(range(5), [0, 1, 2, 3, 4], returns, 1.0))
 
+    def test_drawdown_by_hand(self) -> None:
+        # Below the best so far: 0, 0, 20, 5, 0, 30. The worst 5 % of six is one; of a half, three.
+        scores = [10.0, 40.0, 20.0, 35.0, 50.0, 20.0]
+        assert drawdown(scores) == 30.0
+        assert drawdown(scores, worst=0.5) == pytest.approx((30 + 20 + 5) / 3)
+        assert math.isnan(drawdown([1.0, math.nan]))
+
     def test_gradient_ratio_is_in_decades(self) -> None:
         cells = measure_cells(make_results())
         assert cells["grad_log_ratio"].mean() == pytest.approx(1.0, abs=0.1)
@@ -234,7 +363,7 @@ class TestMeasures:
 
     def test_probability_of_improvement_is_described(self) -> None:
         frame = describe(make_results()).set_index("unit")
-        assert frame.loc["probability", "after_mean"] == 1.0
+        assert frame.loc["probability", "difference"] == 1.0
         assert "verdict" not in frame.columns
 
 

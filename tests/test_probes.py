@@ -157,7 +157,7 @@ def stub_batch(q1, q2, next_v, action, reward, discount):
     obs, next_obs = torch.zeros(count, 3), torch.zeros(count, 3)
     obs[:, 0], obs[:, 1], next_obs[:, 2] = (torch.tensor(x) for x in (q1, q2, next_v))
     return SimpleNamespace(
-        obs=obs, proprio_BP=None, next_obs=next_obs, next_proprio_BP=None,
+        obs=obs, proprio_BP=obs[:, :0], next_obs=next_obs, next_proprio_BP=obs[:, :0],
         action_BA=torch.tensor(action)[:, None], reward_B=torch.tensor(reward),
         discount_B=torch.tensor(discount),
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """The README says what is so."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -41,3 +43,11 @@ def test_the_readmes_suite_is_a_suite(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     assert len(expand(load_suite(path))) == 10 * len(yaml.safe_load(text)["variants"])
+
+
+def test_the_readmes_audit_finds_what_it_says():
+    code = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "audit(" in b)
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True)
+    said = " ".join(done.stdout.split())
+    warning = README[README.index("warning 1:") :].split("```")[0]
+    assert " ".join(warning.split()) in said

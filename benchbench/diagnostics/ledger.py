@@ -1,16 +1,17 @@
 """The gradient ledger: what becomes of every gradient of a real training step.
 
-A :class:`Ledger` stands beside two consecutive updates and looks at ``.grad`` before and after
-every ``backward``, ``zero_grad`` and ``step``. For each loss and module of the first update it
-books three norms: *computed* (what the loss's backward pass added), *applied* (what of that was in
-``.grad`` when an optimizer that holds the parameters stepped) and *dropped* (what a ``zero_grad``
+A :class:`Ledger` watches two consecutive updates of benchbench's agent. For each loss and module of
+the first it books three norms: *computed* (what the loss's backward pass added), *applied* (what of
+that was in ``.grad`` when an optimizer that holds the parameters stepped) and *dropped* (what was
 wiped before any step). The second update is watched only to see the first one's gradients end.
 Nothing is derived from the variant's definition; :func:`check_routing` compares the two.
+
+The watching itself is :class:`~benchbench.diagnostics.watch.GradientWatch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from benchbench.diagnostics.watch import GradientWatch, Share
 from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
 
 Result = TypeVar("Result")
@@ -40,164 +42,80 @@ class Entry:
     """At a step: relative error of ``.grad`` against the sum of the gradients due at that step."""
 
 
-@dataclass
-class _Share:
-    """One loss's gradient on one parameter, from its backward pass to its end."""
-
-    loss: Loss
-    module: str
-    grad: torch.Tensor
-    first_update: bool
-    applied: bool = False
-
-
 class Ledger:
     """Watches the optimizers of an agent; see the module's docstring."""
 
     def __init__(self, modules: Mapping[str, nn.Module], optimizers: RoutedOptimizers) -> None:
-        self._module_of: dict[torch.Tensor, str] = {
-            p: name for name, m in modules.items() for p in m.parameters()
-        }
-        self._optimizers = optimizers
-        self._open: dict[torch.Tensor, list[_Share]] = {p: [] for p in self._module_of}
-        for parameter in modules["obs_encoder"].parameters():
-            # What outlived an earlier update may be stepped along in the first one that is watched.
-            # It is not booked, so it does not matter whose it is.
-            if parameter.grad is not None and parameter.grad.any():
-                share = _Share(LOSSES[0], "obs_encoder", parameter.grad.clone(), False)
-                self._open[parameter].append(share)
-        self._squares: dict[tuple[Loss, str, str], float] = {}
-        self._mismatch: dict[tuple[Loss, str], float] = {}
         self._names = list(modules)
-        self._first_update = True
+        self._turns = Turns(optimizers)
+        by_name = {str(name): optimizer for name, optimizer in optimizers.by_name.items()}
+        self._watch = GradientWatch(modules, by_name, self._turns.loss_of)
 
     def watch(self, update: Callable[[], Result]) -> Result:
         """Run one update under watch; call it for two consecutive updates, then read."""
-        with self._patched():
-            result = update()
-        self._first_update = False
-        return result
+        with self._turns.followed(), self._watch.step():
+            return update()
 
     def entries(self) -> list[Entry]:
         """One entry for every loss and module, zeros where nothing happened."""
-        return [
-            Entry(
-                loss,
-                module,
-                computed=self._norm(loss, module, "computed"),
-                applied=self._norm(loss, module, "applied"),
-                dropped=self._norm(loss, module, "dropped"),
-                mismatch=self._mismatch.get((loss, module), 0.0),
-            )
-            for loss in LOSSES
-            for module in self._names
-        ]
+        return first_step_entries(self._watch.shares, self._names)
+
+
+class Turns:
+    """Knows whose turn it is in the loop of an agent: which loss it is backpropagating."""
+
+    def __init__(self, optimizers: RoutedOptimizers) -> None:
+        self._optimizers = optimizers
+        self._now: list[Loss] = []
 
     @contextmanager
-    def _patched(self) -> Iterator[None]:
-        """Route the agent's optimizer calls through this ledger for the length of a block."""
-        undo: list[tuple[object, str]] = []
+    def followed(self) -> Iterator[None]:
+        """Follow ``RoutedOptimizers.step`` for the length of a block."""
+        turn = self._optimizers.step
 
-        def patch(owner: object, name: str, replacement: Callable[..., Any]) -> None:
-            undo.append((owner, name))
-            setattr(owner, name, replacement)
+        def followed_turn(loss_name: Loss, *args: Any, **options: Any) -> None:
+            self._now.append(loss_name)
+            try:
+                turn(loss_name, *args, **options)
+            finally:
+                self._now.pop()
 
-        turn, backward = self._optimizers.step, torch.Tensor.backward
-        loss_now: list[Loss] = []
-
-        def watched_turn(loss_name: Loss, loss: torch.Tensor, **options: Any) -> None:
-            loss_now.append(loss_name)
-            turn(loss_name, loss, **options)
-            loss_now.pop()
-
-        def watched_backward(loss: torch.Tensor, *args: Any, **options: Any) -> None:
-            before = {p: _copy(p.grad) for p in self._module_of}
-            backward(loss, *args, **options)
-            self._book_backward(loss_now[-1], before)
-
-        patch(self._optimizers, "step", watched_turn)
-        for optimizer in self._optimizers.by_name.values():
-            patch(optimizer, "zero_grad", self._watched_zero_grad(optimizer))
-            patch(optimizer, "step", self._watched_step(optimizer))
+        self._optimizers.step = followed_turn  # type: ignore[method-assign]
         try:
-            torch.Tensor.backward = watched_backward  # type: ignore[method-assign,assignment]
             yield
         finally:
-            torch.Tensor.backward = backward  # type: ignore[method-assign]
-            for owner, name in undo:
-                delattr(owner, name)  # the class's own method shows again
+            del self._optimizers.step  # the class's own method shows again
 
-    def _watched_zero_grad(self, optimizer: torch.optim.Optimizer) -> Callable[..., None]:
-        original = optimizer.zero_grad
+    def loss_of(self, tensors: Sequence[torch.Tensor]) -> Loss:
+        """The loss whose turn it is."""
+        if not self._now:
+            raise RoutingMismatch("a backward pass ran outside RoutedOptimizers.step")
+        return self._now[-1]
 
-        def zero_grad(*args: Any, **options: Any) -> None:
-            original(*args, **options)
-            for parameter in self._parameters(optimizer):
-                if parameter.grad is None or not parameter.grad.any():
-                    for share in self._open[parameter]:
-                        if not share.applied:
-                            self._add(share, "dropped")
-                    self._open[parameter].clear()
 
-        return zero_grad
-
-    def _watched_step(self, optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
-        original = optimizer.step
-
-        def step(*args: Any, **options: Any) -> Any:
-            off: dict[str, float] = {}
-            size: dict[str, float] = {}
-            for parameter in self._parameters(optimizer):
-                if parameter.grad is None:
-                    continue
-                module = self._module_of[parameter]
-                booked = sum(
-                    share.grad
-                    for share in self._open[parameter]
-                    if not share.applied  # what was stepped along before is stale
-                )
-                off[module] = off.get(module, 0.0) + _square(parameter.grad - booked)
-                size[module] = size.get(module, 0.0) + _square(parameter.grad)
-                for share in self._open[parameter]:
-                    if not share.applied:
-                        self._add(share, "applied")
-                    share.applied = True
-                    error = (off[module] / size[module]) ** 0.5 if size[module] else 0.0
-                    if share.first_update:
-                        self._mismatch[share.loss, module] = error
-            return original(*args, **options)
-
-        return step
-
-    def _book_backward(self, loss: Loss, before: dict[torch.Tensor, torch.Tensor | None]) -> None:
-        for parameter, module in self._module_of.items():
-            if parameter.grad is None:
-                continue
-            earlier = before[parameter]
-            added = parameter.grad.clone() if earlier is None else parameter.grad - earlier
-            share = _Share(loss, module, added, self._first_update)
-            if added.any():
-                self._open[parameter].append(share)
-                self._add(share, "computed")
-
-    def _add(self, share: _Share, kind: str) -> None:
-        if share.first_update:
-            key = (share.loss, share.module, kind)
-            self._squares[key] = self._squares.get(key, 0.0) + _square(share.grad)
-
-    def _norm(self, loss: Loss, module: str, kind: str) -> float:
-        return self._squares.get((loss, module, kind), 0.0) ** 0.5
-
-    def _parameters(self, optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
-        for group in optimizer.param_groups:
-            yield from group["params"]
+def first_step_entries(shares: Sequence[Share], modules: Sequence[str]) -> list[Entry]:
+    """The entries of the first watched step, for every loss of the loop and every module."""
+    table = {(loss, module): Entry(loss, module) for loss in LOSSES for module in modules}
+    for share in shares:
+        entry = table.get((share.loss, share.module))
+        if entry is None or share.step != 1:
+            continue
+        entry.computed += share.square
+        entry.applied += share.square if share.applied else 0.0
+        entry.dropped += share.square if share.dropped else 0.0
+        entry.mismatch = max(entry.mismatch, share.mismatch)
+    for entry in table.values():
+        entry.computed, entry.applied = entry.computed**0.5, entry.applied**0.5
+        entry.dropped = entry.dropped**0.5
+    return list(table.values())
 
 
 def check_routing(entries: list[Entry], routing: Routing, tolerance: float = 1e-5) -> None:
     """Compare the measured fate of each loss's gradient on the encoder with the definition.
 
     Raises :class:`RoutingMismatch` where they differ, or where the gradient at a step is not the
-    sum of the routed losses' gradients to a relative error of ``tolerance``.
+    sum of the routed losses' gradients to a relative error of ``tolerance``; with PCGrad it is not
+    meant to be.
     """
     for entry in entries:
         if entry.module != "obs_encoder":
@@ -214,16 +132,8 @@ def check_routing(entries: list[Entry], routing: Routing, tolerance: float = 1e-
                 f"declared {declared} and was {measured} (computed {entry.computed:.3g}, "
                 f"applied {entry.applied:.3g}, dropped {entry.dropped:.3g})"
             )
-        if entry.mismatch > tolerance:
+        if routing.combine == "sum" and entry.mismatch > tolerance:
             raise RoutingMismatch(
                 f"variant '{routing.name}': at the encoder's step .grad differs from the routed "
                 f"losses' gradients by {entry.mismatch:.1e} of its norm"
             )
-
-
-def _copy(grad: torch.Tensor | None) -> torch.Tensor | None:
-    return None if grad is None else grad.clone()
-
-
-def _square(tensor: torch.Tensor) -> float:
-    return float(tensor.double().square().sum())

@@ -7,8 +7,11 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-PENALTIES = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3)
-"""Ridge penalties to choose from, for standardised features."""
+PENALTIES = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
+"""Ridge penalties to choose from, for standardised features.
+
+The largest predict the mean: what cannot be read should score 0 and not less.
+"""
 
 FOLDS = 5
 """Folds of whole episodes on which the penalty is chosen."""

@@ -8,6 +8,7 @@ from scipy import stats
 
 from benchbench.agent.lapo import LAPO
 from benchbench.data.batch import Batch
+from benchbench.diagnostics.dormancy import ROWS_AT_ONCE
 
 
 @torch.no_grad()
@@ -17,7 +18,7 @@ def least_q(agent: LAPO, batch: Batch) -> np.ndarray:
     Both are trained towards the same target; the smaller is what V is trained on, and so what the
     agent goes by, with LAPO's default ``doubleq_min`` of 1.
     """
-    q1_B, q2_B = agent.critic.q(agent.read("critic", batch.obs, batch.proprio_BP), batch.action_BA)
+    q1_B, q2_B = agent.critic.q(_read(agent, batch.obs, batch.proprio_BP), batch.action_BA)
     return torch.minimum(q1_B, q2_B).double().cpu().numpy()
 
 
@@ -58,8 +59,8 @@ def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[s
         return dict.fromkeys(
             ("td_error", "q_behaviour_error", "q_behaviour_bias", "q_behaviour_spearman")
         )
-    q1_B, q2_B = agent.critic.q(agent.read("critic", batch.obs, batch.proprio_BP), batch.action_BA)
-    next_v_B = agent.critic.v(agent.read("critic", batch.next_obs, batch.next_proprio_BP))
+    q1_B, q2_B = agent.critic.q(_read(agent, batch.obs, batch.proprio_BP), batch.action_BA)
+    next_v_B = agent.critic.v(_read(agent, batch.next_obs, batch.next_proprio_BP))
     td_B = torch.stack([q1_B, q2_B]) - (batch.reward_B + batch.discount_B * next_v_B)
     q = torch.minimum(q1_B, q2_B).double().cpu().numpy()
     error = q - behaviour_returns
@@ -69,6 +70,12 @@ def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[s
         "q_behaviour_bias": float(error.mean() / sigma),
         "q_behaviour_spearman": _spearman(q, behaviour_returns),
     }
+
+
+def _read(agent: LAPO, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
+    """What the critic reads of many rows, a few at a time."""
+    parts = zip(obs.split(ROWS_AT_ONCE), proprio_BP.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([agent.read("critic", *part) for part in parts])
 
 
 def _spearman(q: np.ndarray, returns: np.ndarray) -> float | None:

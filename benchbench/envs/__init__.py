@@ -82,3 +82,12 @@ def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
     from benchbench.envs.maze import proprio_columns as of_maze
 
     return of_maze(env_id, names)
+
+
+def imaged_columns(env_id: str, proprio: tuple[str, ...], count: int) -> list[int]:
+    """Those of a state's ``count`` columns that only the image can tell: no proprio supplies them.
+
+    State probes are scored on these; what stands beside the image is not the encoder's to learn.
+    """
+    supplied = set(proprio_columns(env_id, proprio))
+    return [column for column in range(count) if column not in supplied]

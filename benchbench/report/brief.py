@@ -10,27 +10,46 @@ BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
+class Said:
+    """The brief's own word, and what it says in English."""
+
+    zh: str
+    en: str
+
+    @property
+    def both(self) -> str:
+        """The two beside each other."""
+        return f"{self.zh} {self.en}"
+
+
+@dataclass(frozen=True)
 class Aspect:
     """One row of the brief's table, in its words."""
 
     row: int
-    name: str
-    name_en: str
-    before: str
-    after: str
-    impact: str
+    name: Said
+    before: Said
+    after: Said
+    impact: Said
 
 
 ASPECTS = (
-    Aspect(1, "梯度流向", "Gradient flow", "编码器→Critic梯度丢失 critic's gradient lost",
-           "编码器←Critic梯度应用 critic's gradient applied", "关键 critical"),
-    Aspect(2, "编码器学习", "What the encoder learns", "仅VAE重建任务 only the VAE's task",
-           "价值相关特征 features of value", "重要 important"),
-    Aspect(3, "特征质量", "Feature quality", "差 poor", "好 good", "高 high"),
-    Aspect(4, "Q值预测", "Q prediction", "不准 inaccurate", "准确 accurate", "高 high"),
-    Aspect(5, "收敛速度", "Convergence speed", "慢 slow", "快 fast", "中等 medium"),
-    Aspect(6, "最终性能", "Final performance", "差 poor", "好 good", "高 high"),
-    Aspect(7, "稳定性", "Stability", "低 low", "高 high", "高 high"),
+    Aspect(1, Said("梯度流向", "Gradient flow"),
+           Said("编码器→Critic梯度丢失", "critic's gradient lost"),
+           Said("编码器←Critic梯度应用", "critic's gradient applied"), Said("关键", "critical")),
+    Aspect(2, Said("编码器学习", "What the encoder learns"),
+           Said("仅VAE重建任务", "only the VAE's task"),
+           Said("价值相关特征", "features of value"), Said("重要", "important")),
+    Aspect(3, Said("特征质量", "Feature quality"),
+           Said("差", "poor"), Said("好", "good"), Said("高", "high")),
+    Aspect(4, Said("Q值预测", "Q prediction"),
+           Said("不准", "inaccurate"), Said("准确", "accurate"), Said("高", "high")),
+    Aspect(5, Said("收敛速度", "Convergence speed"),
+           Said("慢", "slow"), Said("快", "fast"), Said("中等", "medium")),
+    Aspect(6, Said("最终性能", "Final performance"),
+           Said("差", "poor"), Said("好", "good"), Said("高", "high")),
+    Aspect(7, Said("稳定性", "Stability"),
+           Said("低", "low"), Said("高", "high"), Said("高", "high")),
 )  # fmt: skip
 """The seven rows of the brief's table, in its order."""
 
@@ -43,6 +62,7 @@ class Measure:
 
     ``direction`` is +1 where the brief claims more in ``after``, -1 where it claims less. ``delta``
     names a field of the suite's ``deltas``. Measures on the ln-ratio scale have geometric means.
+    ``needs`` says what a measure that has a fall-back cannot do without.
     """
 
     row: int
@@ -52,20 +72,32 @@ class Measure:
     direction: Literal[1, -1]
     delta: str
     scale: Scale = "difference"
+    needs: str = ""
 
 
-PRIMARY = (
-    Measure(2, "return_r2", "R² of the return-to-go probe, last evaluation", "R²", 1, "r2"),
-    Measure(2, "action_r2", "R² of the dataset-action probe, last evaluation", "R²", -1, "r2"),
-    Measure(3, "state_r2", "R² of the state probe, last evaluation", "R²", 1, "r2"),
-    Measure(4, "q_behaviour_error", "RMS of Q − behaviour return, over σ_G, last evaluation",
-            "σ_G", -1, "q_error", "ln ratio"),
-    Measure(5, "auc", "normalised area under the score curve", "points", 1, "auc"),
-    Measure(6, "final_score", "score, mean of the last 5 evaluations", "points", 1, "score"),
-    Measure(7, "oscillation", "interquartile range of late score changes, noise removed",
-            "points", -1, "stability"),
+ROOM = 0.1
+"""R² by which the oracle has to exceed the untrained encoder for a gain between the two."""
+
+PRIMARY: tuple[tuple[Measure, ...], ...] = (
+    (Measure(2, "return_r2", "R² of the return-to-go probe, last evaluation", "R²", 1, "r2"),),
+    (Measure(2, "action_r2", "R² of the dataset-action probe, last evaluation", "R²", -1, "r2"),),
+    (Measure(3, "state_gain", "state-probe gain from untrained (0) to oracle (1)", "gain", 1, "r2",
+             needs="an oracle at least 0.1 R² above the untrained encoder"),
+     Measure(3, "state_r2", "R² of the state probe, last evaluation", "R²", 1, "r2")),
+    (Measure(4, "q_error", "RMS of Q − own policy's return, over σ_G, last roll-outs", "σ_G", -1,
+             "q_error", "ln ratio", needs="roll-outs of the own policy"),
+     Measure(4, "q_behaviour_error", "RMS of Q − behaviour return, over σ_G, last evaluation",
+             "σ_G", -1, "q_error", "ln ratio")),
+    (Measure(5, "auc", "normalised area under the score curve", "points", 1, "auc"),),
+    (Measure(6, "final_score", "score, mean of the last 5 evaluations", "points", 1, "score"),),
+    (Measure(7, "oscillation", "interquartile range of late score changes, noise removed",
+             "points", -1, "stability"),),
 )  # fmt: skip
-"""The family: every part of a claim that a test decides."""
+"""The family: every part of a claim that a test decides, each with what stands in for it.
+
+The first measure of a member is the specification's. The next takes its place, under its own name
+and for the whole table, where a pair that could be compared by it lacks the first.
+"""
 
 COLUMNS = (
     "row", "aspect", "aspect_en", "impact", "measure", "unit", "scale", "claimed", "n_pairs",
@@ -80,7 +112,7 @@ def aspect_columns(row: int) -> dict[str, object]:
     aspect = ASPECTS[row - 1]
     return {
         "row": row,
-        "aspect": aspect.name,
-        "aspect_en": aspect.name_en,
-        "impact": aspect.impact,
+        "aspect": aspect.name.zh,
+        "aspect_en": aspect.name.en,
+        "impact": aspect.impact.both,
     }

@@ -7,6 +7,7 @@ is an error. Every pair that is left out is counted in the row's note.
 The **family** has seven members, fixed in advance: the primary measures of rows 2 to 7, row 2
 having two. Row 1 is exact and needs no test. A member that could not be measured stays in it with
 p = 1, so the number of pairs that a claim needs (nine) does not depend on what else was measured.
+A member may have a fall-back; :func:`choose` takes one measure for the whole table.
 
 **Verdict** of a part, with D turned so that the brief's claim is positive, delta the smallest
 effect of interest and the interval at
@@ -27,7 +28,7 @@ and refuted when one is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,9 @@ def judge(results: Results) -> pd.DataFrame:
     """
     cells = measure_cells(results)
     rows = [judge_flow(results)]
-    rows += [estimate(measure, results, cells, LEVEL) for measure in PRIMARY]
+    for measure, instead in chosen(results, cells):
+        row = estimate(measure, results, cells, LEVEL)
+        rows.append(row | {"note": "; ".join(filter(None, (instead, str(row["note"]))))})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     tested = frame["row"] > 1
     p = frame.loc[tested, "p"]
@@ -85,6 +88,29 @@ def judge(results: Results) -> pd.DataFrame:
             (ends[0], ends[1]), part["delta"], part["p_holm"], part["n_pairs"]
         )
     return frame
+
+
+def chosen(results: Results, cells: pd.DataFrame) -> list[tuple[Measure, str]]:
+    """The family's measures as this table is judged by them, each with why it stands in, or ''."""
+    return [choose(candidates, results, cells) for candidates in PRIMARY]
+
+
+def choose(
+    candidates: Sequence[Measure], results: Results, cells: pd.DataFrame
+) -> tuple[Measure, str]:
+    """The first candidate, or the second where a pair has that and lacks the first.
+
+    One measure for all pairs: a mean over two different measures would be neither.
+    """
+    full, *rest = candidates
+    for fallback in rest:
+        have = pair_up(results, cells, full.column, full.scale)[0].index
+        could = pair_up(results, cells, fallback.column, fallback.scale)[0].index
+        lacking = could.difference(have)
+        if len(lacking):
+            why = f"{len(lacking)} of {len(could)} pairs lack {full.needs}"
+            return fallback, f"in place of {full.name.partition(',')[0]}, since {why}"
+    return full, ""
 
 
 def verdict(interval: Interval, delta: float, p_holm: float, n_pairs: int) -> tuple[str, str]:

@@ -9,11 +9,19 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchbench.report import figures
+from benchbench.report import charts, figures, loop
 from benchbench.report.brief import AFTER, BEFORE
+from benchbench.report.curves import (
+    bands,
+    costs,
+    flows,
+    geometric_bands,
+    improvements,
+    profiles,
+    runs,
+)
 from benchbench.report.described import paired_scores
 from benchbench.report.look import save
-from benchbench.report.measures import bands, flows, geometric_bands, profiles, runs
 from benchbench.results import Results
 
 
@@ -55,7 +63,7 @@ def draw(results: Results, folder: Path) -> Drawn:
 
 def _flow(results: Results) -> Figure | None:
     frame = flows(results)
-    return None if frame.empty else figures.flow_figure(frame)
+    return None if frame.empty else loop.flow_figure(frame)
 
 
 def _score(results: Results) -> Figure | None:
@@ -64,8 +72,14 @@ def _score(results: Results) -> Figure | None:
 
 
 def _q_error(results: Results) -> Figure | None:
-    labels = {"q_behaviour_error": "RMS Q − return (σ)", "td_error": "RMS TD error (σ)"}
-    long, there = _measured(results, labels)
+    own, behaviour = "q_error", "q_behaviour_error"
+    first = own if results.evaluations[own].notna().any() else behaviour
+    labels = {
+        own: "RMS Q − own return (σ)",
+        behaviour: "RMS Q − behaviour return (σ)",
+        "td_error": "RMS TD error (σ)",
+    }
+    long, there = _measured(results, {name: labels[name] for name in (first, "td_error")})
     return figures.q_error_figure(_in_order(results, bands(long)), there) if there else None
 
 
@@ -80,7 +94,7 @@ def _probes(results: Results) -> Figure | None:
 
 
 def _signals(results: Results) -> Figure | None:
-    long = _runs(results, results.training, ["grad_critic", "grad_vae"])
+    long = _runs(results, results.training, list(figures.SIGNALS))
     both = long[long["variant"].isin([BEFORE, AFTER])]
     chosen = long[long["variant"] == long["variant"].iloc[0]] if len(long) and both.empty else both
     return (
@@ -94,19 +108,30 @@ def _paired(results: Results) -> Figure | None:
         return None
     pairs = _in_order(results, pairs)
     delta = results.suite.deltas.score
-    return figures.paired_figure(pairs, means, "final score, after − before (points)", delta)
+    return charts.paired_figure(pairs, means, "final score, after − before (points)", delta)
 
 
 def _profile(results: Results) -> Figure | None:
     frame = profiles(results)
-    return None if frame.empty else figures.profile_figure(frame)
+    return None if frame.empty else charts.profile_figure(frame)
+
+
+def _improvement(results: Results) -> Figure | None:
+    frame = improvements(results)
+    return None if frame.empty else charts.improvement_figure(frame)
+
+
+def _cost(results: Results) -> Figure | None:
+    frame = costs(results)
+    return None if frame.empty else charts.cost_figure(frame)
 
 
 GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
     Shown(
         "gradient-flow", "Gradient flow",
-        "What became of each loss's gradient on the encoder, from the ledger of watched steps: a "
-        "solid bar was applied by an optimizer, a hatched one was computed and dropped.",
+        "The brief's loop as it ran: what became of each loss's gradient, from the ledger of "
+        "watched steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a "
+        "`zero_grad`. No arrow: not computed. A box is filled where the module was stepped by it.",
     ): _flow,
     Shown(
         "score", "Score over training",
@@ -114,8 +139,9 @@ GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
     ): _score,
     Shown(
         "q-error", "Q error over training",
-        "Above: Q against the behaviour's returns, which are not the measured policy's own. Below: "
-        "TD error. Held-out transitions, over the spread of the data's returns; 95 % bands.",
+        "Q against the returns of the policy that the axis names, its own where they were rolled "
+        "out (the behaviour's returns are not the measured policy's truth), and the TD error. "
+        "Held-out rows, over the spread of the data's returns; 95 % bands.",
     ): _q_error,
     Shown(
         "signals", "Signal strength on the encoder",
@@ -137,6 +163,15 @@ GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
         "profile", "Performance profile",
         "Share of the finished cells, over all environments, whose final score is above τ.",
     ): _profile,
+    Shown(
+        "improvement", "Probability of improvement",
+        "Chance that a run of the variant scores above one of `before`, mean over environments, "
+        "with its 95 % bootstrap interval.",
+    ): _improvement,
+    Shown(
+        "cost", "Cost by variant",
+        "Left: the median update. Right: a cell's wall time by what it went to.",
+    ): _cost,
 }  # fmt: skip
 """The report's figures, in its order, each with the function that makes it or finds no data."""
 

@@ -8,7 +8,7 @@ touched: the settings hold within :func:`style` only, and figures are made witho
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,15 +43,29 @@ _LOOKS = (
     Look("#AA7744", (0, (1, 1)), "*"),
     Look("#000000", (0, (5, 3)), "p"),
 )
-"""Twelve looks: those of the registry's variants in its order, then the suites' own."""
+"""Twelve colours, lines and markers: the registry's variants take them in its order."""
 
 
 def looks(variants: Sequence[str]) -> dict[str, Look]:
-    """The look of each variant: fixed for the registry's, by name's order for a suite's own."""
-    fixed = list(REGISTRY)
-    names = [*fixed, *sorted(set(variants) - set(fixed))]
-    table = dict(zip(names, itertools.cycle(_LOOKS), strict=False))
+    """The look of each variant: fixed for the registry's, by name's order for a suite's own.
+
+    A suite's own variants take the looks that none of the registry's beside them has. Beyond twelve
+    the colours come again with other lines and markers, so that no two looks are the same.
+    """
+    fixed = dict(zip(REGISTRY, _endless(), strict=False))
+    table = {name: fixed[name] for name in variants if name in fixed}
+    colors = {look.color for look in table.values()}
+    used, own = set(table.values()), sorted(set(variants) - set(fixed))
+    free = [look for look in _LOOKS if look.color not in colors]
+    later = (look for look in _endless() if look not in used and look not in free)
+    table |= zip(own, itertools.chain(free, later), strict=False)
     return {name: table[name] for name in variants}
+
+
+def _endless() -> Iterator[Look]:
+    for i in itertools.count():
+        other = _LOOKS[(i + 5 * (i // len(_LOOKS))) % len(_LOOKS)]
+        yield Look(_LOOKS[i % len(_LOOKS)].color, other.line, other.marker)
 
 
 def style() -> AbstractContextManager[None]:
@@ -72,4 +86,5 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``name.png`` at 200 dots an inch and ``name.svg``; the same figure, the same bytes."""
     with style():
         figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+        figure.set_layout_engine("none")  # it stands where it stands now; to lay out again is slow
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})

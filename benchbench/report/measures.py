@@ -1,4 +1,4 @@
-"""From the results' tables to one number a cell and measure, and to the curves that are drawn.
+"""From the results' tables to one number a cell and measure.
 
 Nothing is judged here. A value that cannot be computed is NaN and stays NaN: a missing evaluation
 is never filled in, since that would move the comparison in silence.
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
-from benchbench.report.statistics import paired_t_interval, performance_profile
+from benchbench.report.brief import ROOM
 from benchbench.results import Results
 
 THRESHOLD = 50.0
@@ -22,8 +22,17 @@ THRESHOLD = 50.0
 IQR_OF_NORMAL = 1.3489795003921634
 """Interquartile range of a normal distribution, over its standard deviation."""
 
-LAST = ("state_r2", "return_r2", "action_r2", "srank", "td_error", "q_behaviour_error")
+WORST = 0.05
+"""Share of the drawdowns, the largest, whose mean is the upper-tail CVaR."""
+
+LAST = (
+    "state_r2", "return_r2", "action_r2", "time_return_r2", "srank", "dormant", "td_error",
+    "q_behaviour_error",
+)  # fmt: skip
 """Columns of ``evaluations`` that are read at a cell's last evaluation."""
+
+OWN_RETURNS = ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail")
+"""Columns that only the evaluations with roll-outs have, read at the pair's last one of those."""
 
 CELL = ["key", "env", "seed", "variant"]
 
@@ -32,26 +41,43 @@ def measure_cells(results: Results) -> pd.DataFrame:
     """Every measure of every finished cell: one row a cell.
 
     Columns: ``key, env, seed, variant``; ``steps``, the updates at which it was evaluated; those
-    of :data:`LAST`; ``random_state_r2`` (the untrained encoder's); ``auc``, ``final_score``,
+    of :data:`LAST` and :data:`OWN_RETURNS`; ``random_state_r2`` (the untrained encoder's),
+    ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``, ``final_score``,
     ``best_score``, ``untrained_score``; ``updates_to_threshold`` (infinite where it was never
-    held); ``oscillation``; and ``grad_log_ratio``, ``grad_cosine``, ``grad_negative`` as means over
-    the training samples.
+    held); ``oscillation``, ``drawdown``; and as means over the training samples
+    ``grad_log_ratio``, ``grad_cosine``, ``grad_negative``, ``grad_split``, ``moved_critic``,
+    ``moved_vae``.
     """
     done = results.cells[results.cells["status"] == "done"]
-    scores = done[[*CELL, "untrained_score", "final_score", "best_score"]]
+    scores = done[[*CELL, "untrained_score", "final_score", "best_score", "oracle_state_r2"]]
     slopes = score_per_return(results.evaluations)
     curves = {
         str(key): _of_curve(curve.sort_values("update"), slopes[str(curve["env"].iloc[0])])
         for key, curve in results.evaluations.groupby("key")
     }
     signals = {str(key): _of_signals(rows) for key, rows in results.training.groupby("key")}
-    nothing = pd.DataFrame(columns=[*_OF_CURVE, *_OF_SIGNALS])
+    own = _own_returns(results.evaluations)
     extra = pd.DataFrame(
-        [curves.get(key, {}) | signals.get(key, {}) for key in scores["key"]], index=scores.index
-    )
-    extra = extra.reindex(columns=nothing.columns)
+        [curves.get(k, {}) | own.get(k, {}) | signals.get(k, {}) for k in scores["key"]],
+        index=scores.index,
+    ).reindex(columns=[*_OF_CURVE, *OWN_RETURNS, *_OF_SIGNALS])
     numbers = extra.drop(columns="steps").astype(float)
-    return pd.concat([scores, extra[["steps"]], numbers], axis=1).reset_index(drop=True)
+    cells = pd.concat([scores, extra[["steps"]], numbers], axis=1).reset_index(drop=True)
+    return cells.assign(
+        state_gain=state_gain(
+            cells["state_r2"], cells["random_state_r2"], cells["oracle_state_r2"].astype(float)
+        )
+    )
+
+
+def state_gain(reached: pd.Series, untrained: pd.Series, oracle: pd.Series) -> pd.Series:
+    """(R² - R² untrained) / (R² oracle - R² untrained), of the state probe.
+
+    NaN where the denominator is below :data:`~benchbench.report.brief.ROOM`: a ratio over next to
+    nothing says nothing.
+    """
+    room = oracle - untrained
+    return (reached - untrained) / room.where(room >= ROOM)
 
 
 def score_per_return(evaluations: pd.DataFrame) -> dict[str, float]:
@@ -128,72 +154,26 @@ def oscillation(
     return float(np.sqrt(max(0.0, excess))) if np.isfinite(excess) else float("nan")
 
 
-def runs(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """The table's measures in long form: ``env, seed, variant, update, measure, value``."""
-    long = table.melt(
-        ["env", "seed", "variant", "update"], list(measures), "measure", "value"
-    ).dropna(subset="value")
-    return long[np.isfinite(long["value"].astype(float))].reset_index(drop=True)
+def drawdown(scores: Sequence[float], worst: float = WORST) -> float:
+    """Upper-tail CVaR of the drawdown: score points below the best score so far.
 
-
-def bands(long: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds and its 95 % t interval, per environment, variant, measure and update.
-
-    ``long`` is what :func:`runs` returns. Columns: those, less seed and value, and
-    ``n, mean, lo, hi``; ``lo`` and ``hi`` are NaN where there is one seed.
+    The mean of the largest ``worst`` share of the evaluations' drawdowns, at least one (Chan et al.
+    2020, "Measuring the reliability of reinforcement learning algorithms", LRT). NaN where a score
+    is missing.
     """
-    by = ["env", "variant", "measure", "update"]
-    rows = []
-    for group, values in long.groupby(by, sort=True)["value"]:
-        lo, hi = paired_t_interval(values)
-        rows.append((*group, len(values), float(values.mean()), lo, hi))
-    return pd.DataFrame(rows, columns=[*by, "n", "mean", "lo", "hi"])
+    s = np.asarray(scores, dtype=float)
+    if not s.size or np.isnan(s).any():
+        return float("nan")
+    below = np.sort(np.maximum.accumulate(s) - s)
+    return float(below[-max(1, round(worst * s.size)) :].mean())
 
 
-def flows(results: Results) -> pd.DataFrame:
-    """What became of each loss's gradient on ``obs_encoder``, as means over cells and steps.
-
-    Columns: ``variant, loss``; ``computed``, a norm; ``applied`` and ``dropped``, shares of it.
-    Variants stand in the suite's order.
-    """
-    rows = results.ledger[results.ledger["module"] == "obs_encoder"]
-    names = [routing.name for routing in results.suite.routings]
-    found = []
-    for (variant, loss), steps in rows.groupby(["variant", "loss"]):
-        seen = steps[steps["computed"] > 0]
-        shares = [(seen[column].fillna(0) / seen["computed"]).mean() for column in _FATES]
-        found.append((variant, loss, steps["computed"].mean(), *shares))
-    frame = pd.DataFrame(found, columns=["variant", "loss", "computed", *_FATES])
-    return frame.sort_values("variant", key=lambda v: v.map(names.index)).reset_index(drop=True)
-
-
-def profiles(results: Results) -> pd.DataFrame:
-    """Share of each variant's finished cells above each score: ``variant, tau, share``."""
-    scores = results.cells.dropna(subset="final_score")
-    if scores.empty:
-        return pd.DataFrame(columns=["variant", "tau", "share"])
-    low, high = scores["final_score"].min(), scores["final_score"].max()
-    taus = np.linspace(low - 0.02 * (high - low) - 1, high, 201)
-    parts = []
-    for routing in results.suite.routings:
-        mine = scores.loc[scores["variant"] == routing.name, "final_score"]
-        if len(mine):
-            share = performance_profile(mine, taus)
-            parts.append(pd.DataFrame({"variant": routing.name, "tau": taus, "share": share}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def geometric_bands(long: pd.DataFrame) -> pd.DataFrame:
-    """As :func:`bands`, of the logarithms: geometric means, for positive values on a log axis."""
-    positive = long[long["value"] > 0]
-    frame = bands(positive.assign(value=np.log(positive["value"].astype(float))))
-    frame[["mean", "lo", "hi"]] = np.exp(frame[["mean", "lo", "hi"]].astype(float))
-    return frame
-
-
-_FATES = ("applied", "dropped")
-_OF_CURVE = ("steps", "random_state_r2", "auc", "updates_to_threshold", "oscillation", *LAST)
-_OF_SIGNALS = ("grad_log_ratio", "grad_cosine", "grad_negative")
+_OF_CURVE = (
+    "steps", "random_state_r2", "auc", "updates_to_threshold", "oscillation", "drawdown", *LAST
+)  # fmt: skip
+_OF_SIGNALS = (
+    "grad_log_ratio", "grad_cosine", "grad_negative", "grad_split", "moved_critic", "moved_vae"
+)  # fmt: skip
 
 
 def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
@@ -206,15 +186,35 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
         "auc": area_under_curve(updates, scores),
         "updates_to_threshold": updates_to_threshold(updates, scores),
         "oscillation": oscillation(updates, scores, returns, slope),
+        "drawdown": drawdown(scores),
         **{column: last[column] for column in LAST},
     }
 
 
+def _own_returns(evaluations: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Each cell's errors against its own policy's returns, by key.
+
+    Both cells of a pair are read at the same evaluation: the last at which either has any. A cell
+    that has none there has no value, rather than an earlier one.
+    """
+    measured = evaluations[evaluations[list(OWN_RETURNS)].notna().any(axis=1)]
+    last = measured.groupby(["env", "seed"])["update"].transform("max")
+    rows = measured[measured["update"] == last].set_index("key")[list(OWN_RETURNS)]
+    return {str(k): {name: float(row[name]) for name in OWN_RETURNS} for k, row in rows.iterrows()}
+
+
 def _of_signals(rows: pd.DataFrame) -> dict[str, float]:
-    both = rows[(rows["grad_critic"] > 0) & (rows["grad_vae"] > 0)]
     cosine = rows["grad_cosine"].dropna()
     return {
-        "grad_log_ratio": float(np.log10(both["grad_critic"] / both["grad_vae"]).mean()),
+        "grad_log_ratio": _mean_log_ratio(rows["grad_critic"], rows["grad_vae"]),
         "grad_cosine": float(cosine.mean()),
         "grad_negative": float((cosine < 0).mean()) if len(cosine) else float("nan"),
+        "grad_split": _mean_log_ratio(rows["grad_q"], rows["grad_v"]),
+        "moved_critic": float(rows["moved_critic"].astype(float).mean()),
+        "moved_vae": float(rows["moved_vae"].astype(float).mean()),
     }
+
+
+def _mean_log_ratio(a: pd.Series, b: pd.Series) -> float:
+    both = (a > 0) & (b > 0)
+    return float(np.log10(a[both].astype(float) / b[both].astype(float)).mean())

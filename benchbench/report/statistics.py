@@ -123,12 +123,15 @@ def performance_profile(scores: ArrayLike, taus: ArrayLike) -> NDArray[np.float6
 
 def bootstrap_interval(
     strata: Sequence[ArrayLike],
-    statistic: Callable[..., float],
+    statistic: Callable[..., object],
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
+    vectorized: bool = False,
 ) -> Interval:
     """Percentile bootstrap interval of ``statistic(*strata)``, resampling within each stratum.
+
+    A ``vectorized`` statistic takes arrays of resamples by values and an ``axis``, as scipy's do.
 
     A stratum is one environment's runs, as in ``rliable``. NaN where one has less than two values.
     """
@@ -139,7 +142,8 @@ def bootstrap_interval(
         samples,
         statistic,
         n_resamples=resamples,
-        vectorized=False,
+        vectorized=vectorized,
+        batch=500,
         confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -149,9 +153,12 @@ def bootstrap_interval(
 
 def iqm_interval(strata: Sequence[ArrayLike], level: float = 0.95, seed: int = 0) -> Interval:
     """Bootstrap interval of the interquartile mean over all strata's runs together."""
-    return bootstrap_interval(
-        strata, lambda *samples: interquartile_mean(np.concatenate(samples)), level, seed=seed
-    )
+
+    def over_all(*samples: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        pooled = np.concatenate(samples, axis=axis)
+        return np.asarray(stats.trim_mean(pooled, proportiontocut=0.25, axis=axis))
+
+    return bootstrap_interval(strata, over_all, level, seed=seed, vectorized=True)
 
 
 def improvement_interval(
@@ -159,12 +166,15 @@ def improvement_interval(
 ) -> Interval:
     """Bootstrap interval of the mean over strata of :func:`probability_of_improvement`."""
 
-    def mean_over_strata(*samples: NDArray[np.float64]) -> float:
+    def mean_over_strata(*samples: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         half = len(samples) // 2
-        pairs = zip(samples[:half], samples[half:], strict=True)
-        return float(np.mean([probability_of_improvement(x, y) for x, y in pairs]))
+        chances = []
+        for x, y in zip(samples[:half], samples[half:], strict=True):
+            gap = x[..., :, None] - y[..., None, :]
+            chances.append(((gap > 0) + 0.5 * (gap == 0)).mean(axis=(-2, -1)))
+        return np.mean(chances, axis=0)
 
-    return bootstrap_interval([*a, *b], mean_over_strata, level, seed=seed)
+    return bootstrap_interval([*a, *b], mean_over_strata, level, seed=seed, vectorized=True)
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
-DIGITS = {"points": 1, "R²": 2, "share": 2, "probability": 2, "updates": 0, "log10": 2}
+DIGITS = {"points": 1, "R²": 2, "share": 2, "probability": 2, "updates": 0, "log10": 2,
+          "gain": 2, "cosine": 2, "correlation": 2, "CKA": 2}  # fmt: skip
 """Decimals by unit; three significant digits elsewhere."""
 
 NONE = "–"
@@ -73,6 +75,15 @@ def escape(text: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def listed(words: Sequence[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+_CHINESE = r"\u3000-\u9fff\uff00-\uffef"
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Lines of at most so many columns, broken at spaces and after Chinese characters."""
+    lines = [""]
+    for piece in re.findall(rf"[{_CHINESE}]|[^\s{_CHINESE}]+|\s+", text):
+        closing = piece[0] in "，。；：、）"
+        if lines[-1] and not closing and width(lines[-1] + piece.rstrip()) > columns:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+    return "\n".join(line.rstrip() for line in lines)

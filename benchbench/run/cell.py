@@ -18,15 +18,20 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from benchbench.agent.lapo import LAPO, AgentSpec, Info
-from benchbench.data.sampler import Sampler
-from benchbench.data.store import open_dataset, split_episodes
+from benchbench.agent.lapo import Info
+from benchbench.data.store import open_dataset
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.signals import Signals
-from benchbench.envs import make_pixel_env, proprio_columns
-from benchbench.envs.evaluate import Evaluator, Policy
+from benchbench.envs.evaluate import Policy
 from benchbench.grid import Cell
 from benchbench.results import TABLES
+from benchbench.run.building import (
+    make_agent,
+    make_evaluator,
+    make_policy,
+    make_sampler,
+    split,
+)
 from benchbench.run.checkpoints import About, Checkpoints, State
 from benchbench.run.devices import Device
 from benchbench.run.measures import Measures
@@ -36,9 +41,6 @@ from benchbench.run.store import TableRows
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
-
-PARALLEL_EPISODES = 16
-"""At most this many episodes are played side by side."""
 
 LOOK_EVERY = 50
 """Losses are looked at after this many updates at the latest: looking waits for the device."""
@@ -79,27 +81,11 @@ class _Run:
         self.clock = _Clock(device)
         self.on_update, self.checkpoints, self.on_alive = on_update, checkpoints, on_alive
         self.cell, self.device = cell, device
-        self.dataset = open_dataset(cell.data)
-        train_rows, held_out_rows = split_episodes(
-            self.dataset, cell.diagnose.holdout, cell.stream("holdout")
-        )
         torch_device = torch.device(device.kind)
-        self.sampler = Sampler(
-            self.dataset,
-            train_rows,
-            observation=cell.observation,
-            proprio=proprio_columns(cell.env, cell.proprio),
-            stack=cell.pixels.stack,
-            spacing=cell.pixels.spacing,
-            batch_size=cell.train.batch_size,
-            n_step=cell.train.n_step,
-            discount=cell.agent.discount,
-            seed=cell.stream("batches"),
-            device=torch_device,
-        )
-        with _one_thread():
-            spec = agent_spec(cell, self.sampler)
-            self.agent = LAPO(spec, cell.agent, cell.routing, cell.stream, torch_device)
+        self.dataset = open_dataset(cell.data)
+        train_rows, held_out_rows = split(cell, self.dataset)
+        self.sampler = make_sampler(cell, self.dataset, train_rows, torch_device)
+        self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell)
         self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
@@ -332,72 +318,6 @@ def refuse_divergence(losses: Info, update: int) -> None:
     for name, value in losses.items():
         if not math.isfinite(value.item()):
             raise Diverged(f"{name} is {value.item()} at update {update}")
-
-
-def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
-    """What the agent's networks must fit, from the cell and its data."""
-    pixels = cell.observation == "pixels"
-    horizon = 1 / (1 - cell.agent.discount)
-    return AgentSpec(
-        action_dim=sampler.action_dim,
-        channels=3 * cell.pixels.stack if pixels else 0,
-        size=cell.pixels.size if pixels else 0,
-        proprio_dim=sampler.proprio_dim,
-        state_dim=sampler.state_dim,
-        min_value=sampler.min_reward * horizon,
-        max_value=sampler.max_reward * horizon,
-        shift_pad=cell.train.shift_pad if cell.train.augmentation == "random-shift" else 0,
-        mean_image=sampler.mean_image() if pixels and cell.pixels.centre else None,
-    )
-
-
-def make_evaluator(cell: Cell) -> Evaluator:
-    """The cell's evaluation episodes; they follow from (env, seed) alone."""
-    side_by_side = min(cell.evaluate.episodes, PARALLEL_EPISODES)
-    return Evaluator(
-        [
-            make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
-            for _ in range(side_by_side)
-        ],
-        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
-        stack=cell.pixels.stack,
-        spacing=cell.pixels.spacing,
-        proprio=cell.proprio,
-        pixels=cell.observation == "pixels",
-    )
-
-
-def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
-    """The agent as the evaluator wants it: from raw observations to the environment's actions."""
-
-    def policy(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
-        if agent.spec.channels:
-            obs = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)
-        else:
-            obs = _float(sampler.state_normalizer.normalize(states), device)
-        proprio_BP = _float(sampler.proprio_normalizer.normalize(proprio), device)
-        action = agent.act(obs, proprio_BP).cpu().numpy()
-        return sampler.action_normalizer.unnormalize(action)
-
-    return policy
-
-
-def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Build here what must not depend on how many threads a cell was given.
-
-    Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Clock:

@@ -34,7 +34,7 @@ def replaced(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
         raise
     if synced:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def write_text(path: Path, text: str, *, synced: bool = True) -> None:
@@ -43,9 +43,9 @@ def write_text(path: Path, text: str, *, synced: bool = True) -> None:
         file.write(text.encode())
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's entries."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until the disk has a file's bytes, or a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

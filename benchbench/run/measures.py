@@ -15,7 +15,7 @@ from benchbench.data.store import Dataset
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import HeldOut, Rows
 from benchbench.diagnostics.values import least_q, own_return_errors
-from benchbench.envs import PixelEnv
+from benchbench.envs import PixelEnv, imaged_columns
 from benchbench.envs.evaluate import Policy
 from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.errors import UserError
@@ -135,6 +135,7 @@ class _Draw:
         last = np.arange(len(dataset)) + remaining - 1
         self._whole = (discount**remaining <= RETURN_TAIL) | dataset.terminals[last]
         self._episode, self._step = dataset.episode, dataset.step_in_episode
+        self._imaged = imaged_columns(cell.env, cell.proprio, dataset.states.shape[1])
 
     def rows(self, purpose: str, rows: np.ndarray, count: int, episodes: int = 1) -> np.ndarray:
         """At most ``count`` of the rows, ascending, from the stream of ``purpose``."""
@@ -152,7 +153,7 @@ class _Draw:
         """The rows as transitions, with what the data knows of them."""
         return Rows(
             batch=self._sampler.batch(rows),
-            states=self._dataset.states[rows].astype(np.float64),
+            states=self._dataset.states[rows][:, self._imaged].astype(np.float64),
             returns=self._returns[rows],
             episodes=self._episode[rows],
             times=self._step[rows],

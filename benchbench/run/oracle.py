@@ -28,10 +28,14 @@ from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
 from benchbench.diagnostics.oracle import BATCH_SIZE, LEARNING_RATE, train_on_state
 from benchbench.diagnostics.probes import probe_r2
+from benchbench.envs import imaged_columns
 from benchbench.grid import Cell
 
 VERSION = 1
 """Raised when the same settings would give another reference."""
+
+LEAST_EPISODES = 10
+"""Fewer than these cannot be divided: some to train on, some to fit the probe on, some held out."""
 
 
 def oracle_state_r2(
@@ -40,12 +44,17 @@ def oracle_state_r2(
     device: torch.device,
     on_alive: Callable[[], None] = lambda: None,
 ) -> float | None:
-    """State-probe R² of the cell's encoder trained on the state, mean over the state's dimensions.
+    """State-probe R² of the cell's encoder trained on the state, over what only the image tells.
 
-    None without pixels, or where ``oracle_updates`` is 0. ``on_alive`` is called while it is made
-    or waited for.
+    ``on_alive`` is called while it is made or waited for. None without pixels, where
+    ``oracle_updates`` is 0, where the data has too few episodes, or where proprioception tells the
+    whole state.
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
+        return None
+    if not imaged_columns(cell.env, cell.proprio, dataset.states.shape[1]):
+        return None
+    if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
         return None
     identity = oracle_identity(cell)
     path = cache_folder() / cell.env / f"oracle-{_key(identity)}.json"
@@ -73,6 +82,7 @@ def oracle_identity(cell: Cell) -> dict[str, Any]:
     return {
         "version": VERSION,
         "data": cell.data.settings(),
+        "proprio": list(cell.proprio),
         "stack": cell.pixels.stack,
         "spacing": cell.pixels.spacing,
         "centre": cell.pixels.centre,
@@ -111,10 +121,12 @@ def _make(
     """Train and probe the reference; all its random streams come from its own key."""
     seed = int(_key(identity)[:7], 16)
     rng = np.random.default_rng(seed)
-    train, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)
+    known, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)
+    train, fresh = _halves(dataset, known, rng)
     sampler = Sampler(
         dataset,
-        train,
+        # Its z-scores and mean image give nothing away, and its rewards are not looked at.
+        np.arange(len(dataset)),
         observation="pixels",
         proprio=(),
         batch_size=BATCH_SIZE,
@@ -125,15 +137,17 @@ def _make(
         seed=seed,
         device=device,
     )
-    states = sampler.state_normalizer.normalize(dataset.states)
+    train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
+    imaged = imaged_columns(cell.env, cell.proprio, dataset.states.shape[1])
+    states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
     fit, score = (
         np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))
-        for rows in (sampler.train_rows, sampler.transitions(held_out))
+        for rows in (fresh, held_out)
     )
 
     def draw() -> tuple[torch.Tensor, torch.Tensor]:
         on_alive()
-        rows = rng.choice(sampler.train_rows, BATCH_SIZE)
+        rows = rng.choice(train, BATCH_SIZE)
         return sampler.batch(rows).obs, torch.from_numpy(states[rows]).to(device)
 
     with torch.random.fork_rng(devices=[]):
@@ -160,9 +174,24 @@ def _make(
         "state_r2": mean_r2(trained),
         "untrained_state_r2": mean_r2(untrained),
         "by_state": {
-            name: mean_r2(r2[None]) for name, r2 in zip(dataset.state_names, trained, strict=True)
+            dataset.state_names[column]: mean_r2(r2[None])
+            for column, r2 in zip(imaged, trained, strict=True)
         },
     }
+
+
+def _halves(
+    dataset: Dataset, rows: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train the encoder on, and rows of other episodes to fit its probe on.
+
+    An encoder tells more of its own training frames than of any others: velocities, which a single
+    frame does not show, it learns by heart. A probe fitted there would trust that.
+    """
+    episode = dataset.episode[rows]
+    episodes = rng.permutation(np.unique(episode))
+    is_fresh = np.isin(episode, episodes[: len(episodes) // 2])
+    return rows[~is_fresh], rows[is_fresh]
 
 
 def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -57,6 +57,8 @@ class Progress:
         self._bar.close()
 
     def _say(self, line: str) -> None:
+        if not sys.stderr.isatty():
+            line = click.unstyle(line)
         self._bar.write(line, file=sys.stderr)  # standard output is the report's
 
     def _end(self, cell: Cell) -> None:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from benchbench.grid import Cell
 from benchbench.results import SCHEMAS, TABLES, read_table, to_table
 from benchbench.run.failures import Failure, kind_of
-from benchbench.run.files import DRAFT, replaced, sync_folder, write_text
+from benchbench.run.files import DRAFT, replaced, sync, write_text
 from benchbench.suite import Suite
 
 TableRows = dict[str, list[dict[str, object]]]
@@ -83,10 +83,10 @@ class Store:
         try:
             for name in TABLES:
                 _write_parquet(draft / f"{name}.parquet", to_table(name, rows[name]))
-            sync_folder(draft)
+            sync(draft)
             draft.chmod(0o755)
             os.rename(draft, place)
-            sync_folder(cells)
+            sync(cells)
         except BaseException as error:
             shutil.rmtree(draft, ignore_errors=True)
             if not (isinstance(error, OSError) and self.is_done(cell.key)):

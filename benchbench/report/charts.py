@@ -1,0 +1,124 @@
+"""Figures of cells' ends: paired differences, profiles, chances and costs; frames in, figures out.
+
+Nothing is computed here beyond where things stand on the page.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchbench.report.layout import grid, legend, short
+from benchbench.report.look import looks, style
+
+SEEDS_APART = 30
+"""Up to this many pairs, each has a line of its own in the forest plot."""
+
+SPENT = {
+    "train": ("training", "#0072B2", ""),
+    "evaluate": ("evaluation", "#E69F00", "////"),
+    "diagnose": ("diagnostics", "#009E73", "\\\\\\\\"),
+}
+"""What a cell's time is spent on, and how that is drawn."""
+
+
+def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: float) -> Figure:
+    """Forest plot of paired differences: a dot a pair, a diamond and interval a mean.
+
+    ``pairs`` has ``env, seed, difference``; ``means`` has ``env`` ('all' for all pairs),
+    ``difference, lo, hi``. The band around zero is ±``delta``. Many pairs share a line for each
+    environment.
+    """
+    with style():
+        apart = len(pairs) <= SEEDS_APART
+        lines: list[tuple[str, list[float], pd.DataFrame]] = []
+        for env in dict.fromkeys(pairs["env"]):
+            mine = pairs[pairs["env"] == env].sort_values("seed")
+            if apart:
+                lines += [
+                    (f"seed {pair['seed']}", [pair["difference"]], means[:0])
+                    for _, pair in mine.iterrows()
+                ]
+            dots = [] if apart else mine["difference"].to_list()
+            lines.append((short(env), dots, means[means["env"] == env]))
+        lines.append(("all pairs", [], means[means["env"] == "all"]))
+        figure, (ax,) = grid(1, 1, 0.5 + (0.125 if apart else 0.2) * len(lines))
+        ax.axvspan(-delta, delta, color="#dddddd", lw=0, zorder=0)
+        ax.axvline(0, color="#444444", lw=0.6)
+        for height, (_, dots, mean) in enumerate(lines):
+            ax.plot(dots, [height] * len(dots), "o", ms=3, color="#777777", alpha=0.8)
+            for _, row in mean.iterrows():
+                ax.plot([row["lo"], row["hi"]], [height, height], color="black", lw=1.3)
+                ax.plot(row["difference"], height, "D", ms=4.5, color="black")
+        ax.set_yticks(range(len(lines)), [name for name, _, _ in lines])
+        for tick, (_, _, mean) in zip(ax.get_yticklabels(), lines, strict=True):
+            tick.set_fontweight("normal" if mean.empty else "bold")
+        ax.set_ylim(len(lines) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel(label)
+    return figure
+
+
+def improvement_figure(chances: pd.DataFrame) -> Figure:
+    """Probability that a run of each variant beats one of ``before``; ½ says nothing.
+
+    ``chances`` has ``variant, mean, lo, hi``.
+    """
+    with style():
+        figure, (ax,) = grid(1, 1, 0.45 + 0.17 * len(chances))
+        ax.axvline(0.5, color="#444444", lw=0.6)
+        table = looks(chances["variant"].to_list())
+        for height, (_, row) in enumerate(chances.iterrows()):
+            look = table[row["variant"]]
+            ax.plot([row["lo"], row["hi"]], [height, height], color=look.color, lw=1.3)
+            ax.plot(row["mean"], height, look.marker, ms=4, color=look.color)
+        ax.set_yticks(range(len(chances)), chances["variant"])
+        ax.set_ylim(len(chances) - 0.4, -0.6)
+        ax.set_xlim(-0.03, 1.03)
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("P(variant scores above before)")
+    return figure
+
+
+def cost_figure(costs: pd.DataFrame) -> Figure:
+    """Time an update and time a cell, by variant; columns as ``curves.costs`` has them."""
+    with style():
+        figure, (left, right) = grid(1, 2, 0.6 + 0.17 * len(costs), share_y=True, names=4)
+        heights = range(len(costs))
+        bars = left.barh(heights, costs["update_ms"].fillna(0), height=0.6, color="#7a8794")
+        left.bar_label(bars, [f"{v:.3g}" for v in costs["update_ms"]], padding=2, fontsize=5.5)
+        left.set_xlabel("an update (ms, median)")
+        start = np.zeros(len(costs))
+        for part, (name, color, hatch) in SPENT.items():
+            width = costs[f"{part}_s"].fillna(0).to_numpy()
+            right.barh(heights, width, left=start, height=0.6, color=color, hatch=hatch,
+                       edgecolor="white", lw=0, label=name)  # fmt: skip
+            start = start + width
+        rest = (costs["cell_s"].to_numpy() - start).clip(min=0)
+        bars = right.barh(heights, rest, left=start, height=0.6, color="#cccccc", label="the rest")
+        right.bar_label(bars, [f"{v:.3g}" for v in costs["cell_s"]], padding=2, fontsize=5.5)
+        right.set_xlabel("a cell (s, mean)")
+        left.set_yticks(heights, costs["variant"])
+        left.set_ylim(len(costs) - 0.4, -0.6)
+        for ax in (left, right):
+            ax.grid(axis="y", visible=False)
+            ax.margins(x=0.12)
+        handles, names = right.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
+    return figure
+
+
+def profile_figure(profiles: pd.DataFrame) -> Figure:
+    """Performance profiles: the share of runs above each score (``variant, tau, share``)."""
+    with style():
+        variants = list(dict.fromkeys(profiles["variant"]))
+        figure, (ax,) = grid(1, 1, 1.8, names=len(variants))
+        for variant, look in looks(variants).items():
+            mine = profiles[profiles["variant"] == variant]
+            ax.plot(mine["tau"], mine["share"], color=look.color, ls=look.line, lw=1.1)
+        ax.set_xlabel("score τ")
+        ax.set_ylabel("share of runs above τ")
+        ax.set_ylim(-0.03, 1.03)
+        legend(figure, variants, markers=False)
+    return figure

@@ -1,0 +1,273 @@
+"""The report in Chinese: tables of phrases, keyed by the English.
+
+Names of variants, losses, modules and statistics stay as they are; figures stay in English.
+"""
+
+from __future__ import annotations
+
+MEASURES: dict[str, str] = {
+    "applied share of the critic's gradient, on obs_encoder at the watched steps":
+        "critic 梯度中被应用的比例，在被观测的训练步、obs_encoder 上",
+    "R² of the return-to-go probe, last evaluation": "未来回报（return-to-go）探针的 R²，最后一次评估",
+    "R² of the dataset-action probe, last evaluation": "数据集动作探针的 R²，最后一次评估",
+    "state-probe gain from untrained (0) to oracle (1)": "状态探针增益（0 为未训练、1 为 oracle）",
+    "R² of the state probe, last evaluation": "状态探针的 R²，最后一次评估",
+    "RMS of Q − own policy's return, over σ_G, last roll-outs":
+        "Q 与自身策略回报之差的均方根，以 σ_G 为单位，最后一次推演",
+    "RMS of Q − behaviour return, over σ_G, last evaluation":
+        "Q 与行为策略回报之差的均方根，以 σ_G 为单位，最后一次评估",
+    "normalised area under the score curve": "得分曲线下的归一化面积",
+    "score, mean of the last 5 evaluations": "得分，最后 5 次评估的均值",
+    "interquartile range of late score changes, noise removed": "后半程得分变化的四分位距，已扣除评估噪声",
+    "log10 of the critic's over the VAE's gradient norm on the encoder, mean over training":
+        "编码器上 critic 与 VAE 梯度范数之比的 log10，训练期间均值",
+    "cosine of those two gradients, mean over training": "这两个梯度的余弦，训练期间均值",
+    "share of samples with a negative cosine": "余弦为负的样本比例",
+    "log10 of the Q part's over the V part's norm in the critic's gradient, mean over training":
+        "critic 梯度中 Q 部分与 V 部分范数之比的 log10，训练期间均值",
+    "cosine of the encoder's way over 50 updates and the critic loss's descent":
+        "编码器 50 次更新的位移与 critic 损失下降方向的余弦",
+    "cosine of that way and the VAE loss's descent": "同一位移与 VAE 损失下降方向的余弦",
+    "R² of a return probe that sees only the time index": "仅见时间步的回报探针的 R²",
+    "R² of the state probe, untrained encoder": "状态探针的 R²，未训练的编码器",
+    "R² of the state probe, encoder trained on the state": "状态探针的 R²，以状态训练的编码器（oracle）",
+    "effective rank (srank 0.99), last evaluation": "有效秩（srank 0.99），最后一次评估",
+    "share of dormant units, last evaluation": "休眠单元比例，最后一次评估",
+    "linear CKA of the features of before and after (1 is the same)":
+        "before 与 after 特征的线性 CKA（1 为相同）",
+    "mean of Q − own policy's return, over σ_G": "Q 与自身策略回报之差的均值，以 σ_G 为单位",
+    "rank correlation of Q and the own policy's return": "Q 与自身策略回报的秩相关",
+    "slope of the own policy's return on Q (1 is calibrated)": "自身策略回报对 Q 的回归斜率（1 为校准良好）",
+    "bound on what the roll-outs' horizon cuts off, over σ_G": "推演截断部分的上界，以 σ_G 为单位",
+    "held-out RMS TD error, over σ_G, last evaluation": "留出数据上 TD 误差的均方根，以 σ_G 为单位，最后一次评估",
+    "best evaluation (chosen after the fact)": "最佳评估（事后挑选）",
+    "mean of the worst 5 % of drawdowns from the best score so far": "相对历史最佳得分的回撤中最差 5 % 的均值",
+    "median updates to 50 points, held for two evaluations": "达到 50 分并连续保持两次评估所需更新数的中位数",
+    "interquartile mean of the score": "得分的四分位均值（IQM）",
+    "probability that a run of after scores above one of before": "after 的一次运行得分高于 before 的概率",
+    "interquartile range of the score across seeds": "不同种子之间得分的四分位距",
+}  # fmt: skip
+"""Names of measures, as the frames have them."""
+
+NOTES: dict[str, str] = {
+    "negligible": "效应可忽略",
+    "opposite": "方向相反",
+    "{n} pair": "{n} 对",
+    "{n} pairs": "{n} 对",
+    "{n} needed": "需要 {n} 对",
+    "{done} of {planned} planned pairs": "计划 {planned} 对中的 {done} 对",
+    "{n} without a finished before and after": "{n} 对没有完成的 before 与 after",
+    "{n} evaluated at different updates": "{n} 对的评估时刻不同",
+    "{n} without a finite value": "{n} 对没有有限的数值",
+    "in place of {measure}, since {n} of {all} pairs lack {needs}":
+        "代替“{measure}”：{all} 对中有 {n} 对缺少{needs}",
+    "an oracle at least 0.1 R² above the untrained encoder": "比未训练编码器至少高 0.1 R² 的 oracle",
+    "roll-outs of the own policy": "自身策略的推演",
+    "exact, no test": "精确测量，无需检验",
+    "differs in {cells}": "不符的单元：{cells}",
+    "{n} of {all} cells differ": "{all} 个单元中有 {n} 个不符",
+    "{n} cells without a ledger": "{n} 个单元没有梯度账本",
+    "never reached by {before} of before, {after} of after":
+        "before 有 {before}、after 有 {after} 从未达到",
+}  # fmt: skip
+"""Notes and labels of the frames, and what fills them."""
+
+PHRASES: dict[str, str] = {
+    "aspect": "方面",
+    "方面 aspect": "方面",
+    "aspect 方面": "方面",
+    "修改前 before": "修改前",
+    "before 修改前": "修改前",
+    "修改后 after": "修改后",
+    "after 修改后": "修改后",
+    "影响 impact": "影响",
+    "before": "修改前",
+    "after": "修改后",
+    "after − before": "修改后 − 修改前",
+    "difference": "差值",
+    "verdict": "结论",
+    "supported": "成立",
+    "refuted": "不成立",
+    "inconclusive": "尚无定论",
+    "not measured": "未测量",
+    " ({label})": "（{label}）",
+    ": ": "：",
+    "beside it: {measure}": "对照：{measure}",
+    "claimed: {word}": "原文所称：{word}",
+    "{first} {second}": "{first}{second}",
+    "{clause}.": "{clause}。",
+    "{measures}: {note}.": "{measures}：{note}。",
+    "Of the brief's seven claims, {counts}.": "原文的七项论断中，{counts}。",
+    "{n} is {word} ({names})": "{n} 项{word}（{names}）",
+    "{n} are {word} ({names})": "{n} 项{word}（{names}）",
+    "There is no finished pair of `before` and `after`, so nothing is compared.":
+        "没有一对完成的 `before` 与 `after`，因此无从比较。",
+    "one pair (environment, seed)": " 1 对（环境，种子）",
+    "{n} pairs (environment, seed)": " {n} 对（环境，种子）",
+    "up to {n} pairs (environment, seed)": "至多 {n} 对（环境，种子）",
+    ", where {needed} are needed for a verdict": "，而得出结论需要 {needed} 对",
+    "They rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
+    "whether anything was learned cannot be said from fewer than two cells a variant":
+        "每个变体不足两个单元，无法判断是否学到了东西",
+    "of {names}, none ended clear above its untrained score, so comparing them says little":
+        "{names} 最终都没有明显高于未训练时的得分，因此比较它们说明不了什么",
+    "{clear} ended clear above the untrained score": "{clear} 最终明显高于未训练时的得分",
+    "of {names}, only {clear} ended clear above the untrained score":
+        "{names} 之中，只有 {clear} 最终明显高于未训练时的得分",
+    "contents": "目录",
+    "enlarge": "放大",
+    "fit to the page": "适合页面",
+    "The brief's table, measured": "原文的表格，附实测值",
+    "Delta and p of each part": "各部分的 delta 与 p 值",
+    "First lines, and those marked as claimed, are the brief's own words; the numbers below them "
+    "were measured. Intervals of `before` and `after` are 95 % intervals of the variant's own mean; "
+    "those of the impact bound the paired difference after − before at {level}, so that all "
+    "{family} hold together at 95 %. A claim is supported when its interval lies beyond delta on "
+    "the side it names and its sign-flip p, adjusted by Holm, is at most 0.05; refuted when the "
+    "interval lies short of delta; {needed} pairs are needed for either.":
+        "每格首行以及标有“原文所称”的是原文的说法，其下的数字为实测值。`before` 与 `after` 的区间是"
+        "该变体自身均值的 95 % 区间；“影响”一列的区间是配对差值（修改后 − 修改前）的 {level} 区间，"
+        "使全部 {family} 个区间以 95 % 的概率同时成立。当区间在论断所指的方向上越过 delta，且经 Holm "
+        "校正的符号翻转检验 p 值不超过 0.05 时，论断“成立”；当区间未达到 delta 时，“不成立”；"
+        "两者都至少需要 {needed} 对。",
+    "measure": "度量",
+    "claimed of after": "原文所称（修改后）",
+    "higher": "更高",
+    "lower": "更低",
+    "delta": "delta",
+    "pairs": "对数",
+    "p": "p",
+    "p (Holm)": "p（Holm）",
+    "points": "分",
+    "R²": "R²",
+    "gain": "增益",
+    "Did anything learn?": "学到东西了吗？",
+    "No cell has finished, so there is nothing to say.": "没有完成的单元，无可奉告。",
+    "environment": "环境",
+    "variant": "变体",
+    "cells": "单元数",
+    "untrained": "未训练",
+    "final": "最终",
+    "clear of zero": "明显不为零",
+    "all": "全部",
+    "yes": "是",
+    "worse": "变差",
+    "not clear": "不明显",
+    "unknown": "未知",
+    "Figures": "图",
+    "All variants": "所有变体",
+    "Only `before` against `after` is tested; the rest is exploratory.":
+        "只检验 `before` 与 `after` 之差，其余均为探索性结果。",
+    "final score [95 %]": "最终得分 [95 %]",
+    "IQM": "IQM",
+    "best evaluation": "最佳评估",
+    "probability of scoring above `before` [95 %]": "得分高于 before 的概率 [95 %]",
+    "Likeness of features": "特征的相似度",
+    "and": "与",
+    "linear CKA of their features [95 %]": "两者特征的线性 CKA [95 %]",
+    "Also reported": "其他度量",
+    "Described, never judged; 95 % intervals, each on its own.": "仅作描述，不下结论；各自为 95 % 区间。",
+    "No pair has finished, so there is nothing to describe.": "没有完成的配对，无可描述。",
+    "note": "备注",
+    "Cost": "开销",
+    "No cell has finished, so nothing is known of its cost.": "没有完成的单元，开销未知。",
+    "The diagnostics took {share} of the cells' wall time; {limit} is what they are meant to stay "
+    "under at the default cadence.":
+        "诊断占单元运行时间的 {share}；在默认频率下应低于 {limit}。",
+    "What the diagnostics took was not recorded for every cell.": "并非每个单元都记录了诊断所用的时间。",
+    "an update, ms": "每次更新（毫秒）",
+    "a cell, s": "每个单元（秒）",
+    "of which training": "其中训练",
+    "evaluation": "评估",
+    "diagnostics": "诊断",
+    "What could not be done": "未能完成的部分",
+    "{done} of {planned} cells are done.": "{planned} 个单元中已完成 {done} 个。",
+    "failed: {cell}": "失败：{cell}",
+    "missing: {cell}": "缺失：{cell}",
+    "not measured: {measure}": "未测量：{measure}",
+    "no data for the figure: {title}": "此图没有数据：{title}",
+    "How it is measured": "如何测量",
+    "Provenance": "来源",
+    "No cell has finished.": "没有完成的单元。",
+    "Data": "数据",
+    "data set": "数据集",
+    "sha256": "sha256",
+    "wall time: {hours} h over {n} cells": "运行时间：{n} 个单元共 {hours} 小时",
+    "versions": "版本",
+    "commit": "提交",
+    "devices": "设备",
+    "not recorded": "未记录",
+    "; {n} cells ran with uncommitted changes": "；{n} 个单元运行时有未提交的改动",
+    "{device} ({name}), {threads} thread(s), {n} cells":
+        "{device}（{name}），{threads} 个线程，{n} 个单元",
+    "Make this report again with `{command}`.": "重新生成本报告：`{command}`。",
+    "**Feature quality** is the state probe's gain: (R² − R² untrained) / (R² oracle − R² "
+    "untrained), so 0 is the untrained encoder and 1 the same encoder trained on the simulator's "
+    "state. Its delta is on that scale.":
+        "**特征质量**是状态探针的增益：(R² − 未训练 R²) / (oracle R² − 未训练 R²)。0 为未训练的编码器，"
+        "1 为同一编码器以模拟器状态训练的结果。delta 采用同一尺度。",
+    "**Feature quality** is the state probe's R² itself, not its gain between an untrained encoder "
+    "and an oracle, because not every pair has an oracle at least 0.1 R² above the untrained one.":
+        "**特征质量**是状态探针的 R² 本身，而不是介于未训练编码器与 oracle 之间的增益，因为并非每一对都有"
+        "比未训练编码器至少高 0.1 R² 的 oracle。",
+    "**Q prediction** is the error of Q against Monte-Carlo returns of each variant's own policy, "
+    "from one set of held-out states and actions. The score stands beside it: the value of a "
+    "policy that does nothing is easy to predict.":
+        "**Q值预测**是 Q 相对于各变体自身策略的蒙特卡洛回报的误差，取自同一组留出的状态与动作。旁边列出得分："
+        "什么都不做的策略，其价值很容易预测。",
+    "**Q prediction** is the error against the **behaviour's** returns, on held-out transitions. The "
+    "Q that is measured is the latent policy's, so the behaviour's returns are not its truth: a "
+    "better policy rightly disagrees with them. It is not the error against the policy's own "
+    "returns, which not every pair has.":
+        "**Q值预测**是在留出数据上相对于**行为策略**回报的误差。所测的 Q 属于潜在策略，行为策略的回报并不是"
+        "它的真值：更好的策略理应与之不同。这不是相对于自身策略回报的误差，因为并非每一对都有后者。",
+    "**The TD error** is consistency with itself, which a Q that is the same everywhere also has.":
+        "**TD 误差**衡量的是 Q 与自身是否一致，处处相同的 Q 也能做到。",
+    "**Convergence speed** counts updates, not seconds.": "**收敛速度**按更新次数计，而非按秒计。",
+    "**Stability** is the interquartile range of the changes of the score between evaluations in "
+    "the second half of training; what the spread between evaluation episodes explains is taken "
+    "out (squares are subtracted, and the result is never below 0). Its delta is relative to the "
+    "mean over both variants.":
+        "**稳定性**是训练后半程相邻评估之间得分变化的四分位距；评估回合之间的离散所能解释的部分已被扣除"
+        "（平方相减，结果不小于 0）。delta 相对于两个变体的均值。",
+    "Gradient flow": "梯度流向",
+    "The brief's loop as it ran: what became of each loss's gradient, from the ledger of watched "
+    "steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a `zero_grad`. No arrow: "
+    "not computed. A box is filled where the module was stepped by it.":
+        "原文的训练循环的实际运行：各损失的梯度去向，取自梯度账本。实线：被优化器应用；虚线：算出后被 "
+        "`zero_grad` 丢弃；无箭头：未计算。实心方框表示该模块因此被更新。",
+    "Score over training": "训练期间的得分",
+    "Mean over seeds with its 95 % t interval; thin lines are seeds. Update 0 is untrained.":
+        "各种子的均值及其 95 % t 区间；细线为单个种子。第 0 次更新即未训练。",
+    "Q error over training": "训练期间的 Q 误差",
+    "Q against the returns of the policy that the axis names, its own where they were rolled out "
+    "(the behaviour's returns are not the measured policy's truth), and the TD error. Held-out "
+    "rows, over the spread of the data's returns; 95 % bands.":
+        "Q 相对于坐标轴所标策略的回报：有推演时为自身策略（行为策略的回报并不是所测策略的真值），以及 TD 误差。"
+        "留出数据，以数据回报的标准差为单位；95 % 区间带。",
+    "Signal strength on the encoder": "编码器上的信号强度",
+    "Norms of both losses' gradients on the encoder, whether applied or not: geometric means over "
+    "seeds, 95 % bands. Shaded: the ranges that the brief claims (0.01 to 0.1 for the critic's, "
+    "0.001 to 0.01 for the VAE's).":
+        "两个损失在编码器上的梯度范数，无论是否被应用：各种子的几何均值与 95 % 区间带。阴影为原文所称的范围"
+        "（critic 为 0.01 至 0.1，VAE 为 0.001 至 0.01）。",
+    "Probes over training": "训练期间的探针",
+    "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds. Dotted: a "
+    "return probe that sees only the time index.":
+        "冻结特征上的岭回归探针的 R²，按回合划分；95 % 区间带。点线：仅见时间步的回报探针。",
+    "Paired differences of the final score": "最终得分的配对差值",
+    "A dot a pair; a diamond is a mean with its 95 % interval (unadjusted). Grey band: within delta "
+    "of zero.":
+        "每点为一对；菱形为均值及其 95 % 区间（未校正）。灰带：距零不超过 delta。",
+    "Performance profile": "性能曲线",
+    "Share of the finished cells, over all environments, whose final score is above τ.":
+        "所有环境中最终得分高于 τ 的已完成单元的比例。",
+    "Probability of improvement": "改进概率",
+    "Chance that a run of the variant scores above one of `before`, mean over environments, with "
+    "its 95 % bootstrap interval.":
+        "该变体的一次运行得分高于 `before` 的概率，各环境均值，附 95 % 自助法区间。",
+    "Cost by variant": "各变体的开销",
+    "Left: the median update. Right: a cell's wall time by what it went to.":
+        "左：每次更新的中位时间。右：单元运行时间的构成。",
+}  # fmt: skip
+"""Everything else that the report says."""

@@ -1,0 +1,55 @@
+"""A document as one HTML file that needs nothing beside it: style, script and figures are inside.
+
+Jinja2 escapes every text; the page's own policy forbids it any request.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchbench.report.document import Document, Heading
+from benchbench.report.words import Words
+
+ENLARGED = 1.6
+"""Size of a figure on a screen, over its size in print."""
+
+
+def to_html(document: Document, figures: Path, words: Words) -> str:
+    """The whole page, with the SVG files of ``figures`` that it shows."""
+    environment = Environment(
+        loader=PackageLoader("benchbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+    environment.filters["whole"] = whole
+
+    def embedded(name: str) -> tuple[int, str]:
+        svg = (figures / f"{name}.svg").read_bytes()
+        return shown_width(svg.decode("utf-8")), base64.b64encode(svg).decode("ascii")
+
+    headings = [block for block in document.blocks if isinstance(block, Heading)]
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        contents=[heading for heading in headings if heading.level == 2],
+        embedded=embedded,
+        words=words,
+    )
+
+
+def whole(text: str) -> str:
+    """The text with its intervals, '[0.30, 0.52]', kept on one line."""
+    return re.sub(r"\[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), text)
+
+
+def shown_width(svg: str) -> int:
+    """Pixels that a figure takes where there is room: print's small type is enlarged."""
+    points = re.search(r'<svg[^>]*\swidth="([\d.]+)pt"', svg)
+    return round(float(points[1]) * 96 / 72 * ENLARGED) if points else 640

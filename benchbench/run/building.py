@@ -1,0 +1,115 @@
+"""What a cell is built of: its split of the data, sampler, agent, evaluator and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.data.sampler import Sampler
+from benchbench.data.store import Dataset, split_episodes
+from benchbench.envs import make_pixel_env, proprio_columns
+from benchbench.envs.evaluate import Evaluator, Policy
+from benchbench.grid import Cell
+
+PARALLEL_EPISODES = 16
+"""At most this many episodes are played side by side."""
+
+
+def split(cell: Cell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The cell's training rows and held-out rows, by whole episodes."""
+    return split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
+
+
+def make_sampler(
+    cell: Cell, dataset: Dataset, train_rows: np.ndarray, device: torch.device
+) -> Sampler:
+    """The cell's batches."""
+    return Sampler(
+        dataset,
+        train_rows,
+        observation=cell.observation,
+        proprio=proprio_columns(cell.env, cell.proprio),
+        stack=cell.pixels.stack,
+        spacing=cell.pixels.spacing,
+        batch_size=cell.train.batch_size,
+        n_step=cell.train.n_step,
+        discount=cell.agent.discount,
+        seed=cell.stream("batches"),
+        device=device,
+    )
+
+
+def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> LAPO:
+    """The cell's agent before its first update; the same whatever the number of threads."""
+    with _one_thread():
+        return LAPO(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
+
+
+def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
+    """What the agent's networks must fit, from the cell and its data."""
+    pixels = cell.observation == "pixels"
+    horizon = 1 / (1 - cell.agent.discount)
+    return AgentSpec(
+        action_dim=sampler.action_dim,
+        channels=3 * cell.pixels.stack if pixels else 0,
+        size=cell.pixels.size if pixels else 0,
+        proprio_dim=sampler.proprio_dim,
+        state_dim=sampler.state_dim,
+        min_value=sampler.min_reward * horizon,
+        max_value=sampler.max_reward * horizon,
+        shift_pad=cell.train.shift_pad if cell.train.augmentation == "random-shift" else 0,
+        mean_image=sampler.mean_image() if pixels and cell.pixels.centre else None,
+    )
+
+
+def make_evaluator(cell: Cell) -> Evaluator:
+    """The cell's evaluation episodes; they follow from (env, seed) alone."""
+    side_by_side = min(cell.evaluate.episodes, PARALLEL_EPISODES)
+    return Evaluator(
+        [
+            make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
+            for _ in range(side_by_side)
+        ],
+        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
+        stack=cell.pixels.stack,
+        spacing=cell.pixels.spacing,
+        proprio=cell.proprio,
+        pixels=cell.observation == "pixels",
+    )
+
+
+def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
+    """The agent as the evaluator wants it: from raw observations to the environment's actions."""
+
+    def policy(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+        if agent.spec.channels:
+            obs = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)
+        else:
+            obs = _float(sampler.state_normalizer.normalize(states), device)
+        proprio_BP = _float(sampler.proprio_normalizer.normalize(proprio), device)
+        action = agent.act(obs, proprio_BP).cpu().numpy()
+        return sampler.action_normalizer.unnormalize(action)
+
+    return policy
+
+
+def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Build here what must not depend on how many threads a cell was given.
+
+    Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,117 @@
+"""Cells in which something goes wrong, for real: what the fault tests hand to the runner."""
+
+import os
+import resource
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchbench.agent.lapo import LAPO
+from benchbench.run import store
+from benchbench.run.cell import run_cell
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave():
+    os._exit(3)
+
+
+def hang():
+    time.sleep(1000)
+
+
+def complain():
+    raise RuntimeError("no reason at all")
+
+
+def lack_memory():
+    raise MemoryError
+
+
+def lose_numbers():
+    """From the next update on, a loss is no number."""
+    critic_loss = LAPO.critic_loss
+
+    def lost(self, features, batch, fixed):
+        loss, info = critic_loss(self, features, batch, fixed)
+        return loss * float("nan"), {**info, "critic_loss": torch.tensor(float("nan"))}
+
+    LAPO.critic_loss = lost
+
+
+def fill_disk():
+    """From now on no file of this process may grow beyond a few bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+
+def kill_in_publishing():
+    """Die with a table half written."""
+    write = store._write_parquet
+
+    def half(path, table):
+        write(path, table)
+        if path.stem == "evaluations":
+            path.write_bytes(path.read_bytes()[:100])
+            kill()
+
+    store._write_parquet = half
+
+
+def kill_in_checkpointing():
+    """Die with the next checkpoint written and not yet in its place."""
+    replace = os.replace
+
+    def never(source, target):
+        if str(target).endswith(".ckpt"):
+            kill()
+        replace(source, target)
+
+    os.replace = never
+
+
+def kill_after_publishing():
+    """Die when the results are there and nobody has been told."""
+    rename = os.rename
+
+    def renamed(source, target):
+        rename(source, target)
+        kill()
+
+    os.rename = renamed
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """Runs cells as ever, but the first ``times`` that one of ``variant`` gets to ``at`` updates
+    ``fault`` happens. ``marks`` is an empty folder to remember it in."""
+
+    fault: object
+    marks: Path
+    variant: str = "after"
+    at: int = 60
+    times: int = 1
+
+    def __call__(self, cell, device, on_update, checkpoints, on_alive):
+        struck = []
+
+        def updated(updates):
+            on_update(updates)
+            if cell.variant == self.variant and updates >= self.at and not struck:
+                struck.append(True)
+                if self._strikes():
+                    self.fault()
+
+        return run_cell(cell, device, updated, checkpoints, on_alive)
+
+    def _strikes(self):
+        self.marks.mkdir(exist_ok=True)
+        number = len(list(self.marks.iterdir()))
+        if number < self.times:
+            (self.marks / str(number)).touch()
+        return number < self.times
