@@ -184,6 +184,8 @@ class _Run:
                 self._start(self.cells[key], self.devices[place])
             ready = wait([one.pipe for one in self.running], timeout=1)
             for one in [one for one in self.running if one.pipe in ready]:
+                if one not in self.running:  # ended meanwhile, with its device or by --fail-fast
+                    continue
                 self._listen(one)
             for one in self.running:
                 if one.outcome is None and one.silent_for() > one.patience(self.options.silence):
