@@ -115,3 +115,30 @@ class Faulty:
         if number < self.times:
             (self.marks / str(number)).touch()
         return number < self.times
+
+
+@dataclass(frozen=True)
+class KilledOnTheWay:
+    """Runs cells as ever, but one of ``variant`` is killed once at each of the updates in ``at``.
+
+    ``marks`` is an empty folder to remember in how often it was.
+    """
+
+    marks: Path
+    at: tuple[int, ...]
+    variant: str = "after"
+
+    def __call__(self, cell, device, on_update, checkpoints, on_alive):
+        def updated(updates):
+            on_update(updates)
+            self.marks.mkdir(exist_ok=True)
+            number = len(list(self.marks.iterdir()))
+            if (
+                cell.variant == self.variant
+                and number < len(self.at)
+                and updates >= self.at[number]
+            ):
+                (self.marks / str(number)).touch()
+                kill()
+
+        return run_cell(cell, device, updated, checkpoints, on_alive)

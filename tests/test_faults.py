@@ -170,25 +170,10 @@ def test_a_cell_that_fails_without_getting_further_is_given_up_and_kept_for_late
 def test_retries_count_only_while_a_cell_does_not_get_further(store, undisturbed, tmp_path):
     """Killed more often than it has retries, but each time further on."""
 
-    runner = faulty.Faulty(Advance(tmp_path / "steps"), tmp_path / "marks", at=1, times=100)
+    runner = faulty.KilledOnTheWay(tmp_path / "marks", at=(20, 50, 80, 120))
     assert run(store, runner, RunOptions(checkpoint_every=0.0, retries=1)) == []
-    assert len(list((tmp_path / "steps").iterdir())) == 4
+    assert len(list((tmp_path / "marks").iterdir())) == 4
     assert_same(store, undisturbed)
-
-
-class Advance:
-    """A fault: the process is killed a quarter of a second later, four times in all."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __call__(self):
-        self.folder.mkdir(exist_ok=True)
-        number = len(list(self.folder.iterdir()))
-        if number < 4:
-            (self.folder / str(number)).touch()
-            signal.signal(signal.SIGALRM, lambda *_: faulty.kill())
-            signal.setitimer(signal.ITIMER_REAL, 0.4)
 
 
 def test_fail_fast_ends_the_others_which_lose_nothing(store, undisturbed, tmp_path, capsys):

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchbench.run.files import write_text
 
 FRESH_SECONDS = 2.0
-"""A cell writes its sign at most this often."""
+"""A cell writes its sign at most this often, but its first progress at once."""
 
 LOST_SECONDS = 120.0
 """After so long a silence a cell on another machine, where one cannot look, counts as gone."""
@@ -76,7 +76,8 @@ class SignWriter:
     def tell(self, updates: int, first: int) -> None:
         """The cell is alive with so many updates, ``first`` of them done by earlier processes."""
         now = time.monotonic()
-        if now >= self._next:
+        first_progress = updates > first and self._sign.updates == self._sign.first
+        if now >= self._next or first_progress:
             self._next = now + FRESH_SECONDS
             self._sign = replace(self._sign, updates=updates, first=first, seen=time.time())
             try:
