@@ -386,10 +386,10 @@ def test_a_results_folder_that_cannot_be_written(bench, how):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of one megabyte."""
+    """A disk of eight megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     yield disk
@@ -401,7 +401,7 @@ def test_a_disk_that_is_full_and_then_is_not(bench, undisturbed, small_disk):
     filler, results = small_disk / "filler", ("--results", str(small_disk))
     on_disk = Store(small_disk, "tiny")
     with filler.open("wb") as file:
-        file.write(bytes(2**20 - 4096 * 8))
+        file.write(bytes(2**23 - 4096 * 8))
     process = bench.start(*results)
     out, err = process.communicate(timeout=120)
     assert process.returncode in (1, 2), (out, err)

@@ -130,7 +130,11 @@ def plain_return(run_, row, horizon):
 
 def test_own_returns_are_those_of_a_plain_loop_with_one_environment():
     run_ = _Run(
-        cell(seed=1, diagnose=ON | {"q_pairs": 20}, evaluate={"episodes": 3}), Device("cpu")
+        cell(seed=1, diagnose=ON | {"q_pairs": 20}, evaluate={"episodes": 3}),
+        Device("cpu"),
+        on_update=lambda updates: None,
+        checkpoints=None,
+        on_alive=lambda: None,
     )
     for _ in range(5):
         run_.agent.update(run_.sampler.sample())
@@ -417,7 +421,7 @@ def test_no_reference_without_pixels_or_updates_and_one_where_nothing_can_be_kep
         def __init__(self, path):
             pass
 
-        def acquire(self):
+        def acquire(self, timeout):
             raise PermissionError
 
     monkeypatch.setattr(oracle, "FileLock", NoLock)

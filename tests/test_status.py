@@ -115,7 +115,7 @@ def test_watching_ends_with_the_grid(store, monkeypatch):
         for cell in CELLS[1:]:
             store.publish(cell, rows_of(cell))
 
-    monkeypatch.setattr("benchbench.cli.time.sleep", sleep)
+    monkeypatch.setattr("benchbench.verbs.upkeep.time.sleep", sleep)
     shown = call(store, "status", "tiny", "--watch")
     assert seen == [2.0]
     assert "1 done" in shown

@@ -77,6 +77,8 @@ class Scheduler:
         self._tasks: dict[str, Task] = {}
         self._waiting: list[Task] = []
         self._company: dict[str, int] = {}
+        self._beside: dict[str, int] = {}
+        """The most neighbours that each task has had since it last started."""
         """How many neighbours a task may have, once it has run out of memory."""
         self._need: dict[str, float] = {}
         """Need of kinds that ran out of memory, as it then showed itself; MiB."""
@@ -119,6 +121,9 @@ class Scheduler:
             if fitting:
                 chosen = min(fitting, key=lambda there: (len(there.tasks), -self._room(there)))
                 chosen.tasks.append(task)
+                for other in chosen.tasks:
+                    seen = 0 if other is task else self._beside[other.key]
+                    self._beside[other.key] = max(seen, len(chosen.tasks) - 1)
                 self._waiting.remove(task)
                 return task.key, chosen.place.name
             reserved.add(min(free, key=lambda t: self._distance(task, t)).place.name)
@@ -141,7 +146,8 @@ class Scheduler:
         :meth:`again` or has :meth:`finished`.
         """
         place = self._places[self.running[key]].place
-        task, neighbours = self._tasks[key], len(self._places[place.name].tasks) - 1
+        # Its neighbours may have ended between its running out of memory and our hearing of it.
+        task, neighbours = self._tasks[key], self._beside[key]
         if neighbours:
             self._company[key] = neighbours // 2
             need = place.memory_mb / neighbours
