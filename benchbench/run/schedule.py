@@ -77,9 +77,9 @@ class Scheduler:
         self._tasks: dict[str, Task] = {}
         self._waiting: list[Task] = []
         self._company: dict[str, int] = {}
+        """How many neighbours a task may have, once it has run out of memory."""
         self._beside: dict[str, int] = {}
         """The most neighbours that each task has had since it last started."""
-        """How many neighbours a task may have, once it has run out of memory."""
         self._need: dict[str, float] = {}
         """Need of kinds that ran out of memory, as it then showed itself; MiB."""
         for task in tasks:
