@@ -236,7 +236,14 @@ def _slurm(cluster: Path | None, device: str, jobs: int | None, per_device: int 
 def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
     from benchbench.report import report_files, write_report
 
-    click.echo(write_report(folder, lang))
+    try:
+        text = write_report(folder, lang)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the report cannot be written ({error.strerror}); the results are safe; "
+            "make room, then 'benchbench report'"
+        ) from None
+    click.echo(text)
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
     click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
 
