@@ -337,7 +337,7 @@ def test_sigkill_to_a_worker(bench, undisturbed):
 def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(bench, undisturbed, how):
     """Without a cadence: what SIGINT and SIGTERM leave is the checkpoint of the stop itself."""
     process = bench.start(every="0" if how == signal.SIGKILL else "3600")
-    wait_for(bench.signs)
+    wait_for(bench.signs if how != signal.SIGKILL else lambda: max(bench.progress()) > 0)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does on Ctrl-C: to all of the group
     else:
