@@ -27,12 +27,12 @@ MAY_KNOW = {
     "results": {"suite", "errors"},
     "agent": {"routing", "suite", "data.batch"},
     "data": DATA | {"envs", "sources", "errors"},
-    "envs": {"data.d4rl", "sources", "errors"},
+    "envs": {"data.d4rl", "settings", "sources", "errors"},
     "diagnostics": {"routing", "agent", "data.batch"},
     "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results", "report.look"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors", "report.statistics"},
-    "verbs": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate"},
+    "verbs": SETTINGS | {"suite_file", "data", "grid", "run", "report", "results", "gate"},
     "cli": SETTINGS | {"verbs", "suite_file", "grid", "run", "report", "results", "gate", ""},
 }
 """Each room, and the rooms (or modules of rooms) that it may import; itself it always may."""

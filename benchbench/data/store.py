@@ -130,6 +130,16 @@ def open_dataset(identity: DataIdentity, verify: bool = False) -> Dataset:
     folder = set_folder(identity)
     if not folder.is_dir():
         raise UserError(f"{folder}: the data set of {identity.env} is not here; prepare it first")
+    return open_folder(folder, verify, identity)
+
+
+def open_folder(
+    folder: Path, verify: bool = False, identity: DataIdentity | None = None
+) -> Dataset:
+    """The set in a folder of the data folder's, of ``identity`` where that is known.
+
+    Raises :class:`UserError` as :func:`open_dataset` does.
+    """
     card = _read_card(folder, identity)
     for name in FILES:
         path = folder / name
@@ -223,11 +233,12 @@ def _no_room(identity: DataIdentity, folder: Path, what: str = "needs more than 
     )
 
 
-def _read_card(folder: Path, identity: DataIdentity) -> dict[str, Any]:
+def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        fits = card["identity"] == identity.settings() and set(card["files"]) == set(FILES)
+        fits = identity is None or card["identity"] == identity.settings()
+        fits = fits and set(card["files"]) == set(FILES)
     except (OSError, ValueError, KeyError, TypeError):
         raise _damaged(path, "is missing or cannot be read") from None
     if not fits:

@@ -51,7 +51,7 @@ def oracle_state_r2(
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
         return None
-    if not imaged_columns(cell.env, cell.proprio, dataset.states.shape[1]):
+    if not imaged_columns(cell.env, cell.proprio, dataset.state_names):
         return None
     if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
         return None
@@ -137,7 +137,7 @@ def _make(
         device=device,
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
-    imaged = imaged_columns(cell.env, cell.proprio, dataset.states.shape[1])
+    imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
     states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
     fit, score = (
         np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))
