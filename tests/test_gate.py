@@ -245,7 +245,7 @@ class TestCommands:
         from benchbench.gate.text import markdown_text
 
         a = night(1)
-        page = markdown_text(*gate(a, b), (a, b))
+        page = markdown_text(*gate(a, b), "x", ["a", "b"])
         assert "<script>" not in page
         assert "\n## y" not in page
 
