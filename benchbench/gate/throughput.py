@@ -1,9 +1,12 @@
 """Is the new version slower? Updates a second of two versions, timed side by side.
 
-A **pair** is a round: a fresh process of each version, timed turn and turn about at the same
-updates. D = ln(new speed / old speed) of a round, each speed the round's updates over their
-seconds. The interval is Student's of D's mean over the rounds, at Bonferroni's level over the rows
-(an environment and variant each), so that all hold at 95 % together.
+A **pair** is a round: a fresh process of each version, timed turn and turn about at the same number
+of updates. Each two neighbouring turns, one of each side, give ln(new speed / old speed), and D is
+the round's median of them. The estimate is the median of D over the rounds. Its interval is the
+exact, distribution-free one between two order statistics (Conover 1999, section 3.2), at
+Bonferroni's level over the rows (an environment and variant each), so that all hold at 95 %
+together. A mean and Student's interval would be at the mercy of single rounds: of one version
+against itself on a shared machine of two cores, 3 of 16 rounds held blocks several times too long.
 
 **Sign**: *worse* where the interval lies wholly under :data:`SLOWEST` (ratio 0.95), and then again
 in a second measurement from fresh processes; *better* wholly over its inverse; *no change* wholly
@@ -17,11 +20,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from scipy import stats
 
 from benchbench.gate.compare import COLUMNS, Decision, decide
-from benchbench.report.statistics import paired_t_interval, simultaneous_level
+from benchbench.report.statistics import pairs_needed, simultaneous_level
 
 SLOWEST = math.log(0.95)
 """A speed under 0.95 of the old one is a regression."""
@@ -40,7 +43,7 @@ def gate_throughput(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Decision]:
     """The table, the keys and the decision, as :func:`benchbench.gate.gate` gives them.
 
-    ``measure`` returns the blocks of what it is asked to time: ``round, env, variant, side,
+    ``measure`` returns the blocks of what it is asked to time: ``round, turn, env, variant, side,
     updates, seconds``. It is called again with what was slow, and not at all where the keys differ.
     """
     keys = throughput_keys(*identities)
@@ -59,19 +62,25 @@ def gate_throughput(
 
 def judge(blocks: pd.DataFrame, members: int) -> pd.DataFrame:
     """One row an environment and variant, from one measurement; ``members`` share the level."""
-    level = simultaneous_level(members, 1 - LEVEL)
+    level, needed = simultaneous_level(members, 1 - LEVEL), pairs_needed(members, 1 - LEVEL)
     rows = []
     for (env, variant), mine in blocks.groupby(["env", "variant"], sort=False):
-        sums = mine.groupby(["round", "side"])[["updates", "seconds"]].sum()
-        speed = (sums["updates"] / sums["seconds"]).unstack("side")
-        d = (speed["new"] / speed["old"]).map(math.log).to_numpy()
-        lo, hi = paired_t_interval(d, level)
+        turns = mine.assign(speed=mine["updates"] / mine["seconds"], pair=mine["turn"] // 2)
+        speed = turns.pivot(index=["round", "pair"], columns="side", values="speed")
+        d = (speed["new"] / speed["old"]).map(math.log).groupby("round").median()
+        found = stats.quantile_test(d, q=0.0, p=0.5).confidence_interval(level)
+        few = len(d) < needed
+        middle = float(d.median())
+        note = _ratio(found.low, found.high, middle)
+        if few:
+            note = f"{len(d)} rounds; {needed} needed"
         rows.append({
             "env": env, "variant": variant, "series": "updates_per_s", "unit": "1/s",
-            "scale": "ln ratio", "n_pairs": len(d), "baseline": _geometric(speed["old"]),
-            "candidate": _geometric(speed["new"]), "difference": float(d.mean()), "lo": lo,
-            "hi": hi, "level": level, "margin": SLOWEST, "sign": _sign(lo, hi),
-            "note": f"ratio {_ratio(lo, hi, float(d.mean()))}",
+            "scale": "ln ratio", "n_pairs": len(d), "baseline": float(speed["old"].median()),
+            "candidate": float(speed["new"].median()), "difference": middle, "lo": found.low,
+            "hi": found.high, "level": level, "margin": SLOWEST,
+            "sign": "undecided" if few else _sign(found.low, found.high),
+            "note": note,
         })  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -109,9 +118,5 @@ def _confirmed(first: pd.Series, again: pd.DataFrame) -> pd.Series:
     return row
 
 
-def _geometric(speed: pd.Series) -> float:
-    return float(np.exp(np.log(speed).mean()))
-
-
-def _ratio(lo: float, hi: float, mean: float) -> str:
-    return f"{math.exp(mean):.3f} [{math.exp(lo):.3f}, {math.exp(hi):.3f}]"
+def _ratio(lo: float, hi: float, middle: float) -> str:
+    return f"ratio {math.exp(middle):.3f} [{math.exp(lo):.3f}, {math.exp(hi):.3f}]"

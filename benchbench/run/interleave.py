@@ -1,7 +1,7 @@
 """Two versions of benchbench timed side by side: each in processes of its own, turn and turn about.
 
 A **round** is a fresh process of each. For every cell both build its agent and warm up; then they
-take turns, A B B A B A A B, at blocks of the same number of updates, one waiting while the other
+take turns, A B B A B A A B …, at blocks of the same number of updates, one waiting while the other
 works. What the machine does meanwhile (clocks, heat, neighbours) so falls on both alike, and what a
 process is born with (its memory's layout) counts as noise, since the next round has new ones.
 """
@@ -13,7 +13,7 @@ import math
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +27,10 @@ from benchbench.suite import Suite
 
 SIDES = ("old", "new")
 
-TURNS = (0, 1, 1, 0, 1, 0, 0, 1)
+TURNS = (0, 1, 1, 0, 1, 0, 0, 1) * 2
 """Whose turn it is, block by block; odd rounds swap the sides."""
 
-BLOCK_SECONDS = 0.5
+BLOCK_SECONDS = 0.25
 """A block holds as many updates as the faster side makes in this time, but one at least."""
 
 WARM_UP = 30
@@ -67,38 +67,34 @@ class SideBySide:
         return old, new
 
     def measure(self, works: Sequence[Work], rounds: int) -> pd.DataFrame:
-        """One row a block: ``round, env, variant, side, updates, seconds``."""
+        """One row a block: ``round, turn, env, variant, side, updates, seconds``."""
         rows: list[dict[str, object]] = []
-        bar = tqdm(
-            total=rounds * len(works) * len(TURNS), unit="block", smoothing=0, dynamic_ncols=True
-        )
-        with bar:
+        blocks = rounds * len(works) * len(TURNS)
+        with tqdm(total=blocks, unit="block", smoothing=0, dynamic_ncols=True) as bar:
             for number in range(rounds):
                 bar.set_description(f"round {number + 1}/{rounds}")
-                for work, side, seconds in self._round(works, swapped=number % 2 == 1, bar=bar):
-                    rows.append({"round": number, "env": work[0], "variant": work[1], "side": side,
-                                 "updates": self._updates[work], "seconds": seconds})  # fmt: skip
+                names = SIDES[::-1] if number % 2 else SIDES
+                with ExitStack() as stack:
+                    timers = self._start(stack, names)
+                    for timer in timers:
+                        timer.hear()
+                    for work in works:
+                        for block in self._blocks(work, timers):
+                            rows.append({"round": number, **block})
+                            bar.update()
         return pd.DataFrame(rows)
 
-    def _round(
-        self, works: Sequence[Work], swapped: bool, bar: tqdm
-    ) -> list[tuple[Work, str, float]]:
-        names = SIDES[::-1] if swapped else SIDES
-        found = []
-        with ExitStack() as stack:
-            timers = self._start(stack, names)
-            for timer in timers:
-                timer.hear()
-            for work in works:
-                warm = [timer.ask({"build": work, "warm_up": WARM_UP}) for timer in timers]
-                if work not in self._updates:
-                    fastest = min(answer["seconds"] for answer in warm) / (WARM_UP // 2)
-                    self._updates[work] = max(1, math.ceil(BLOCK_SECONDS / fastest))
-                for turn in TURNS:
-                    answer = timers[turn].ask({"updates": self._updates[work]})
-                    found.append((work, names[turn], answer["seconds"]))
-                    bar.update()
-        return found
+    def _blocks(self, work: Work, timers: Sequence[_Timer]) -> Iterator[dict[str, object]]:
+        """The blocks of one agent in one round, as they are done."""
+        warm = [timer.ask({"build": work, "warm_up": WARM_UP}) for timer in timers]
+        if work not in self._updates:
+            fastest = min(answer["seconds"] for answer in warm) / (WARM_UP // 2)
+            self._updates[work] = max(1, math.ceil(BLOCK_SECONDS / fastest))
+        updates = self._updates[work]
+        for turn, whose in enumerate(TURNS):
+            seconds = timers[whose].ask({"updates": updates})["seconds"]
+            yield {"turn": turn, "env": work[0], "variant": work[1], "side": timers[whose].side,
+                   "updates": updates, "seconds": seconds}  # fmt: skip
 
     def _start(self, stack: ExitStack, names: Sequence[str]) -> list[_Timer]:
         """A process of each side, in this order, all asked to open the suite."""
@@ -126,8 +122,8 @@ def find_python(environment: Path) -> Path:
 class _Timer:
     """A process that times updates for this one."""
 
-    def __init__(self, python: Path, name: str) -> None:
-        self._python, self._name = python, name
+    def __init__(self, python: Path, side: str) -> None:
+        self._python, self.side = python, side
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this)
         # Each environment is to import its own package: not this process's, nor the folder's.
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
@@ -176,7 +172,7 @@ class _Timer:
             if line.startswith("{"):
                 answer: dict[str, Any] = json.loads(line)
                 if "error" in answer:
-                    raise UserError(f"the {self._name} version ({self._python}): {answer['error']}")
+                    raise UserError(f"the {self.side} version ({self._python}): {answer['error']}")
                 return answer
         raise self._ended()
 
@@ -188,10 +184,10 @@ class _Timer:
         last = said[-1] if said else f"exit code {self._process.returncode}"
         if "No module named" in last:
             return UserError(
-                f"the {self._name} version ({self._python}): has no {MODULE}, by which it would be "
+                f"the {self.side} version ({self._python}): has no {MODULE}, by which it would be "
                 "timed; install a benchbench that has it there"
             )
         return UserError(
-            f"the {self._name} version ({self._python}): ended before it answered ({last}); try "
+            f"the {self.side} version ({self._python}): ended before it answered ({last}); try "
             f"'{self._python} -m {MODULE}'"
         )

@@ -29,8 +29,8 @@ from benchbench.verbs.verdicts import (
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(min=3),
-    default=8,
+    type=click.IntRange(min=6),
+    default=12,
     show_default=True,
     help="Fresh pairs of processes; more of them see smaller differences.",
 )
