@@ -2,6 +2,7 @@
 
     python tests/gate_rates.py false-alarms N     A/A nights that fail, of N
     python tests/gate_rates.py pairs N            pairs to find a loss in score, N draws each
+    python tests/gate_rates.py slowdowns N        how often throughput finds them, N draws each
 
 Between two of these nights no seed is shared, so the paired difference of two scores has a spread
 of the square root of two times a seed's. That is the worst case: on the CPU the same seeds make the
@@ -12,6 +13,7 @@ import collections
 import dataclasses
 import math
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from scipy import stats
 
 from benchbench.gate import Snapshot, gate
 from benchbench.gate.compare import COLUMNS, judge
+from benchbench.gate.throughput import gate_throughput
 
 LOSSES = (25, 50, 75, 100, 125)
 """Points of score."""
@@ -28,6 +31,11 @@ PAIRS = (5, 6, 8, 10, 12, 14, 16, 20)
 
 FAMILY = 32
 """Series of suites/nightly.yaml: 2 mazes, 2 variants, 8 series."""
+
+SLOWDOWNS = (0.0, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2)
+
+ROUNDS = {0.012: "two cores, quiet", 0.035: "two cores, others at work"}
+"""The spread of a round's ratio as measured with one version on both sides, or a planted one."""
 
 WANTED = 0.8
 """The share of nights in which a loss is to be found."""
@@ -84,5 +92,36 @@ def _share(n: int, loss: float, draws: int) -> float:
     return found / draws
 
 
+def slowdowns(draws: int) -> None:
+    """Print the share of throughput's draws that fail, of 12 rounds, for each slowdown."""
+    for spread, when in ROUNDS.items():
+        for members in (1, 4):
+            shares = [_fails(by, spread, members, draws) for by in SLOWDOWNS]
+            text = ", ".join(f"{by:.0%} {share:.1%}" for by, share in zip(SLOWDOWNS, shares,
+                                                                         strict=True))  # fmt: skip
+            print(f"rounds of {spread:.1%} ({when}), {members} rows: slower by {text}", flush=True)
+
+
+def _fails(by: float, spread: float, members: int, draws: int) -> float:
+    rng = np.random.default_rng([members, round(1000 * by), round(1000 * spread)])
+    same = {"device_name": "a machine", "versions": {"torch": "2.9.0"}}
+    works = [("maze", str(number)) for number in range(members)]
+
+    def measure(wanted: Sequence[tuple[str, str]]) -> pd.DataFrame:
+        rows = []
+        for env, variant in wanted:
+            seconds = (1 + by) * np.exp(spread * rng.normal(size=12))
+            for number, new in enumerate(seconds):
+                shared = {"round": number, "env": env, "variant": variant, "updates": 1}
+                rows += [shared | {"turn": 0, "side": "old", "seconds": 1.0},
+                         shared | {"turn": 1, "side": "new", "seconds": new}]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    failed = sum(gate_throughput((same, same), works, measure)[2].exit_code for _ in range(draws))
+    return failed / draws
+
+
 if __name__ == "__main__":
-    {"false-alarms": false_alarms, "pairs": pairs}[sys.argv[1]](int(sys.argv[2]))
+    {"false-alarms": false_alarms, "pairs": pairs, "slowdowns": slowdowns}[sys.argv[1]](
+        int(sys.argv[2])
+    )
