@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-import benchbench
 from benchbench.data.store import open_dataset
 from benchbench.errors import UserError
 from benchbench.grid import Cell, expand
@@ -93,7 +92,7 @@ class _Server:
 def _identity(device: Device) -> dict[str, object]:
     commit, dirty = git_state()
     return {
-        "package": str(Path(benchbench.__file__).resolve().parent),
+        "package": str(Path(__file__).resolve().parents[1]),
         "git_commit": commit,
         "git_dirty": dirty,
         "device_name": device.name(),
