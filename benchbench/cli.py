@@ -17,6 +17,7 @@ from benchbench.grid import expand, select
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
 from benchbench.verbs.audit import audit
+from benchbench.verbs.data import data
 from benchbench.verbs.nightly import baseline, compare, history
 from benchbench.verbs.options import (
     device_option,
@@ -125,6 +126,7 @@ def run(
     Exit code: 0 all cells done, 1 a cell failed, 2 a mistake in the suite or the command, 130
     stopped by Ctrl-C, 143 by SIGTERM.
     """
+    from benchbench.run.available import leave_out, left_out_lines, without
     from benchbench.run.devices import choose_devices
     from benchbench.run.local import Interrupted, RunOptions
     from benchbench.run.placing import Slots
@@ -132,9 +134,11 @@ def run(
     from benchbench.run.store import Store
 
     loaded = load_suite(suite, overrides)
+    store = Store(results, loaded.name)
     cells = expand(loaded)
     wanted = select(cells, _parse_only(only))
-    store = Store(results, loaded.name)
+    left_out = leave_out(loaded, cells, wanted, store)
+    cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
     where: Slots | Executor
     if executor == "slurm":
@@ -148,10 +152,12 @@ def run(
 
         if not isinstance(where, Slots):
             raise UserError("--dry-run: plans this machine's runs; leave --executor slurm out")
-        click.echo(plan_text(wanted, store, where))
+        click.echo(plan_text(wanted, store, where, left_out))
         return
+    for line in left_out_lines(left_out):
+        click.echo(line, err=True)
     try:
-        failures = run_grid(loaded, cells, wanted, store, where, options)
+        failures = run_grid(loaded, cells, wanted, store, where, options, left_out=left_out)
     except Interrupted as stopped:
         click.echo(
             "\nStopped. Finished cells are kept; the same command again does what is missing.",
@@ -219,7 +225,7 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-for verb in (status, audit, doctor, clean, merge, compare, baseline, history):
+for verb in (status, data, audit, doctor, clean, merge, compare, baseline, history):
     main.add_command(verb)
 
 

@@ -67,7 +67,7 @@ class Cell:
             "seed": self.seed,
             "routing": routing,
             "observation": self.observation,
-            "pixels": self.pixels.model_dump(mode="json"),
+            "pixels": self.pixels.model_dump(mode="json") | {"camera": self.data.camera},
             "proprio": list(self.proprio),
             "action_repeat": self.action_repeat,
             "data": self.data.settings(),
@@ -98,7 +98,7 @@ def expand(suite: Suite) -> list[Cell]:
     cells = []
     for env in suite.envs:
         pixels = suite.pixels.overridden_by(env.pixels)
-        data = DataIdentity.of(env.id, env.data, pixels, env.action_repeat)
+        data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         for seed in suite.seed_list:
             for routing in suite.routings:
                 cells.append(
@@ -109,7 +109,7 @@ def expand(suite: Suite) -> list[Cell]:
                         observation=env.observation or suite.observation,
                         pixels=pixels,
                         proprio=env.proprio,
-                        action_repeat=env.action_repeat,
+                        action_repeat=data.action_repeat,
                         data=data,
                         agent=suite.agent.overridden_by(env.agent),
                         train=suite.train.overridden_by(env.train),

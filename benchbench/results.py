@@ -15,7 +15,7 @@ Every table starts with ``key, env, seed, variant``. A missing value is null, ne
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -167,6 +167,8 @@ class Results:
     training: pd.DataFrame
     ledger: pd.DataFrame
     features: pd.DataFrame
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Environments of the suite that were not run, as their data were not there, and why."""
 
 
 def to_table(name: str, rows: list[dict[str, object]]) -> pa.Table:
@@ -225,7 +227,7 @@ def read_results(folder: Path) -> Results:
         path = folder / f"{name}.parquet"
         table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
         tables[name] = table.to_pandas()
-    return Results(suite=suite, plan=plan, **tables)
+    return Results(suite=suite, plan=plan, left_out=read_left_out(folder), **tables)
 
 
 def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
@@ -246,3 +248,12 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
         reason = str(error).splitlines()[0]
         raise UserError(f"{suite_file}: is damaged ({reason}); run the suite again") from None
     return suite, plan
+
+
+def read_left_out(folder: Path) -> dict[str, str]:
+    """Why environments of ``results/<suite>/`` were left out; empty where nothing was."""
+    try:
+        stored = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
+        return {str(env): str(why) for env, why in stored["left_out"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # of an older run, or none yet

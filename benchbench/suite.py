@@ -7,19 +7,9 @@ Frozen pydantic models that refuse unknown keys, wrong types and settings that m
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, Strict, field_validator, model_validator
 
 from benchbench.routing import (
     REGISTRY,
@@ -32,33 +22,17 @@ from benchbench.routing import (
     Routing,
     VaeWeights,
 )
-
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(f"should be a number, not {str(value).lower()}")
-    return value
-
-
-Count = Annotated[int, Strict(), Field(ge=1)]
-Index = Annotated[int, Strict(), Field(ge=0)]
-# Not strict: YAML reads 1e-4, without a dot, as text.
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Rate = Annotated[Number, Field(gt=0)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
-
-
-class Settings(BaseModel):
-    """A part of a suite: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def overridden_by(self, other: Self | None) -> Self:
-        """These settings, with the keys that ``other`` states explicitly put in their place."""
-        if other is None:
-            return self
-        stated = {name: getattr(other, name) for name in other.model_fields_set}
-        return type(self).model_validate(self.model_dump(exclude_unset=True) | stated)
+from benchbench.settings import (
+    Count,
+    Fraction,
+    Index,
+    Number,
+    Rate,
+    Settings,
+    refuse_repeats,
+    suggest,
+)
+from benchbench.sources import DataSource, data_for, family_of
 
 
 class PixelSettings(Settings):
@@ -67,23 +41,11 @@ class PixelSettings(Settings):
     size: Annotated[int, Strict(), Field(ge=16)] = Field(84, description="height and width, pixels")
     stack: Count = Field(3, description="frames in one observation")
     spacing: Count = Field(1, description="environment steps between the frames of a stack")
-    camera: Literal["top-down"] = Field("top-down", description="where the camera stands")
     centre: Annotated[bool, Strict()] = Field(
         False,
         description="subtract the training frames' mean image, rather than 1/2; where the scene "
         "stands still, an untrained encoder then sees what moves",
     )
-
-
-class WaypointData(Settings):
-    """D4RL's bullet maze data, made again on this machine with D4RL's own controller."""
-
-    source: Literal["waypoint"] = "waypoint"
-    transitions: Annotated[int, Strict(), Field(ge=100)] = 20_000
-    noise: Annotated[Number, Field(ge=0)] = Field(
-        0.5, description="standard deviation of the Gaussian noise added to each action"
-    )
-    seed: Index = 0
 
 
 class AgentSettings(Settings):
@@ -180,24 +142,56 @@ class Margins(Settings):
 class EnvSettings(Settings):
     """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
 
-    id: str = Field(description="a D4RL environment id, such as bullet-maze2d-open-v0")
-    data: WaypointData = WaypointData()
+    id: str = Field(
+        description="an environment's id, such as bullet-maze2d-open-v0, hopper-medium-v2, "
+        "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
+        "file of your own ('benchbench data list' names them)"
+    )
+    data: DataSource | None = Field(
+        None, description="where the data come from; by default the source that fits the id"
+    )
+    when: Literal["always", "available"] = Field(
+        "always",
+        description="available: leave the environment out, and say so, where its data are not here",
+    )
     observation: Literal["pixels", "state"] | None = None
     pixels: PixelSettings | None = None
-    action_repeat: Count = 1
-    proprio: tuple[Literal["position", "velocity"], ...] = Field(
-        (), description="simulator quantities beside the image"
+    action_repeat: Count | None = Field(
+        None, description="simulator steps of one action; by default 1, and 2 in V-D4RL"
+    )
+    proprio: tuple[str, ...] = Field(
+        (),
+        description="simulator quantities beside the image, such as velocity; an unknown one's "
+        "error names the environment's",
     )
     agent: AgentSettings | None = None
     train: TrainSettings | None = None
     evaluate: EvaluateSettings | None = None
 
-    @field_validator("id")
+    @model_validator(mode="before")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in KNOWN_ENVS:
-            raise ValueError(f"is not an environment benchbench knows{suggest(value, KNOWN_ENVS)}")
-        return value
+    def _own_source(cls, values: Any) -> Any:
+        """The source may be left out where it is the one that fits the id."""
+        if isinstance(values, dict) and isinstance(data := values.get("data"), dict):
+            source = family_of(str(values.get("id"))).source
+            return values | {"data": {"source": source} | data}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        data_for(self.id, self.data)
+        family = family_of(self.id)
+        for name in self.proprio:
+            if family.proprio is not None and name not in family.proprio:
+                raise ValueError(
+                    f"proprio: {self.id} has no '{name}'{suggest(name, family.proprio)}"
+                )
+        if not family.repeats and self.action_repeat not in (None, family.action_repeat):
+            raise ValueError(
+                f"action_repeat: the data of {self.id} hold {family.action_repeat} simulator "
+                "steps a row; leave it out"
+            )
+        return self
 
 
 class VariantSettings(Settings):
@@ -225,9 +219,6 @@ class VariantSettings(Settings):
     def routing(self) -> Routing:
         """The routing that these settings describe."""
         return Routing(**self.model_dump())
-
-
-KNOWN_ENVS = tuple(f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large"))
 
 
 class Suite(Settings):
@@ -298,16 +289,3 @@ class Suite(Settings):
     def routings(self) -> tuple[Routing, ...]:
         """The variants, named ones looked up and inline ones built, in the file's order."""
         return tuple(REGISTRY[v] if isinstance(v, str) else v.routing() for v in self.variants)
-
-
-def suggest(word: str, choices: Sequence[str] | dict[str, Any]) -> str:
-    """'; did you mean x?' or '; choose one of …', for the end of an error message."""
-    close = difflib.get_close_matches(word, list(choices), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; choose one of {', '.join(choices)}"
-
-
-def refuse_repeats(items: Sequence[Any], what: str) -> None:
-    """Raise ``ValueError`` naming the first item that stands twice."""
-    for position, item in enumerate(items):
-        if item in items[:position]:
-            raise ValueError(f"names the {what} {item!r} twice; cells must differ")

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchbench.errors import UserError
-from benchbench.suite import Suite, suggest
+from benchbench.settings import suggest
+from benchbench.suite import Suite
 
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
@@ -114,17 +115,25 @@ def _explain(
     """One sentence for the most telling error: file, line, key, what is wrong, what to do."""
     first = min(error.errors(), key=_rank)
     kind, loc = first["type"], _in_file(first["loc"], raw)
+    message = first["msg"].removeprefix("Value error, ")
     if kind == "missing":
         loc = (*loc, first["loc"][-1])
+    if kind == "value_error":  # of a whole mapping; it names the key that is wrong in front
+        named, colon, rest = message.partition(": ")
+        inner = _in_file((*first["loc"], *named.split(".")), raw)
+        if colon and len(inner) == len(loc) + named.count(".") + 1:
+            loc, message = inner, rest
     known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
     line = f":{lines[known]}" if known else ""
     key = ".".join(str(p) for p in loc) + ": " if loc else ""
-    message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if kind == "extra_forbidden":
-        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(loc))}"
+        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(first['loc']))}"
     elif kind == "missing":
         message = "is missing; add it"
+    elif kind == "union_tag_invalid":
+        wrong, choices = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "")
+        message = f"'{wrong}' is not a source{suggest(wrong, choices.split(', '))}"
     elif kind == "model_type":
         message = f"should hold keys and values, not {first['input']!r}"
     elif kind == "too_short":
@@ -158,16 +167,27 @@ def _in_file(loc: Sequence[str | int], raw: Any) -> tuple[str | int, ...]:
 
 
 def _keys_beside(loc: Sequence[str | int]) -> list[str]:
-    """The keys that would have been right where ``loc``'s last part stands."""
-    model: type[BaseModel] = Suite
+    """The keys that would have been right where ``loc``'s last part stands.
+
+    ``loc`` is pydantic's: where a union has tags, the tag stands behind the key.
+    """
+    models: list[type[BaseModel]] = [Suite]
     for part in loc[:-1]:
-        if isinstance(part, int):
+        tagged = [m for m in models if _tag(m) == part]
+        if isinstance(part, int) or tagged:
+            models = tagged or models
             continue
-        found = next(iter(_models_in(model.model_fields[part].annotation)), None)
-        if found is None:
+        fields = models[0].model_fields
+        found = list(_models_in(fields[part].annotation)) if part in fields else []
+        if not found:
             break
-        model = found
-    return list(model.model_fields)
+        models = found
+    return list(models[0].model_fields)
+
+
+def _tag(model: type[BaseModel]) -> object:
+    field = model.model_fields.get("source")
+    return None if field is None else field.default
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

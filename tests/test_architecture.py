@@ -13,24 +13,26 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-DATA, SETTINGS = {"data"}, {"suite", "routing", "errors"}
+DATA, SETTINGS = {"data"}, {"suite", "settings", "sources", "routing", "errors"}
 MAY_KNOW = {
     "__init__": {"diagnostics.audit"},
     "__main__": {"cli"},
     "errors": set(),
     "routing": set(),
-    "suite": {"routing", "errors"},
-    "suite_file": {"suite", "errors"},
+    "settings": set(),
+    "sources": {"settings"},
+    "suite": {"settings", "sources", "routing", "errors"},
+    "suite_file": {"suite", "settings", "errors"},
     "grid": {"suite", "routing", "errors", "data.identity"},
     "results": {"suite", "errors"},
     "agent": {"routing", "suite", "data.batch"},
-    "data": DATA | {"envs", "suite", "errors"},
-    "envs": {"data.d4rl", "errors"},
+    "data": DATA | {"envs", "sources", "errors"},
+    "envs": {"data.d4rl", "settings", "sources", "errors"},
     "diagnostics": {"routing", "agent", "data.batch"},
     "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results", "report.look"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors", "report.statistics"},
-    "verbs": SETTINGS | {"suite_file", "grid", "run", "report", "results", "gate"},
+    "verbs": SETTINGS | {"suite_file", "data", "grid", "run", "report", "results", "gate"},
     "cli": SETTINGS | {"verbs", "suite_file", "grid", "run", "report", "results", "gate", ""},
 }
 """Each room, and the rooms (or modules of rooms) that it may import; itself it always may."""
@@ -39,6 +41,8 @@ OUTSIDE = {
     "routing": {"torch"},
     "agent": {"torch"},
     "errors": {"click"},
+    "settings": {"pydantic"},
+    "sources": {"pydantic"},
     "suite": {"pydantic"},
     "suite_file": {"yaml", "pydantic"},
     "grid": set(),

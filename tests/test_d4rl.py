@@ -31,7 +31,7 @@ def test_only_one_room_imports_d4rl_and_gym():
 def test_a_fresh_process_prints_nothing_and_imports_d4rl_late(tmp_path):
     program = (
         "import sys\n"
-        "from benchbench.data import d4rl, recipes, store\n"
+        "from benchbench.data import d4rl, waypoint, store\n"
         "assert 'd4rl' not in sys.modules and 'gym' not in sys.modules\n"
         "env = d4rl.make_env('bullet-maze2d-open-v0')\n"
         "from benchbench.envs import make_pixel_env\n"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from benchbench.errors import UserError
 from benchbench.grid import expand, select
 from benchbench.routing import REGISTRY
-from benchbench.suite import KNOWN_ENVS, Suite
+from benchbench.sources import KNOWN_ENVS
+from benchbench.suite import Suite
 
 ENVS = st.lists(st.sampled_from(KNOWN_ENVS), min_size=1, unique=True)
 SEEDS = st.integers(1, 5) | st.lists(st.integers(0, 99), min_size=1, max_size=5, unique=True)

@@ -8,6 +8,7 @@ from benchbench.envs import camera, imaged_columns, make_pixel_env, proprio_colu
 from benchbench.errors import UserError
 
 UMAZE = "bullet-maze2d-umaze-v0"
+STATE = ("x", "y", "vx", "vy")
 MAZES = [f"bullet-maze2d-{name}-v0" for name in ("open", "umaze", "medium", "large")]
 
 
@@ -183,14 +184,14 @@ def test_action_repeat_sums_rewards_and_stops_at_the_limit():
 
 
 def test_an_unknown_proprio_is_refused_by_name(umaze):
-    assert proprio_columns(UMAZE, ("velocity", "position")) == (2, 3, 0, 1)
+    assert proprio_columns(UMAZE, ("velocity", "position"), STATE) == (2, 3, 0, 1)
     assert np.array_equal(umaze.proprio(("velocity",)), umaze.state()[2:])
-    with pytest.raises(UserError, match=r"'speed'; choose from position, velocity"):
-        proprio_columns(UMAZE, ("speed",))
+    with pytest.raises(UserError, match=r"'speed'; choose one of position, velocity"):
+        proprio_columns(UMAZE, ("speed",), STATE)
 
 
 def test_state_probes_leave_out_what_stands_beside_the_image():
     env = "bullet-maze2d-open-v0"
-    assert imaged_columns(env, (), 4) == [0, 1, 2, 3]
-    assert imaged_columns(env, ("velocity",), 4) == [0, 1]
-    assert imaged_columns(env, ("velocity", "position"), 4) == []
+    assert imaged_columns(env, (), STATE) == [0, 1, 2, 3]
+    assert imaged_columns(env, ("velocity",), STATE) == [0, 1]
+    assert imaged_columns(env, ("velocity", "position"), STATE) == []

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchbench.data.identity import DataIdentity
-from benchbench.data.recipes import make_waypoint
+from benchbench.data.waypoint import make as make_set
 from benchbench.envs import make_pixel_env
-from benchbench.suite import PixelSettings, WaypointData
+from benchbench.sources import WaypointData
 
 OPEN = "bullet-maze2d-open-v0"
 COUNT = 700
@@ -18,12 +18,12 @@ COUNT = 700
 
 def identity(seed=0, noise=0.5, action_repeat=1):
     source = WaypointData(transitions=COUNT, seed=seed, noise=noise)
-    return DataIdentity.of(OPEN, source, PixelSettings(size=16), action_repeat)
+    return DataIdentity.of(OPEN, source, 16, action_repeat)
 
 
 def make(folder, **settings):
     folder.mkdir()
-    make_waypoint(identity(**settings), folder, lambda done, total: None)
+    make_set(identity(**settings), folder, lambda done, total: None)
     with h5py.File(folder / "transitions.hdf5") as file:
         names = []
         file.visititems(lambda n, x: names.append(n) if isinstance(x, h5py.Dataset) else None)

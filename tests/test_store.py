@@ -14,15 +14,13 @@ import pytest
 from benchbench.data import store
 from benchbench.data.identity import DataIdentity
 from benchbench.errors import UserError
-from benchbench.suite import PixelSettings, WaypointData
+from benchbench.sources import WaypointData
 
 OPEN = "bullet-maze2d-open-v0"
 
 
 def identity(transitions=400):
-    return DataIdentity.of(
-        OPEN, WaypointData(transitions=transitions), PixelSettings(size=16), action_repeat=1
-    )
+    return DataIdentity.of(OPEN, WaypointData(transitions=transitions), 16, action_repeat=1)
 
 
 def silent(done, total):
@@ -39,9 +37,9 @@ PROGRAM = """
 import sys
 from benchbench.data import store
 from benchbench.data.identity import DataIdentity
-from benchbench.suite import PixelSettings, WaypointData
+from benchbench.sources import WaypointData
 source = WaypointData(transitions=int(sys.argv[1]))
-identity = DataIdentity.of("bullet-maze2d-open-v0", source, PixelSettings(size=16), 1)
+identity = DataIdentity.of("bullet-maze2d-open-v0", source, 16, 1)
 calls = []
 def progress(done, total):
     if not calls:
@@ -81,12 +79,12 @@ def test_a_killed_maker_leaves_nothing_that_looks_whole_and_the_next_one_cleans_
     assert not store.is_here(killed)
     with pytest.raises(UserError, match="is not here; prepare it first"):
         store.open_dataset(killed)
-    drafts = list(folder.glob(".*-draft-*"))
+    drafts = list(folder.glob(".*-draft"))
     assert len(drafts) == 1
     # The next maker of the same set, though it too is stopped at once.
     with pytest.raises(KeyboardInterrupt):
         store.prepare(killed, _interrupt)
-    assert list(folder.glob(".*-draft-*")) == []
+    assert list(folder.glob(".*-draft")) == []
     assert not store.is_here(killed)
 
 

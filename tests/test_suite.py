@@ -39,6 +39,9 @@ def mistake(tmp_path, text, *overrides):
     return message.replace(f"{tmp_path}/", "")
 
 
+DATA = "    data: {source: "
+
+
 @pytest.mark.parametrize(
     ("old", "new", "place", "words"),
     [
@@ -73,8 +76,12 @@ def mistake(tmp_path, text, *overrides):
         ("maze2d-open", "maze2d-opn", "5: envs.0.id:", "did you mean 'bullet-maze2d-open-v0'"),
         ("agent:", "  - id: bullet-maze2d-open-v0\nagent:", "4: envs:", "names the environment"),
         ("agent:", "    pixls: {}\nagent:", "6: envs.0.pixls:", "did you mean 'pixels'"),
-        ("agent:", "    proprio: [speed]\nagent:", "6: envs.0.proprio.0:", "'velocity', not 'sp"),
-        ("agent:", "    data: {source: d4rl}\nagent:", "6: envs.0.data.source:", "not 'd4rl'"),
+        ("agent:", f"{DATA}waypoint, nois: 1}}\nagent:", "6: envs.0.data.nois:", "mean 'noise'"),
+        ("agent:", f"{DATA}d4r}}\nagent:", "6: envs.0.data:", "did you mean 'd4rl'"),
+        ("agent:", f"{DATA}d4rl}}\nagent:", "6: envs.0.data.source:", "does not fit"),
+        ("agent:", f"{DATA}policy, mix: {{expart: 1}}}}\nagent:", "6: envs.0.data.mix", "match"),
+        ("agent:", f"{DATA}policy, mix: {{random: 2}}}}\nagent:", "6: envs.0.data.mix", "up to 1"),
+        ("agent:", "    proprio: [speed]\nagent:", "6: envs.0.proprio:", "no 'speed'; choose"),
         ("seeds: 2\n", "", " seeds:", "is missing; add it"),
         ("agent:", "seeds: 3\nagent:", "6:", "the key 'seeds' stands twice; keep one"),
         ("updates: 10", "updates: 10\n  updates: 20", "9:", "the key 'updates' stands twice"),

@@ -1,1 +1,1 @@
-"""Offline data: identities, recipes, the store, and batches drawn from it."""
+"""Offline data: identities, makers of each source, the store, and batches drawn from it."""

@@ -7,11 +7,10 @@ synced, then renamed: what is there is whole. A lock lets one process make it wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,13 @@ import h5py
 import numpy as np
 from filelock import FileLock
 
+from benchbench.data.draft import CARD, FILES, Progress
 from benchbench.data.identity import DataIdentity
-from benchbench.data.recipes import CARD, FILES, Progress, file_sha256, make_waypoint
-from benchbench.envs.maze import STATE_NAMES
+from benchbench.data.makers import maker_of
+from benchbench.data.places import cache_folder, file_sha256
 from benchbench.errors import UserError
+
+_MAZE_STATE = ("x", "y", "vx", "vy")
 
 _VERIFIED = ".verified"
 """An empty file beside the set's: its hashes were checked once since it was made."""
@@ -37,7 +39,7 @@ class Dataset:
     frames: np.ndarray
     """(N, size, size, 3) uint8, memory-mapped; frame i shows the state of row i."""
     states: np.ndarray
-    """(N, D) float32."""
+    """(N, D) float32, the simulator's own observation; D is 0 where the source has none."""
     actions: np.ndarray
     """(N, A) float32."""
     rewards: np.ndarray
@@ -47,9 +49,9 @@ class Dataset:
     timeouts: np.ndarray
     """(N,) bool: the episode was cut here; nothing follows in it, though it had not ended."""
     qpos: np.ndarray
-    """(N, 2) float32, the simulator's position."""
+    """(N, Q) float32, the simulator's position; Q is 0 where the source has none."""
     qvel: np.ndarray
-    """(N, 2) float32, the simulator's velocity."""
+    """(N, V) float32, the simulator's velocity."""
     state_names: tuple[str, ...]
     card: dict[str, Any]
 
@@ -79,20 +81,9 @@ class Dataset:
         return len(self.rewards)
 
 
-def cache_folder() -> Path:
-    """Where data sets are: ``BENCHBENCH_DATA``, else ``benchbench`` in the user's cache."""
-    stated = os.environ.get("BENCHBENCH_DATA")
-    if stated:
-        return Path(stated).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "benchbench"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "benchbench"
-
-
 def set_folder(identity: DataIdentity) -> Path:
     """Where the set is once it is made."""
-    return cache_folder() / identity.env / identity.key
+    return cache_folder() / identity.folder / identity.key
 
 
 def is_here(identity: DataIdentity) -> bool:
@@ -100,16 +91,23 @@ def is_here(identity: DataIdentity) -> bool:
     return set_folder(identity).is_dir()
 
 
+def lacking(identity: DataIdentity) -> str | None:
+    """Why the set is neither here nor can be made, and the cure, in a sentence; None if it can."""
+    return None if is_here(identity) else maker_of(identity).lacking(identity)
+
+
 def prepare(identity: DataIdentity, progress: Progress) -> Path:
     """Make the set unless it is here; returns its folder.
 
     Of several processes one makes it and the others wait. ``progress`` is called with the rows done
-    and the rows in all. Raises :class:`UserError` where the folder cannot be written or the disk
-    has no room.
+    and the rows in all. Nothing is fetched. Raises :class:`UserError` where the set needs a file
+    that is not here or is damaged, the folder cannot be written or the disk has no room.
     """
     folder = set_folder(identity)
     if folder.is_dir():
         return folder
+    if (missing := lacking(identity)) is not None:
+        raise UserError(missing)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{identity.key}.lock"):
@@ -132,6 +130,16 @@ def open_dataset(identity: DataIdentity, verify: bool = False) -> Dataset:
     folder = set_folder(identity)
     if not folder.is_dir():
         raise UserError(f"{folder}: the data set of {identity.env} is not here; prepare it first")
+    return open_folder(folder, verify, identity)
+
+
+def open_folder(
+    folder: Path, verify: bool = False, identity: DataIdentity | None = None
+) -> Dataset:
+    """The set in a folder of the data folder's, of ``identity`` where that is known.
+
+    Raises :class:`UserError` as :func:`open_dataset` does.
+    """
     card = _read_card(folder, identity)
     for name in FILES:
         path = folder / name
@@ -158,7 +166,7 @@ def open_dataset(identity: DataIdentity, verify: bool = False) -> Dataset:
         timeouts=column["timeouts"],
         qpos=column["infos/qpos"],
         qvel=column["infos/qvel"],
-        state_names=STATE_NAMES,
+        state_names=tuple(card["state_names"]),
         card=card,
     )
 
@@ -183,43 +191,60 @@ def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarra
 
 
 def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
-    """Under the lock: clear what killed makers left, make the set, publish it."""
-    prefix = f".{identity.key}-draft-"
-    for left in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    _check_room(identity, folder.parent)
-    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    """Under the lock: make the set, from what a killed maker left or anew, and publish it."""
+    maker = maker_of(identity)
+    draft = folder.with_name(f".{identity.key}-draft")
+    if draft.exists() and not maker.RESUMES:
+        shutil.rmtree(draft)
+    _check_room(identity, maker.count(identity), folder.parent)
+    draft.mkdir(exist_ok=True)
     try:
-        make_waypoint(identity, draft, progress)
+        maker.make(identity, draft, progress)
         for path in (*draft.iterdir(), draft):
             _sync(path)
-        draft.chmod(0o755)
         os.rename(draft, folder)
         _sync(folder.parent)
-    except BaseException:
+    except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if error.errno == errno.ENOSPC:
+            raise _no_room(identity, folder.parent) from None
+        raise
+    except Exception:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    except BaseException:  # stopped: one that can go on keeps what it has
+        if not maker.RESUMES:
+            shutil.rmtree(draft, ignore_errors=True)
         raise
 
 
-def _check_room(identity: DataIdentity, folder: Path) -> None:
-    needed = identity.source.transitions * (identity.size**2 * 3 + 64) + 2**20
+def _check_room(identity: DataIdentity, rows: int, folder: Path) -> None:
+    """Raise :class:`UserError` where the disk is too full for so many rows."""
+    needed = rows * (identity.size**2 * 3 + 512) + 2**20
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(
-            f"{folder}: the data set of {identity.env} needs {needed / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free; make room, or set BENCHBENCH_DATA to another disk"
-        )
+        raise _no_room(identity, folder, f"needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are")
 
 
-def _read_card(folder: Path, identity: DataIdentity) -> dict[str, Any]:
+def _no_room(identity: DataIdentity, folder: Path, what: str = "needs more than is") -> UserError:
+    return UserError(
+        f"{folder}: the data set of {identity.env} {what} free; make room, or set BENCHBENCH_DATA "
+        "to another disk"
+    )
+
+
+def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        fits = card["identity"] == identity.settings() and set(card["files"]) == set(FILES)
+        fits = identity is None or card["identity"] == identity.settings()
+        fits = fits and set(card["files"]) == set(FILES)
     except (OSError, ValueError, KeyError, TypeError):
         raise _damaged(path, "is missing or cannot be read") from None
     if not fits:
         raise _damaged(path, "describes another data set")
+    if "state_names" not in card:  # as cards of mazes were before there was anything else
+        card["state_names"] = _MAZE_STATE
     result: dict[str, Any] = card
     return result
 

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
+from benchbench.errors import UserError
+from benchbench.settings import suggest
+from benchbench.sources import family_of
 
 
 class PixelEnv(Protocol):
@@ -68,26 +73,41 @@ class PixelEnv(Protocol):
 
 
 def make_pixel_env(env_id: str, size: int, action_repeat: int = 1) -> PixelEnv:
-    """The pixel environment of a D4RL id, with frames of ``size`` × ``size`` pixels."""
-    from benchbench.envs.maze import MazePixelEnv
+    """The pixel environment of an id, with frames of ``size`` × ``size`` pixels.
 
-    return MazePixelEnv(env_id, size, action_repeat)
+    Raises :class:`~benchbench.errors.UserError` where the id has no environment.
+    """
+    family = family_of(env_id)
+    if family.name == "maze":
+        from benchbench.envs.maze import MazePixelEnv
+
+        return MazePixelEnv(env_id, size, action_repeat)
+    raise UserError(f"{env_id}: has no environment to play in, only data")
 
 
-def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
+def proprio_columns(
+    env_id: str, names: Sequence[str], state_names: Sequence[str]
+) -> tuple[int, ...]:
     """The state's columns that a suite's ``proprio`` names stand for, in the names' order.
 
-    Raises :class:`~benchbench.errors.UserError` on a name that the environment does not offer.
+    Without an environment a name is a column's own, of ``state_names``. Raises
+    :class:`~benchbench.errors.UserError` on a name that is not offered.
     """
-    from benchbench.envs.maze import proprio_columns as of_maze
+    family = family_of(env_id)
+    if family.name == "maze":
+        from benchbench.envs.maze import PROPRIO as groups
+    else:
+        groups = {name: (column,) for column, name in enumerate(state_names)}
+    for name in names:
+        if name not in groups:
+            raise UserError(f"proprio: {env_id} has no '{name}'{suggest(name, groups)}")
+    return tuple(column for name in names for column in groups[name])
 
-    return of_maze(env_id, names)
 
-
-def imaged_columns(env_id: str, proprio: tuple[str, ...], count: int) -> list[int]:
-    """Those of a state's ``count`` columns that only the image can tell: no proprio supplies them.
+def imaged_columns(env_id: str, proprio: Sequence[str], state_names: Sequence[str]) -> list[int]:
+    """Those of a state's columns that only the image can tell: no proprio supplies them.
 
     State probes are scored on these; what stands beside the image is not the encoder's to learn.
     """
-    supplied = set(proprio_columns(env_id, proprio))
-    return [column for column in range(count) if column not in supplied]
+    supplied = set(proprio_columns(env_id, proprio, state_names))
+    return [column for column in range(len(state_names)) if column not in supplied]

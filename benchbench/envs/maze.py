@@ -21,10 +21,9 @@ import numpy as np
 
 from benchbench.data import d4rl
 from benchbench.envs.camera import TopDownCamera
-from benchbench.errors import UserError
 
 STATE_NAMES = ("x", "y", "vx", "vy")
-PROPRIO = {"position": (0, 1), "velocity": (2, 3)}
+PROPRIO: dict[str, tuple[int, ...]] = {"position": (0, 1), "velocity": (2, 3)}
 """The columns of the state behind each name a suite may write under ``proprio``."""
 
 GOAL_RADIUS = 0.5
@@ -99,7 +98,7 @@ class MazePixelEnv:
 
     def proprio(self, names: tuple[str, ...]) -> np.ndarray:
         """The parts of the state that ``names`` stand for, (P,) float32."""
-        return self._state[list(proprio_columns(self.env_id, names))]
+        return self._state[[column for name in names for column in PROPRIO[name]]]
 
     def qpos_qvel(self) -> tuple[np.ndarray, np.ndarray]:
         """D4RL's ``infos/qpos`` and ``infos/qvel`` of :meth:`state`, (2,) float32 each."""
@@ -145,15 +144,3 @@ class MazePixelEnv:
         """Free the simulator and the camera."""
         self._env.close()
         self._camera.close()
-
-
-def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
-    """The state's columns behind ``names``, in their order.
-
-    Raises :class:`UserError` naming the choices where a name is none of them.
-    """
-    for name in names:
-        if name not in PROPRIO:
-            choices = ", ".join(PROPRIO)
-            raise UserError(f"proprio: {env_id} has no '{name}'; choose from {choices}")
-    return tuple(column for name in names for column in PROPRIO[name])

@@ -184,6 +184,9 @@ PHRASES: dict[str, str] = {
     "{done} of {planned} cells are done.": "{planned} 个单元中已完成 {done} 个。",
     "failed: {cell}": "失败：{cell}",
     "missing: {cell}": "缺失：{cell}",
+    "left out: {env}": "未运行：{env}",
+    "not scored: {env}, as there is no environment to play it in":
+        "未计分：{env}，因为没有可供评估的环境",
     "not measured: {measure}": "未测量：{measure}",
     "no data for the figure: {title}": "此图没有数据：{title}",
     "How it is measured": "如何测量",

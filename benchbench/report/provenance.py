@@ -24,6 +24,15 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
         for _, row in failed.iterrows()
     ]
     lines += [marked(words("missing: {cell}", cell=label(row))) for _, row in missing.iterrows()]
+    lines += [
+        (*marked(words("left out: {env}", env=env) + colon), *foreign(why))
+        for env, why in results.left_out.items()
+    ]
+    scored = cells[cells["status"] == "done"].groupby("env", sort=False)["final_score"].count()
+    lines += [
+        marked(words("not scored: {env}, as there is no environment to play it in", env=env))
+        for env in scored.index[~scored.astype(bool)]
+    ]
     absent = claims.loc[claims["verdict"] == "not measured", "measure"]
     lines += [
         marked(words("not measured: {measure}", measure=words.measure(name))) for name in absent

@@ -21,7 +21,8 @@ from benchbench.grid import Cell, expand
 from benchbench.routing import LOSSES, REGISTRY, Holder, Routing
 from benchbench.run.building import make_agent, make_sampler, split
 from benchbench.run.runner import prepare_data
-from benchbench.suite import Suite, suggest
+from benchbench.settings import suggest
+from benchbench.suite import Suite
 
 STEPS = 3
 """Updates watched; the last shows only how the earlier ones' gradients end."""

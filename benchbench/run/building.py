@@ -14,6 +14,7 @@ from benchbench.data.store import Dataset, split_episodes
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.grid import Cell
+from benchbench.sources import family_of
 
 PARALLEL_EPISODES = 16
 """At most this many episodes are played side by side."""
@@ -32,7 +33,7 @@ def make_sampler(
         dataset,
         train_rows,
         observation=cell.observation,
-        proprio=proprio_columns(cell.env, cell.proprio),
+        proprio=proprio_columns(cell.env, cell.proprio, dataset.state_names),
         stack=cell.pixels.stack,
         spacing=cell.pixels.spacing,
         batch_size=cell.train.batch_size,
@@ -66,8 +67,13 @@ def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
     )
 
 
-def make_evaluator(cell: Cell) -> Evaluator:
-    """The cell's evaluation episodes; they follow from (env, seed) alone."""
+def make_evaluator(cell: Cell) -> Evaluator | None:
+    """The cell's evaluation episodes; they follow from (env, seed) alone.
+
+    None where there is no environment to play them in.
+    """
+    if not family_of(cell.env).scored:
+        return None
     side_by_side = min(cell.evaluate.episodes, PARALLEL_EPISODES)
     return Evaluator(
         [

@@ -96,7 +96,7 @@ class _Run:
                 self.sampler,
                 train_rows,
                 held_out_rows,
-                self.evaluator.envs,
+                self.evaluator.envs if self.evaluator else [],
                 self.policy,
             )
             self.signals = Signals(self.agent, cell.diagnose.signals_every)
@@ -121,7 +121,8 @@ class _Run:
             torch_device = torch.device(self.device.kind)
             oracle = oracle_state_r2(self.cell, self.dataset, torch_device, self._alive)
             self._add("features", *self.measures.features(self.agent, updates))
-        self.evaluator.close()
+        if self.evaluator:
+            self.evaluator.close()
         self._describe(oracle)
         return self.rows
 
@@ -183,25 +184,21 @@ class _Run:
 
     def _evaluate(self) -> None:
         update = self.updates
-        with self.clock.running("evaluate"):
-            returns = self.evaluator.returns(self.policy)
+        played: dict[str, object] = {}
+        score = math.nan
+        if self.evaluator:
+            with self.clock.running("evaluate"):
+                returns = self.evaluator.returns(self.policy)
+            mean = float(returns.mean())
+            score = self.evaluator.score(mean)
+            played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
         with self.clock.running("diagnose"):
             index = len(self.scores)
             measures = self.measures.at_evaluation(
                 self.agent, index, last=update == self.cell.train.updates
             )
-        return_mean = float(returns.mean())
-        self.scores.append(self.evaluator.score(return_mean))
-        self._add(
-            "evaluations",
-            {
-                "update": update,
-                "score": self.scores[-1],
-                "return_mean": return_mean,
-                "returns": returns.tolist(),
-                **measures,
-            },
-        )
+        self.scores.append(score)
+        self._add("evaluations", {"update": update, **played, **measures})
 
     # ------------------------------------------------------------------ stopping and going on
 
@@ -278,15 +275,18 @@ class _Run:
         """The cell's own row."""
         seconds = self.clock.seconds
         commit, dirty = git_state()
+        scored = {
+            "untrained_score": self.scores[0],
+            "final_score": float(np.mean(self.scores[1:][-FINAL_EVALUATIONS:])),
+            "best_score": max(self.scores),
+        }
         self._add(
             "cells",
             {
                 "status": "done",
                 "observation": self.cell.observation,
                 "updates": self.cell.train.updates,
-                "untrained_score": self.scores[0],
-                "final_score": float(np.mean(self.scores[1:][-FINAL_EVALUATIONS:])),
-                "best_score": max(self.scores),
+                **(scored if self.evaluator else {}),
                 "initial_weights": self.initial_weights,
                 "final_weights": self.agent.weights_sha256(),
                 "total_seconds": self.clock.total(),

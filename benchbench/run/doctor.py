@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from benchbench.data import d4rl
-from benchbench.data.store import cache_folder
+from benchbench.data.places import cache_folder
 from benchbench.envs import make_pixel_env
 from benchbench.run.devices import (
     BUSY,
@@ -33,7 +33,7 @@ from benchbench.run.devices import (
     memory_text,
     nvml,
 )
-from benchbench.suite import KNOWN_ENVS
+from benchbench.sources import KNOWN_ENVS
 
 LITTLE_SPACE = 5e9
 """Bytes free below which a disk is warned of; a hundredth of it is a problem."""

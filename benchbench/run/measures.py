@@ -53,7 +53,7 @@ class Measures:
         self.feature_rows = draw.rows("feature rows", score, FEATURE_ROWS)
         self._feature_batch = sampler.batch(self.feature_rows)
         self._roll_outs: RollOuts | None = None
-        if cell.diagnose.q_pairs and all(env.can_reset for env in envs):
+        if cell.diagnose.q_pairs and envs and all(env.can_reset for env in envs):
             self.q_rows = draw.rows("q rows", held_out_rows, cell.diagnose.q_pairs)
             self._q_batch = sampler.batch(self.q_rows)
             self._largest_reward = max(abs(sampler.min_reward), abs(sampler.max_reward))
@@ -135,7 +135,7 @@ class _Draw:
         last = np.arange(len(dataset)) + remaining - 1
         self._whole = (discount**remaining <= RETURN_TAIL) | dataset.terminals[last]
         self._episode, self._step = dataset.episode, dataset.step_in_episode
-        self._imaged = imaged_columns(cell.env, cell.proprio, dataset.states.shape[1])
+        self._imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
 
     def rows(self, purpose: str, rows: np.ndarray, count: int, episodes: int = 1) -> np.ndarray:
         """At most ``count`` of the rows, ascending, from the stream of ``purpose``."""

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from benchbench.errors import UserError
 from benchbench.grid import expand
-from benchbench.results import TABLES, read_results, read_table
+from benchbench.results import TABLES, read_left_out, read_results, read_table
+from benchbench.run.available import without
 from benchbench.run.files import DRAFT, sync
 from benchbench.run.store import Store
 
@@ -57,7 +58,12 @@ def merge(target: Path, sources: Sequence[Path]) -> list[str]:
         for path in sorted(folder.glob("failed/[!.]*")):
             if not store.is_done(path.stem) and not store.failure_path(path.stem).exists():
                 _copy(path, store.failure_path(path.stem))
-    store.gather(suites[first], expand(suites[first]))
+    left_out: dict[str, str] = {}
+    for folder in suites:
+        left_out |= read_left_out(folder)
+    cells = without(expand(suites[first]), left_out, store)
+    there = {cell.env for cell in cells}
+    store.gather(suites[first], cells, {e: why for e, why in left_out.items() if e not in there})
     return new
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from benchbench.agent.networks import make_encoder
+from benchbench.data.places import cache_folder, write_json
 from benchbench.data.sampler import Sampler
-from benchbench.data.store import Dataset, cache_folder, split_episodes
+from benchbench.data.store import Dataset, split_episodes
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
 from benchbench.diagnostics.oracle import BATCH_SIZE, LEARNING_RATE, train_on_state
@@ -52,12 +51,12 @@ def oracle_state_r2(
     """
     if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
         return None
-    if not imaged_columns(cell.env, cell.proprio, dataset.states.shape[1]):
+    if not imaged_columns(cell.env, cell.proprio, dataset.state_names):
         return None
     if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
         return None
     identity = oracle_identity(cell)
-    path = cache_folder() / cell.env / f"oracle-{_key(identity)}.json"
+    path = cache_folder() / cell.data.folder / f"oracle-{_key(identity)}.json"
     stored = _read(path, identity)
     if stored is not None:
         return stored["state_r2"]
@@ -71,7 +70,7 @@ def oracle_state_r2(
         if stored is None:
             stored = _make(identity, cell, dataset, device, on_alive)
             with contextlib.suppress(OSError):
-                _publish(path, stored)
+                write_json(path, stored)
     finally:
         lock.release()
     return stored["state_r2"]
@@ -138,7 +137,7 @@ def _make(
         device=device,
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
-    imaged = imaged_columns(cell.env, cell.proprio, dataset.states.shape[1])
+    imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
     states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
     fit, score = (
         np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))
@@ -202,18 +201,3 @@ def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return stored if fits else None
-
-
-def _publish(path: Path, stored: dict[str, Any]) -> None:
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(stored, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from benchbench.data.batch import Batch
 from benchbench.data.store import is_here, set_folder
 from benchbench.envs import make_pixel_env
 from benchbench.grid import Cell
+from benchbench.run.available import left_out_lines
 from benchbench.run.devices import memory_text
 from benchbench.run.placing import Slots
 from benchbench.run.runner import missing
-from benchbench.run.store import Store
+from benchbench.run.store import NOTHING, Store
+from benchbench.sources import family_of
 
 TRIAL_SECONDS = 1.0
 """How long updates are tried for the estimate."""
@@ -25,7 +27,9 @@ TRIAL_STEPS = 30
 """How many environment steps are tried for it."""
 
 
-def plan_text(cells: Sequence[Cell], store: Store, slots: Slots) -> str:
+def plan_text(
+    cells: Sequence[Cell], store: Store, slots: Slots, left_out: Mapping[str, str] = NOTHING
+) -> str:
     """The plan as a text for the terminal."""
     to_do = missing(store, cells)
     devices = ", ".join(
@@ -41,6 +45,7 @@ def plan_text(cells: Sequence[Cell], store: Store, slots: Slots) -> str:
     for identity in dict.fromkeys(cell.data for cell in cells):
         state = "here" if is_here(identity) else "missing, will be made"
         lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+    lines += left_out_lines(left_out)
     lines.append(f"results  {store.folder}")
     if to_do:
         lines.append(f"time     {_duration(estimate_seconds(to_do, slots))}, by a short trial here")
@@ -119,6 +124,8 @@ def _update_seconds(cell: Cell, slots: Slots) -> float:
 
 def _evaluation_seconds(cell: Cell) -> float:
     """Seconds of one evaluation's environment steps and frames, from a few of them."""
+    if not family_of(cell.env).scored:
+        return 0.0
     env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
     try:
         env.reset(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ class Progress:
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         """The cell's results are published."""
         self._end(cell)
-        self._say(f"done    {cell.label}: score {score:.1f} in {seconds:.0f} s")
+        told = "not scored" if math.isnan(score) else f"score {score:.1f}"
+        self._say(f"done    {cell.label}: {told} in {seconds:.0f} s")
 
     def again(self, cell: Cell, failure: Failure) -> None:
         """The cell has failed and will be tried again."""
@@ -70,14 +72,20 @@ class Progress:
 class DataProgress:
     """Called with (done, total); shows a bar from the first call on."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, label: str, unit: str = "row") -> None:
+        self._label, self._unit = label, unit
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """So many of the rows are made."""
         if self._bar is None:
-            self._bar = tqdm(total=total, desc=self._label, unit="row", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total,
+                desc=self._label,
+                unit=self._unit,
+                unit_scale=self._unit == "B",
+                dynamic_ncols=True,
+            )
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._bar.close()

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchbench.run.files import write_text
 from benchbench.run.local import DEFAULTS, RunOptions, Watcher, interruptible, run_cells
 from benchbench.run.placing import Slots, make_scheduler
 from benchbench.run.progress import DataProgress, Progress
-from benchbench.run.store import Store
+from benchbench.run.store import NOTHING, Store
 from benchbench.run.worker import CellRunner
 from benchbench.suite import Suite
 
@@ -52,21 +52,23 @@ def run_grid(
     where: Slots | Executor,
     options: RunOptions = DEFAULTS,
     run_one: CellRunner | None = None,
+    left_out: Mapping[str, str] = NOTHING,
 ) -> list[tuple[Cell, Failure, Path]]:
     """Run the missing ones of ``wanted`` and gather the results of all ``cells``.
 
     ``where`` is the slots of this machine, or an executor for others. ``run_one`` is for this one.
+    ``left_out`` says why environments of the suite have no cells.
     Returns the failures: cell, failure, log. Raises :class:`UserError` where another run holds the
     results folder or it cannot be written, and :class:`Interrupted` when stopped by a signal; what
     is done stays done either way.
     """
     with interruptible(), held(store):
         to_do = missing(store, wanted)
-        _gather(store, suite, cells)
+        _gather(store, suite, cells, left_out)
         if not to_do:
             return []
         prepare_data(to_do)
-        progress = _GatheringProgress(to_do, suite, cells, store)
+        progress = _GatheringProgress(to_do, lambda: store.gather(suite, cells, left_out))
         try:
             if isinstance(where, Slots):
                 scheduler = make_scheduler(to_do, store, where)
@@ -84,7 +86,7 @@ def run_grid(
                 where.run(to_do, store, progress, options)
         finally:
             progress.close()
-            _gather(store, suite, cells)
+            _gather(store, suite, cells, left_out)
         return progress.failures
 
 
@@ -128,9 +130,9 @@ def _holder(path: Path) -> str:
         return ""
 
 
-def _gather(store: Store, suite: Suite, cells: Sequence[Cell]) -> None:
+def _gather(store: Store, suite: Suite, cells: Sequence[Cell], left_out: Mapping[str, str]) -> None:
     try:
-        store.gather(suite, cells)
+        store.gather(suite, cells, left_out)
     except OSError as error:
         raise _unwritable(store, error) from None
 
@@ -153,18 +155,16 @@ def prepare_data(cells: Sequence[Cell]) -> None:
 class _GatheringProgress(Progress):
     """Keeps the joined tables fresh, so that a killed run can be reported too."""
 
-    def __init__(
-        self, to_do: Sequence[Cell], suite: Suite, cells: Sequence[Cell], store: Store
-    ) -> None:
+    def __init__(self, to_do: Sequence[Cell], gather: Callable[[], None]) -> None:
         super().__init__(to_do)
-        self._suite, self._all, self._store = suite, cells, store
+        self._gather = gather
         self._gathered = time.monotonic()
 
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         super().finished(cell, score, seconds)
         if time.monotonic() - self._gathered > GATHER_SECONDS:
             try:
-                self._store.gather(self._suite, self._all)
+                self._gather()
             except (OSError, UserError) as error:
                 self._say(f"the joined tables are not brought up to date: {error}")
             self._gathered = time.monotonic()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchbench.grid import Cell
+from benchbench.results import read_left_out
+from benchbench.run.available import left_out_lines
 from benchbench.run.checkpoints import Unusable, read_about
 from benchbench.run.failures import Failure
 from benchbench.run.signs import Sign, read_sign
@@ -78,6 +80,7 @@ def status_text(store: Store, cells: Sequence[Cell]) -> str:
             lines.append(
                 f"stopped  {status.cell.label}: goes on after update {status.saved} of {wanted}"
             )
+    lines += left_out_lines(read_left_out(store.folder))
     return "\n".join(lines)
 
 

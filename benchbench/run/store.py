@@ -10,11 +10,13 @@ it failed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +26,8 @@ from benchbench.results import SCHEMAS, TABLES, read_table, to_table
 from benchbench.run.failures import Failure, kind_of
 from benchbench.run.files import DRAFT, replaced, sync, write_text
 from benchbench.suite import Suite
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 TableRows = dict[str, list[dict[str, object]]]
 """Rows of each table, by the table's name."""
@@ -68,9 +72,10 @@ class Store:
             return None
 
     def final_score(self, key: str) -> float:
-        """The final score of a published cell."""
+        """The final score of a published cell; NaN where it was not scored."""
         table = read_table(self.cell_folder(key) / "cells.parquet", "cells")
-        return float(table["final_score"][0].as_py())
+        score = table["final_score"][0].as_py()
+        return math.nan if score is None else float(score)
 
     def publish(self, cell: Cell, rows: TableRows) -> None:
         """Write a finished cell's tables; they appear all at once or not at all.
@@ -98,13 +103,20 @@ class Store:
         told = {"kind": failure.kind, "error": failure.text, "attempts": failure.attempts}
         write_text(self.failure_path(cell.key), json.dumps({**told, **_identity(cell)}))
 
-    def gather(self, suite: Suite, cells: Sequence[Cell]) -> None:
+    def gather(
+        self, suite: Suite, cells: Sequence[Cell], left_out: Mapping[str, str] = NOTHING
+    ) -> None:
         """Write ``suite.json`` and the joined tables of the suite's cells.
 
-        Cells that are published but no longer in the suite stay on disk and out of the tables.
+        ``left_out`` says why environments of the suite have no cells. Cells that are published but
+        no longer in the suite stay on disk and out of the tables.
         """
         plan = [_identity(cell) for cell in cells]
-        stored = {"suite": suite.model_dump(mode="json", exclude_unset=True), "plan": plan}
+        stored = {
+            "suite": suite.model_dump(mode="json", exclude_unset=True),
+            "plan": plan,
+            "left_out": dict(left_out),
+        }
         write_text(self.folder / "suite.json", json.dumps(stored, indent=1))
         done = [cell for cell in cells if self.is_done(cell.key)]
         for name in TABLES:

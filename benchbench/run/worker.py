@@ -11,6 +11,7 @@ What it says goes to whoever started it as pairs of a word and a value:
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -91,7 +92,7 @@ def work(
         tell("failed", failure)
         _log_traceback(failure)
     else:
-        tell("done", rows["cells"][0]["final_score"])
+        tell("done", rows["cells"][0].get("final_score", math.nan))
     finally:
         if sign:
             sign.remove()

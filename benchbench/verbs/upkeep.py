@@ -122,7 +122,8 @@ def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Sto
 
     A suite's name stands for the overrides that it was run with, too.
     """
-    from benchbench.results import read_suite
+    from benchbench.results import read_left_out, read_suite
+    from benchbench.run.available import without
     from benchbench.run.store import Store
 
     if Path(suite).suffix in (".yaml", ".yml"):
@@ -133,7 +134,8 @@ def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Sto
         )
     else:
         loaded = read_suite(results / Path(suite).name)[0]
-    return Store(results, loaded.name), expand(loaded)
+    store = Store(results, loaded.name)
+    return store, without(expand(loaded), read_left_out(store.folder), store)
 
 
 def _size(size: int) -> str:

@@ -30,7 +30,7 @@ from benchbench.run.local import RunOptions, Watcher, run_cells
 from benchbench.run.placing import Slots, make_scheduler, published_row
 from benchbench.run.signs import LOST_SECONDS, read_sign
 from benchbench.run.store import Store
-from benchbench.suite import Count, Settings
+from benchbench.settings import Count, Settings
 
 POLL_SECONDS = 5.0
 """The results folder and the queue are looked at so often."""

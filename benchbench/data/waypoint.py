@@ -1,37 +1,46 @@
-"""Recipes: how a data set is made on this machine.
-
-A recipe writes three files into a folder: ``transitions.hdf5`` under D4RL's key names,
-``frames.npy`` with the picture of each row's state, and ``card.json`` that says what they are. The
-same identity gives the same bytes.
-"""
+"""The recipe ``waypoint``: D4RL's bullet maze data, made again on this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
 from benchbench.data import d4rl
+from benchbench.data.draft import Draft, Progress
 from benchbench.data.identity import DataIdentity
-from benchbench.envs.maze import GOAL_RADIUS, MazePixelEnv
+from benchbench.envs.maze import GOAL_RADIUS, STATE_NAMES, MazePixelEnv
+from benchbench.sources import WaypointData
 
-Progress = Callable[[int, int], None]
-"""Called with the rows done and the rows in all."""
-
-FILES = ("transitions.hdf5", "frames.npy")
-CARD = "card.json"
+PACKAGES = ("d4rl", "gym", "numpy", "pybullet")
+RESUMES = False
 
 _P_GAIN, _D_GAIN = 10.0, -2.0  # of D4RL's script
 
 
-def make_waypoint(identity: DataIdentity, folder: Path, progress: Progress) -> None:
-    """D4RL's bullet maze data, made again: its controller runs from one random target to the next.
+def lacking(identity: DataIdentity) -> str | None:
+    """Nothing: all it takes is installed."""
+    return None
+
+
+def origin(identity: DataIdentity) -> str:
+    """Where the set comes from."""
+    return "made here by D4RL's controller"
+
+
+def fetch(identity: DataIdentity, progress: Progress) -> None:
+    """There is nothing to fetch."""
+
+
+def count(identity: DataIdentity) -> int:
+    """Rows of the set."""
+    return _settings(identity).transitions
+
+
+def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
+    """D4RL's controller runs from one random target to the next.
 
     After ``generate_maze2d_bullet_datasets.py`` and ``relabel_maze2d_rewards.py`` in
     ``scripts/generation`` of https://github.com/Farama-Foundation/D4RL: ``WaypointController`` with
@@ -51,50 +60,48 @@ def make_waypoint(identity: DataIdentity, folder: Path, progress: Progress) -> N
     - The columns ``infos/goal_reached`` and ``infos/goal_timeout``, to which the script appends
       without ever making them, are left out.
     """
-    count = identity.source.transitions
+    source, rows = _settings(identity), count(identity)
     env = MazePixelEnv(identity.env, identity.size)
     limit = -(-env.max_episode_steps // identity.action_repeat)
-    columns = {
-        "observations": np.zeros((count, 4), np.float32),
-        "actions": np.zeros((count, env.action_dim), np.float32),
-        "rewards": np.zeros(count, np.float32),
-        "terminals": np.zeros(count, bool),
-        "timeouts": np.zeros(count, bool),
-        "infos/goal": np.zeros((count, 2), np.float32),
-        "infos/qpos": np.zeros((count, 2), np.float32),
-        "infos/qvel": np.zeros((count, 2), np.float32),
-    }
+    widths = {"observations": 4, "actions": env.action_dim,
+              "infos/goal": 2, "infos/qpos": 2, "infos/qvel": 2}  # fmt: skip
+    draft = Draft(identity, folder, rows, widths)
+    columns = draft.columns
     columns["timeouts"][limit - 1 :: limit] = True
     columns["timeouts"][-1] = True
-    shape = (count, identity.size, identity.size, 3)
-    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, shape)
     try:
-        with _global_random_state(identity.source.seed):
-            env.reset(identity.source.seed)
-            pilot = _Pilot(env, identity.source.noise, limit)
-            for row in range(count):
+        with _global_random_state(source.seed):
+            env.reset(source.seed)
+            pilot = _Pilot(env, source.noise, limit)
+            for row in range(rows):
                 state = env.state()
                 action = pilot.action(state)
                 columns["observations"][row] = state
                 columns["actions"][row] = action
                 columns["infos/goal"][row] = pilot.target
                 columns["infos/qpos"][row], columns["infos/qvel"][row] = env.qpos_qvel()
-                frames[row] = env.frame()
+                draft.frames[row] = env.frame()
                 for _ in range(identity.action_repeat):
                     distance = np.linalg.norm(env.state()[:2] - env.goal)
                     columns["rewards"][row] += distance <= GOAL_RADIUS
                     env.step(action)
-                if (row + 1) % 1000 == 0 or row + 1 == count:
-                    progress(row + 1, count)
-        frames.flush()
+                if (row + 1) % 1000 == 0 or row + 1 == rows:
+                    progress(row + 1, rows)
     finally:
-        del frames
         env.close()
-    with h5py.File(folder / "transitions.hdf5", "w") as file:
-        for name, values in columns.items():
-            file.create_dataset(name, data=values, track_times=False)
-    card = _card(identity, folder, columns["rewards"], limit)
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    draft.finish(
+        STATE_NAMES,
+        env.normalized_score,
+        PACKAGES,
+        continuous=True,
+        last_is_whole=rows % limit == 0,
+        episode_steps=limit,
+    )
+
+
+def _settings(identity: DataIdentity) -> WaypointData:
+    assert isinstance(identity.source, WaypointData)
+    return identity.source
 
 
 class _Pilot:
@@ -142,37 +149,3 @@ def _global_random_state(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(kept)
-
-
-def _card(identity: DataIdentity, folder: Path, rewards: np.ndarray, limit: int) -> dict[str, Any]:
-    """What the set is, for people and for checks. Returns are those of whole episodes."""
-    whole = max(len(rewards) // limit, 1)
-    returns = rewards[: whole * limit].reshape(whole, -1).sum(axis=1, dtype=np.float64)
-    hashes = {name: file_sha256(folder / name) for name in FILES}
-    together = "\n".join(f"{name} {digest}" for name, digest in hashes.items())
-    return {
-        "identity": identity.settings(),
-        "key": identity.key,
-        "transitions": len(rewards),
-        "episodes": -(-len(rewards) // limit),
-        "episode_steps": limit,
-        "continuous": True,
-        "return": {
-            "mean": float(returns.mean()),
-            "min": float(returns.min()),
-            "max": float(returns.max()),
-        },
-        "normalized_score_mean": d4rl.normalized_score(identity.env, float(returns.mean())),
-        "files": {
-            name: {"sha256": digest, "bytes": (folder / name).stat().st_size}
-            for name, digest in hashes.items()
-        },
-        "sha256": hashlib.sha256(together.encode()).hexdigest(),
-        "versions": d4rl.versions(),
-    }
-
-
-def file_sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,163 @@
+"""Reading arrays out of files from elsewhere: a piece at a time, and never without a check.
+
+Whatever is wrong with a file is one sentence with the file, the key and what to do.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+import h5py
+import numpy as np
+
+from benchbench.errors import UserError
+
+PIECE_BYTES = 2**26
+"""Arrays are copied in pieces of about this size."""
+
+Shape = tuple[int | None, ...]
+"""What an array's shape should be; None for any number, the first stands for the rows."""
+
+
+class ArrayFile:
+    """An HDF5 or NPZ file whose arrays are read by key.
+
+    Raises :class:`UserError` where the file is missing, damaged or neither of the two.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: h5py.File | zipfile.ZipFile
+        with self._telling("is neither HDF5 nor NPZ, or is cut short"):
+            if not path.is_file():
+                raise UserError(f"{path}: is not there; check the path")
+            is_zip = zipfile.is_zipfile(path)
+            self._open = zipfile.ZipFile(path) if is_zip else h5py.File(path, "r")
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._open.close()
+
+    @cached_property
+    def names(self) -> set[str]:
+        """The keys of all arrays in the file."""
+        if isinstance(self._open, zipfile.ZipFile):
+            return {name.removesuffix(".npy") for name in self._open.namelist()}
+        names: set[str] = set()
+        self._open.visititems(
+            lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
+        )
+        return names
+
+    def shape(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
+        """An array's shape and type, without reading it. Raises :class:`UserError`."""
+        self._require(key)
+        with self._telling(f"the key '{key}' cannot be read"):
+            if isinstance(self._open, zipfile.ZipFile):
+                with self._open.open(f"{key}.npy") as member:
+                    return _header(member)
+            found = self._open[key]
+            return tuple(found.shape), found.dtype
+
+    def pieces(self, key: str) -> Iterator[np.ndarray]:
+        """The array in pieces along its first axis. Raises :class:`UserError`."""
+        shape, dtype = self.shape(key)
+        row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        rows = max(1, PIECE_BYTES // max(1, row_bytes))
+        with self._telling(f"the key '{key}' is damaged"):
+            if isinstance(self._open, zipfile.ZipFile):
+                with self._open.open(f"{key}.npy") as member:
+                    _header(member)
+                    for start in range(0, shape[0], rows):
+                        count = min(rows, shape[0] - start)
+                        read = member.read(count * row_bytes)
+                        yield np.frombuffer(read, dtype).reshape(count, *shape[1:])
+            else:
+                for start in range(0, shape[0], rows):
+                    yield np.asarray(self._open[key][start : start + rows])
+
+    def read(self, key: str) -> np.ndarray:
+        """The whole array. Raises :class:`UserError`."""
+        shape, dtype = self.shape(key)
+        parts = list(self.pieces(key))
+        return np.concatenate(parts) if parts else np.empty(shape, dtype)
+
+    def _require(self, key: str) -> None:
+        if key not in self.names:
+            there = ", ".join(sorted(self.names)) or "nothing"
+            raise UserError(f"{self.path}: has no key '{key}'; it holds {there}")
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{self.path}: {what} ({reason}); get or write it again") from None
+
+
+def check_columns(
+    path: Path, columns: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]
+) -> None:
+    """Refuse columns of unequal length, of the wrong shape, or that hold what is not a number.
+
+    ``shapes`` are checked where a key has one. Raises :class:`UserError` naming the file and key.
+    """
+    count = len(columns["rewards"])
+    if count == 0:
+        raise UserError(f"{path}: the key 'rewards' is empty; the file holds no episode")
+    for key, values in columns.items():
+        wanted = shapes.get(key)
+        if wanted is not None and (
+            values.ndim != len(wanted)
+            or any(w not in (None, n) for w, n in zip(wanted[1:], values.shape[1:], strict=True))
+        ):
+            told = " x ".join("N" if n is None else str(n) for n in wanted)
+            raise UserError(
+                f"{path}: the key '{key}' has the shape {values.shape}, and should have {told}"
+            )
+        if len(values) != count:
+            raise UserError(
+                f"{path}: the key '{key}' has {len(values)} rows and 'rewards' {count}; "
+                "a row is one step, and every key has all of them"
+            )
+        if values.dtype.kind not in "fiub":
+            raise UserError(f"{path}: the key '{key}' holds {values.dtype}, not numbers")
+        bad = np.flatnonzero(~np.isfinite(values).reshape(count, -1).all(axis=1))
+        if len(bad):
+            raise UserError(
+                f"{path}: the key '{key}' is not a finite number in row {bad[0]}"
+                f"{f' and {len(bad) - 1} others' if len(bad) > 1 else ''}; take those episodes out"
+            )
+
+
+def check_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> None:
+    """Refuse a set in which nothing leads anywhere: every episode has a single row."""
+    ends = terminals | timeouts
+    if len(ends) < 2 or ends[:-1].all():
+        raise UserError(
+            f"{path}: every episode is one row long by 'terminals' and 'timeouts', so there is no "
+            "transition; they should be true on the last row of an episode only"
+        )
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type from the head of an ``.npy`` stream, which is left behind it."""
+    version = np.lib.format.read_magic(member)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else (np.lib.format.read_array_header_2_0)
+    )
+    shape, fortran, dtype = read(member)
+    if fortran or dtype.hasobject:
+        raise ValueError("an array in Fortran's order, or of Python objects")
+    return shape, dtype

@@ -1,0 +1,67 @@
+"""Where data sets are on this machine, and what a file's bytes hash to."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+_HASHES = ".hashes"
+"""The folder of hashes of files from elsewhere, each good for as long as its file is untouched."""
+
+
+def cache_folder() -> Path:
+    """Where data sets are: ``BENCHBENCH_DATA``, else ``benchbench`` in the user's cache."""
+    stated = os.environ.get("BENCHBENCH_DATA")
+    if stated:
+        return Path(stated).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "benchbench"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "benchbench"
+
+
+def file_sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """The same; of a file that has not been touched since it was last asked, without reading it.
+
+    Remembered in the data folder where that can be written.
+    """
+    found = path.resolve().stat()
+    stamp = [found.st_size, found.st_mtime_ns, found.st_ino]
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    note = cache_folder() / _HASHES / f"{name}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(note.read_text(encoding="utf-8"))
+        if told["stamp"] == stamp:
+            return str(told["sha256"])
+    digest = file_sha256(path)
+    with contextlib.suppress(OSError):
+        write_json(note, {"stamp": stamp, "sha256": digest})
+    return digest
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a small file whole or not at all, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise

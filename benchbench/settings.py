@@ -1,0 +1,55 @@
+"""What all settings have in common: frozen models, their types, and how a mistake is told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"should be a number, not {str(value).lower()}")
+    return value
+
+
+Count = Annotated[int, Strict(), Field(ge=1)]
+Index = Annotated[int, Strict(), Field(ge=0)]
+# Not strict: YAML reads 1e-4, without a dot, as text.
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """A part of a suite: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def overridden_by(self, other: Self | None) -> Self:
+        """These settings, with the keys that ``other`` states explicitly put in their place."""
+        if other is None:
+            return self
+        stated = {name: getattr(other, name) for name in other.model_fields_set}
+        return type(self).model_validate(self.model_dump(exclude_unset=True) | stated)
+
+
+def suggest(word: str, choices: Iterable[str], listed: int = 40) -> str:
+    """'; did you mean x?' or '; choose one of …', for the end of an error message.
+
+    Of more choices than ``listed`` only so many are named.
+    """
+    names = list(choices)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; choose one of {', '.join(names[:listed])}{', …' if len(names) > listed else ''}"
+
+
+def refuse_repeats(items: Sequence[Any], what: str) -> None:
+    """Raise ``ValueError`` naming the first item that stands twice."""
+    for position, item in enumerate(items):
+        if item in items[:position]:
+            raise ValueError(f"names the {what} {item!r} twice; cells must differ")
