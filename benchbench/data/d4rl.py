@@ -71,6 +71,14 @@ def normalized_score(env_id: str, return_: float) -> float:
     return float(_d4rl().get_normalized_score(env_id, return_)) * 100.0
 
 
+def dataset_url(env_id: str) -> str:
+    """Where D4RL has the file of a data set."""
+    _d4rl()
+    from d4rl import infos
+
+    return str(infos.DATASET_URLS[env_id])
+
+
 def waypoint_controller(maze_spec: str, p_gain: float, d_gain: float) -> Any:
     """D4RL's ``WaypointController`` for the maze drawn by ``maze_spec``.
 

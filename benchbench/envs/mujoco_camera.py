@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,16 @@ class MujocoCamera:
     def position_count(self) -> int:
         """Numbers in a position."""
         return int(self._model.nq)
+
+    @property
+    def renderer(self) -> str:
+        """The name of what draws, as OpenGL tells it; another one may round edges another way."""
+        if "OpenGL" not in sys.modules:  # MuJoCo went through another library
+            return "unknown"
+        from OpenGL import GL
+
+        self._context.make_current()
+        return str(GL.glGetString(GL.GL_RENDERER).decode())
 
     def frame(self, qpos: np.ndarray) -> np.ndarray:
         """The body at ``qpos`` (nq,), (size, size, 3) uint8."""

@@ -38,7 +38,7 @@ def draw_frames(
     ``first`` are left alone. ``progress`` is called with a number of rows, all of them from the
     start written, and N. ``workers`` is by default one a core that this process may
     use. The bytes do not depend on it. Raises :class:`~benchbench.errors.UserError` where the
-    machine cannot draw, the disk is full, or a worker is killed.
+    machine cannot draw or a worker is killed, ``OSError`` where the disk is full.
     """
     shape, offset = _layout(frames)
     total = shape[0]
@@ -59,12 +59,7 @@ def draw_frames(
     except BrokenProcessPool:
         raise UserError(
             f"{frames}: a process that draws frames was killed, most likely for want of memory; "
-            "prepare the set again, and it goes on where it stopped"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{frames}: cannot be written ({error.strerror}); make room, or set BENCHBENCH_DATA "
-            "to another disk"
+            "prepare the set again with more of it free"
         ) from None
 
 
@@ -110,6 +105,8 @@ def _draw(camera: MujocoCamera, qpos: np.ndarray, frames: Path, offset: int, sta
     with frames.open("r+b") as file:
         file.seek(offset + start * block[0].nbytes)
         file.write(block.tobytes())
+        file.flush()
+        os.fsync(file.fileno())  # reported done, it stays done
     return len(qpos)
 
 
