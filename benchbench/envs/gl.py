@@ -22,6 +22,10 @@ _CURE = (
     "install one of them (on Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri, or "
     "libosmesa6), or set MUJOCO_GL to a renderer that this machine has"
 )
+_LIBRARIES = {
+    "egl": ("EGL", "libEGL.so.1"),
+    "osmesa": ("OSMesa", "libOSMesa.so.8", "libOSMesa.so.6"),
+}
 _OWN_CHOICE = ("egl", "osmesa", "glfw")
 _ON = ("", "enable", "enabled", "on", "true", "1")  # MuJoCo's words for "whatever is there"
 
@@ -29,9 +33,13 @@ _ON = ("", "enable", "enabled", "on", "true", "1")  # MuJoCo's words for "whatev
 def choose() -> str:
     """Set ``MUJOCO_GL`` unless the user has; returns the renderer's name, '' for the default.
 
-    Raises nothing where no renderer is there: physics needs none. :func:`make_context` does.
+    Where no renderer is there, :func:`make_context` says so; physics needs none. Raises
+    :class:`UserError` where the user names one whose library is missing, for then MuJoCo itself
+    cannot be imported.
     """
     stated = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if sys.platform == "linux" and stated in _LIBRARIES and _library(stated) is None:
+        raise UserError(f"MUJOCO_GL={stated}, and this machine does not have it; {_CURE}")
     if stated not in _ON or sys.platform != "linux":
         return stated
     if has_egl():
@@ -69,13 +77,15 @@ def has_egl() -> bool:
 
     Asked through ctypes: PyOpenGL settles on one platform for good when it is first imported.
     """
+    egl = _library("egl")
+    if egl is None:
+        return False
     try:
-        egl = ctypes.CDLL(ctypes.util.find_library("EGL") or "libEGL.so.1")
         egl.eglGetProcAddress.restype = ctypes.c_void_p
         egl.eglGetProcAddress.argtypes = [ctypes.c_char_p]
         query = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
         display_of = egl.eglGetProcAddress(b"eglGetPlatformDisplayEXT")
-    except (OSError, AttributeError):
+    except AttributeError:
         return False
     if not query or not display_of:
         return False
@@ -95,8 +105,16 @@ def has_egl() -> bool:
 @functools.cache
 def has_osmesa() -> bool:
     """Whether the library of Mesa's off-screen renderer is there."""
-    for name in (ctypes.util.find_library("OSMesa"), "libOSMesa.so.8", "libOSMesa.so.6"):
+    return _library("osmesa") is not None
+
+
+def _library(renderer: str) -> ctypes.CDLL | None:
+    """The renderer's library, opened, on Linux."""
+    if sys.platform != "linux":
+        return None
+    short, *names = _LIBRARIES[renderer]
+    for name in (ctypes.util.find_library(short), *names):
         with contextlib.suppress(OSError):
-            if name and ctypes.CDLL(name):
-                return True
-    return False
+            if name:
+                return ctypes.CDLL(name)
+    return None
