@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 
-from benchbench.envs.mujoco import TASKS, body_of, make_simulator
+from benchbench.envs.mujoco import make_simulator
 
 
 def record(body, rows, seed=0, limit=60):
@@ -19,7 +19,7 @@ def record(body, rows, seed=0, limit=60):
     obs, step = simulator.reset(seed=seed)[0], 0
     for row in range(rows):
         if row % 5 == 0:
-            action = rng.uniform(-1, 1, simulator.action_space.shape)
+            action = rng.uniform(-1, 1, simulator.action_space.shape).astype(np.float32)
         columns["qpos"].append(simulator.data.qpos.copy())
         columns["qvel"].append(simulator.data.qvel.copy())
         columns["observations"].append(np.concatenate([obs, np.zeros(contact)]))
@@ -52,6 +52,3 @@ def write_d4rl(path, columns):
         file["metadata/iteration"] = np.int32(1000)
         file["metadata/policy/nonlinearity"] = np.bytes_("relu")
     return path
-
-
-__all__ = ["TASKS", "body_of", "record", "write_d4rl"]

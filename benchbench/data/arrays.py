@@ -21,6 +21,10 @@ from benchbench.errors import UserError
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
 
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, NotImplementedError,
+           zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What h5py, zipfile and numpy raise on bytes that make no sense."""
+
 Shape = tuple[int | None, ...]
 """What an array's shape should be; None for any number, the first stands for the rows."""
 
@@ -52,9 +56,10 @@ class ArrayFile:
         if isinstance(self._open, zipfile.ZipFile):
             return {name.removesuffix(".npy") for name in self._open.namelist()}
         names: set[str] = set()
-        self._open.visititems(
-            lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
-        )
+        with self._telling("its list of keys is damaged"):
+            self._open.visititems(
+                lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
+            )
         return names
 
     def shape(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -99,7 +104,7 @@ class ArrayFile:
     def _telling(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self.path}: {what} ({reason}); get or write it again") from None
 

@@ -14,7 +14,7 @@ from benchbench.data.draft import Progress
 from benchbench.data.places import remembered_sha256
 from benchbench.errors import UserError
 
-_PIECE = 2**20
+_PIECE = 2**14  # all that is lost where a download breaks off
 
 
 def download(url: str, path: Path, cure: str, progress: Progress) -> None:
