@@ -110,15 +110,19 @@ class ArrayFile:
 
 
 def check_columns(
-    path: Path, columns: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]
+    path: Path,
+    columns: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Shape],
+    rows: str = "rewards",
 ) -> None:
     """Refuse columns of unequal length, of the wrong shape, or that hold what is not a number.
 
-    ``shapes`` are checked where a key has one. Raises :class:`UserError` naming the file and key.
+    ``shapes`` are checked where a key has one; the key ``rows`` says how many rows there should be.
+    Raises :class:`UserError` naming the file and key.
     """
-    count = len(columns["rewards"])
+    count = len(columns[rows])
     if count == 0:
-        raise UserError(f"{path}: the key 'rewards' is empty; the file holds no episode")
+        raise UserError(f"{path}: the key '{rows}' is empty; the file holds no episode")
     for key, values in columns.items():
         wanted = shapes.get(key)
         if wanted is not None and (
@@ -131,7 +135,7 @@ def check_columns(
             )
         if len(values) != count:
             raise UserError(
-                f"{path}: the key '{key}' has {len(values)} rows and 'rewards' {count}; "
+                f"{path}: the key '{key}' has {len(values)} rows and '{rows}' {count}; "
                 "a row is one step, and every key has all of them"
             )
         if values.dtype.kind not in "fiub":
