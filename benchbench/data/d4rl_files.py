@@ -9,7 +9,6 @@ before the row's action, beside the observation that they give.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from benchbench.data import d4rl
 from benchbench.data.arrays import ArrayFile, check_columns, check_episodes
 from benchbench.data.download import check_first_sight, download
 from benchbench.data.draft import Draft, Progress
+from benchbench.data.drawing import draw_rows
 from benchbench.data.identity import DataIdentity
 from benchbench.envs import mujoco
 from benchbench.errors import UserError
@@ -32,8 +32,6 @@ WIDTHS = {"hopper": (11, 3, 6, 6), "halfcheetah": (17, 6, 9, 9), "walker2d": (17
 """Numbers in an observation, an action, a position and a velocity of D4RL's files."""
 
 _KEYS = ("observations", "actions", "infos/qpos", "infos/qvel")
-_REPLAYED = 200
-"""Rows from which one step is played again, to tell how far today's simulator is from D4RL's."""
 
 
 def lacking(identity: DataIdentity) -> str | None:
@@ -75,7 +73,6 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     Raises :class:`UserError` naming the file and the key that is damaged.
     """
     from benchbench.envs.mujoco_camera import shared_camera
-    from benchbench.envs.mujoco_draw import draw_frames
 
     path, body = file_path(identity.env), mujoco.body_of(identity.env)
     digest = check_first_sight(path)
@@ -85,17 +82,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     for key, values in columns.items():
         draft.columns[key][:] = values
 
-    record = folder / "drawn.json"
-    drawn = _drawn(record, digest)
-
-    def note(done: int, total: int) -> None:
-        record.write_text(json.dumps({"rows": done, "source": digest}), encoding="utf-8")
-        progress(done, total)
-
-    frames = folder / "frames.npy"
-    if drawn < rows:
-        draw_frames(body, columns["infos/qpos"], frames, note, first=drawn)
-    record.unlink(missing_ok=True)
+    draw_rows(body, columns["infos/qpos"], folder, progress)
     draft.finish(
         mujoco.state_names(body),
         lambda return_: d4rl.normalized_score(identity.env, return_),
@@ -104,7 +91,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
         source_file=path.name,
         source_sha256=digest,
         renderer=shared_camera(body, identity.size).renderer,
-        replay=_replay(body, columns),
+        replay=mujoco.replayed(mujoco.make_simulator(body), columns),
     )
 
 
@@ -162,26 +149,6 @@ def _check_states(path: Path, body: str, columns: dict[str, np.ndarray]) -> None
             f"{wrong.sum()} rows, the first being {wrong.argmax()}; frames drawn from them would "
             "show other states, so get the file again"
         )
-
-
-def _replay(body: str, columns: dict[str, np.ndarray]) -> dict[str, float]:
-    """One step from rows all over the file, against the file's next rows."""
-    ends = columns["terminals"] | columns["timeouts"]
-    rows = np.flatnonzero(~ends)
-    rows = rows[:: max(1, len(rows) // _REPLAYED)]
-    gaps = mujoco.replay_gap(
-        body, columns["infos/qpos"], columns["infos/qvel"], columns["actions"], rows
-    )
-    return {"rows": len(rows), "median": float(np.median(gaps)), "max": float(gaps.max())}
-
-
-def _drawn(record: Path, source: str) -> int:
-    """How many frames a killed maker drew of the same file."""
-    try:
-        told = json.loads(record.read_text(encoding="utf-8"))
-        return int(told["rows"]) if told["source"] == source else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
 
 
 def _is_column(values: np.ndarray) -> bool:

@@ -1,10 +1,11 @@
-"""D4RL's MuJoCo tasks through a camera: ``{hopper,halfcheetah,walker2d,ant}-<kind>-v2``.
+"""D4RL's MuJoCo bodies through a camera: ``{hopper,halfcheetah,walker2d,ant}-<kind>-v2``.
 
 D4RL's data come from gym's v2 environments, which need ``mujoco_py`` and a binary of 2021. Policies
 are played in gymnasium's v4: the same models, frame skip, rewards, terminations and start states on
 today's ``mujoco`` package. (v5 is another task: it mended the walker's foot friction and changed
-the ant's and the hopper's rewards.) The constraint solver has changed since 2021 in the last
-digits, so :func:`replay_gap` measures what is left on a file's own rows.
+the ant's and the hopper's rewards. Minari's sets, ``minari:mujoco/<body>/<kind>``, come from v5 and
+are played in it.) How close today's simulator comes to D4RL's is measured where there is a file to
+measure on: :func:`replayed`.
 
 Positions and velocities are the whole state but for what MuJoCo's solver starts from, the last
 accelerations (``qacc_warmstart``). Played on for twenty steps, a state put back without them is at
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,17 +28,21 @@ from benchbench.envs import gl
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
 from benchbench.errors import UserError
 
-KINDS = ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
 TASKS = {
-    "hopper": "Hopper-v4",
-    "halfcheetah": "HalfCheetah-v4",
-    "walker2d": "Walker2d-v4",
-    "ant": "Ant-v4",
+    "hopper": "Hopper",
+    "halfcheetah": "HalfCheetah",
+    "walker2d": "Walker2d",
+    "ant": "Ant",
 }
-"""Gymnasium's environment of each body."""
+"""Gymnasium's name of each body."""
+
+_MINARI = re.compile(r"minari:mujoco/([a-z0-9]+)/")
 
 EPISODE_STEPS = 1000
 """D4RL's limit, in simulator steps; its registry names it only where ``mujoco_py`` works."""
+
+_REPLAYED = 200
+"""How many rows :func:`replayed` plays one step from."""
 
 _LEGS = ("thigh", "leg", "foot")
 _JOINTS = {
@@ -47,14 +53,29 @@ _JOINTS = {
 }
 
 
-def is_mujoco_id(env_id: str) -> bool:
-    """Whether ``env_id`` is one of D4RL's MuJoCo data sets that have a camera here."""
-    return re.fullmatch(rf"({'|'.join(TASKS)})-({'|'.join(KINDS)})-v2", env_id) is not None
-
-
 def body_of(env_id: str) -> str:
-    """The body of a MuJoCo id: its part before the first hyphen."""
-    return env_id.split("-", 1)[0]
+    """The body of an id of D4RL's or Minari's.
+
+    Raises :class:`UserError` where that is none of those that have a camera here.
+    """
+    found = _MINARI.match(env_id)
+    body = found[1] if found else env_id.split("-", 1)[0]
+    if body not in TASKS:
+        raise UserError(
+            f"{env_id}: has no camera here; those that have are {', '.join(TASKS)}, such as "
+            "hopper-medium-v2 or minari:mujoco/hopper/medium-v0"
+        )
+    return body
+
+
+def version_of(env_id: str) -> int:
+    """The version of gymnasium's environment that an id is played in."""
+    return 5 if env_id.startswith("minari:") else 4
+
+
+def reference_of(env_id: str) -> str:
+    """The D4RL id whose reference returns an id is scored by: of Minari's sets, the same body's."""
+    return f"{body_of(env_id)}-medium-v2" if env_id.startswith("minari:") else env_id
 
 
 def state_names(body: str) -> tuple[str, ...]:
@@ -85,7 +106,7 @@ class MujocoPixelEnv:
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
         self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
         body = body_of(env_id)
-        self._env = make_simulator(body)
+        self._env = make_simulator(body, version_of(env_id))
         self._camera = shared_camera(body, size)
         self.action_dim = int(self._env.action_space.shape[0])
         self.state_names = state_names(body)
@@ -97,7 +118,7 @@ class MujocoPixelEnv:
     def reset(self, seed: int) -> None:
         """Begin the episode that ``seed`` stands for, whatever episodes went before."""
         obs, _ = self._env.reset(seed=seed)
-        self._state = obs.astype(np.float32)
+        self._state = self._known(obs)
         self._steps_left = EPISODE_STEPS
 
     def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
@@ -115,7 +136,7 @@ class MujocoPixelEnv:
             self._steps_left -= 1
             if terminal or self._steps_left <= 0:
                 break
-        self._state = obs.astype(np.float32)
+        self._state = self._known(obs)
         timeout = self._steps_left <= 0
         return self._reward, bool(terminal) and not timeout, timeout
 
@@ -152,26 +173,30 @@ class MujocoPixelEnv:
         """
         simulator = self._env
         simulator.set_state(np.asarray(qpos, np.float64), np.asarray(qvel, np.float64))
-        self._state = simulator._get_obs().astype(np.float32)
+        self._state = self._known(simulator._get_obs())
         self._steps_left = math.inf
 
     def normalized_score(self, return_: float) -> float:
-        """The D4RL score × 100 of an episode's return."""
-        return d4rl.normalized_score(self.env_id, return_)
+        """The D4RL score × 100 of an episode's return; see :func:`reference_of`."""
+        return d4rl.normalized_score(reference_of(self.env_id), return_)
+
+    def _known(self, obs: np.ndarray) -> np.ndarray:
+        """An observation without the contact forces that v5's ant has at its end."""
+        return obs[: len(self.state_names)].astype(np.float32)
 
     def close(self) -> None:
         """Free the simulator; the camera stays for its other users."""
         self._env.close()
 
 
-def make_simulator(body: str) -> Any:
-    """Gymnasium's v4 environment of a body, without its wrappers and without a renderer."""
+def make_simulator(body: str, version: int = 4) -> Any:
+    """Gymnasium's environment of a body, without its wrappers and without a renderer."""
     gl.choose()
     import gymnasium
 
     with warnings.catch_warnings(), unlogged():
         warnings.simplefilter("ignore")  # that there is a v5
-        return gymnasium.make(TASKS[body], disable_env_checker=True).unwrapped
+        return gymnasium.make(f"{TASKS[body]}-v{version}", disable_env_checker=True).unwrapped
 
 
 def observation_of(body: str, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
@@ -182,22 +207,22 @@ def observation_of(body: str, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
     return np.concatenate([qpos[:, 1:], velocity], axis=1)
 
 
-def replay_gap(
-    body: str, qpos: np.ndarray, qvel: np.ndarray, actions: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    """How far today's simulator is from the file's after one step from each of ``rows``.
+def replayed(simulator: Any, columns: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """How far one step of ``simulator`` leads from the next row of a file, from rows all over it.
 
-    The largest difference in the positions of the next row, (len(rows),) float64, metres and
-    radians. ``rows`` must not be the last of their episodes.
+    ``columns`` are under D4RL's keys. Per row the largest difference in the positions, metres and
+    radians: the ``median`` and ``max`` over ``rows`` rows. Closes the simulator.
     """
-    simulator = make_simulator(body)
+    qpos, qvel = columns["infos/qpos"], columns["infos/qvel"]
+    rows = np.flatnonzero(~(columns["terminals"] | columns["timeouts"]))
+    rows = rows[:: max(1, len(rows) // _REPLAYED)]
     gaps = np.empty(len(rows))
     for index, row in enumerate(rows):
         simulator.set_state(qpos[row].astype(np.float64), qvel[row].astype(np.float64))
-        simulator.step(np.clip(actions[row].astype(np.float64), -1.0, 1.0))
+        simulator.step(np.clip(columns["actions"][row].astype(np.float64), -1.0, 1.0))
         gaps[index] = np.abs(simulator.data.qpos - qpos[row + 1]).max()
     simulator.close()
-    return gaps
+    return {"rows": len(rows), "median": float(np.median(gaps)), "max": float(gaps.max())}
 
 
 def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
