@@ -4,8 +4,9 @@ A set is drawable where its infos hold ``qpos`` and ``qvel``, or ``x_position`` 
 for the ant) beside observations that hold the rest: so gymnasium's v5 environments write them, if
 they were recorded with infos. The hopper's and the walker's observations clip velocities at 10, and
 a row taken from a clipped one cannot be put back exactly (``replay`` in the card tells how far off
-rows are); its frame is right all the same. An episode has one observation more than actions there; the last,
-which has no action, is left out, and a truncated episode's last row is a cut, as in D4RL's files.
+rows are); its frame is right all the same. An episode has one observation more than actions there;
+the last, which has no action, is left out, and a truncated episode's last row is a cut, as in
+D4RL's files.
 
 Needs the extra: ``pip install 'benchbench[minari]'``.
 """
