@@ -139,8 +139,10 @@ def test_state_names_are_as_many_as_columns_and_proprio_names_part_of_them(env):
     both = mujoco.proprio_columns(env.env_id, ("position", "velocity"))
     assert both == tuple(range(len(env.state())))
     assert len(env.proprio(("velocity",))) == len(qvel)
-    with pytest.raises(UserError, match=r"'speed'; choose from position, velocity"):
-        env.proprio(("speed",))
+    assert env.proprio((env.state_names[2],)) == env.state()[2]
+    assert set(env.proprio_names) == {"position", "velocity", *env.state_names}
+    with pytest.raises(UserError, match=r"has no 'velocty'; did you mean 'velocity'\?"):
+        env.proprio(("velocty",))
 
 
 @pytest.mark.parametrize("size", [64, 84])

@@ -27,6 +27,7 @@ from benchbench.data import d4rl
 from benchbench.envs import gl
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
 from benchbench.errors import UserError
+from benchbench.settings import suggest
 
 TASKS = {
     "hopper": "Hopper",
@@ -101,7 +102,6 @@ class MujocoPixelEnv:
     """
 
     can_reset = True
-    proprio_names: tuple[str, ...] = ("position", "velocity")
 
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
         self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
@@ -110,6 +110,7 @@ class MujocoPixelEnv:
         self._camera = shared_camera(body, size)
         self.action_dim = int(self._env.action_space.shape[0])
         self.state_names = state_names(body)
+        self.proprio_names = tuple(proprio_groups(env_id))
         self.max_episode_steps = math.ceil(EPISODE_STEPS / action_repeat)
         self._steps_left: float = EPISODE_STEPS
         self._reward = 0.0
@@ -225,18 +226,28 @@ def replayed(simulator: Any, columns: Mapping[str, np.ndarray]) -> dict[str, flo
     return {"rows": len(rows), "median": float(np.median(gaps)), "max": float(gaps.max())}
 
 
+def proprio_groups(env_id: str) -> dict[str, tuple[int, ...]]:
+    """What a suite may write under ``proprio``, and the state's columns behind it.
+
+    ``position`` and ``velocity``, and each column by its own name.
+    """
+    columns = state_names(body_of(env_id))
+    velocity = tuple(i for i, name in enumerate(columns) if name.startswith(("v_", "w_")))
+    position = tuple(i for i in range(len(columns)) if i not in velocity)
+    return {
+        "position": position,
+        "velocity": velocity,
+        **{name: (column,) for column, name in enumerate(columns)},
+    }
+
+
 def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
     """The state's columns behind ``names``, in their order.
 
     Raises :class:`UserError` naming the choices where a name is none of them.
     """
-    columns = state_names(body_of(env_id))
-    velocity = tuple(i for i, name in enumerate(columns) if name.startswith(("v_", "w_")))
-    choices = {
-        "position": tuple(i for i in range(len(columns)) if i not in velocity),
-        "velocity": velocity,
-    }
+    groups = proprio_groups(env_id)
     for name in names:
-        if name not in choices:
-            raise UserError(f"proprio: {env_id} has no '{name}'; choose from {', '.join(choices)}")
-    return tuple(column for name in names for column in choices[name])
+        if name not in groups:
+            raise UserError(f"proprio: {env_id} has no '{name}'{suggest(name, groups)}")
+    return tuple(column for name in names for column in groups[name])
