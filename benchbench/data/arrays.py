@@ -21,6 +21,10 @@ from benchbench.errors import UserError
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
 
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, NotImplementedError,
+           zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What h5py, zipfile and numpy raise on bytes that make no sense."""
+
 Shape = tuple[int | None, ...]
 """What an array's shape should be; None for any number, the first stands for the rows."""
 
@@ -52,9 +56,10 @@ class ArrayFile:
         if isinstance(self._open, zipfile.ZipFile):
             return {name.removesuffix(".npy") for name in self._open.namelist()}
         names: set[str] = set()
-        self._open.visititems(
-            lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
-        )
+        with self._telling("its list of keys is damaged"):
+            self._open.visititems(
+                lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
+            )
         return names
 
     def shape(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -99,21 +104,25 @@ class ArrayFile:
     def _telling(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self.path}: {what} ({reason}); get or write it again") from None
 
 
 def check_columns(
-    path: Path, columns: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]
+    path: Path,
+    columns: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Shape],
+    rows: str = "rewards",
 ) -> None:
     """Refuse columns of unequal length, of the wrong shape, or that hold what is not a number.
 
-    ``shapes`` are checked where a key has one. Raises :class:`UserError` naming the file and key.
+    ``shapes`` are checked where a key has one; the key ``rows`` says how many rows there should be.
+    Raises :class:`UserError` naming the file and key.
     """
-    count = len(columns["rewards"])
+    count = len(columns[rows])
     if count == 0:
-        raise UserError(f"{path}: the key 'rewards' is empty; the file holds no episode")
+        raise UserError(f"{path}: the key '{rows}' is empty; the file holds no episode")
     for key, values in columns.items():
         wanted = shapes.get(key)
         if wanted is not None and (
@@ -126,7 +135,7 @@ def check_columns(
             )
         if len(values) != count:
             raise UserError(
-                f"{path}: the key '{key}' has {len(values)} rows and 'rewards' {count}; "
+                f"{path}: the key '{key}' has {len(values)} rows and '{rows}' {count}; "
                 "a row is one step, and every key has all of them"
             )
         if values.dtype.kind not in "fiub":

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from benchbench.envs import gl
+
 
 def load() -> None:
     """Import d4rl now, rather than when it is first needed."""
@@ -69,6 +71,14 @@ def normalized_score(env_id: str, return_: float) -> float:
     package's own (``d4rl.infos``).
     """
     return float(_d4rl().get_normalized_score(env_id, return_)) * 100.0
+
+
+def dataset_url(env_id: str) -> str:
+    """Where D4RL has the file of a data set."""
+    _d4rl()
+    from d4rl import infos
+
+    return str(infos.DATASET_URLS[env_id])
 
 
 def waypoint_controller(maze_spec: str, p_gain: float, d_gain: float) -> Any:
@@ -121,6 +131,7 @@ def quiet() -> Iterator[None]:
 def _d4rl() -> ModuleType:
     """``d4rl``, imported so that it neither fails without MuJoCo 2.1 nor prints."""
     os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    gl.choose()  # d4rl imports mujoco and dm_control, which settle on a renderer then
     if not _has_mujoco_2_1():
         # mujoco_py would raise a bare Exception, which d4rl's `except ImportError` lets through.
         # A module that is None makes its import an ImportError.

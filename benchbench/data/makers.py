@@ -51,4 +51,16 @@ def maker_of(identity: DataIdentity) -> Maker:
         from benchbench.data import own_file
 
         return own_file
+    if source == "d4rl":
+        from benchbench.data import d4rl_files
+
+        return d4rl_files
+    if source == "vd4rl":
+        from benchbench.data import vd4rl
+
+        return vd4rl
+    if source == "minari":
+        from benchbench.data import minari
+
+        return minari
     raise NotImplementedError(source)

@@ -82,6 +82,14 @@ def make_pixel_env(env_id: str, size: int, action_repeat: int = 1) -> PixelEnv:
         from benchbench.envs.maze import MazePixelEnv
 
         return MazePixelEnv(env_id, size, action_repeat)
+    if family.name in ("mujoco", "minari"):
+        from benchbench.envs.mujoco import MujocoPixelEnv
+
+        return MujocoPixelEnv(env_id, size, action_repeat)
+    if family.name == "dmc":
+        from benchbench.envs.dmc import DmcPixelEnv
+
+        return DmcPixelEnv(env_id, size, action_repeat)
     raise UserError(f"{env_id}: has no environment to play in, only data")
 
 
@@ -96,6 +104,10 @@ def proprio_columns(
     family = family_of(env_id)
     if family.name == "maze":
         from benchbench.envs.maze import PROPRIO as groups
+    elif family.name in ("mujoco", "minari"):
+        from benchbench.envs.mujoco import proprio_groups
+
+        groups = proprio_groups(env_id)
     else:
         groups = {name: (column,) for column, name in enumerate(state_names)}
     for name in names:
