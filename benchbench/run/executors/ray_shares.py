@@ -104,7 +104,7 @@ class Shares:
         self._scheduler = Scheduler([self._place], tasks_of(cells, known), len(cells), known.peaks)
         self._kinds = {cell.key: kind_of(cell.settings()) for cell in cells}
         self._raised: dict[str, float] = {}
-        """Memory of cells that ran out of it, MiB."""
+        """The least that cells which ran out of memory ask for: part of a GPU, or MiB."""
 
     @property
     def longest_first(self) -> list[str]:
@@ -113,18 +113,13 @@ class Shares:
 
     def of(self, key: str) -> Share:
         """What the cell asks for now."""
-        cpus = min(float(self.threads), self._least_cpus)
-        need = self._need_mb(key)
-        if not self.on_gpu:
-            if self._per_device:
-                cpus = math.floor(self._least_cpus / self._per_device * STEP) / STEP
-            return Share(cpus, memory_mb=min(need, self._largest_mb))
-        if self._per_device and key not in self._raised:
-            return Share(cpus, math.floor(STEP / self._per_device) / STEP)
-        if math.isinf(self._place.memory_mb):  # nothing to pack by
-            return Share(cpus, 1.0)
-        share = min(1.0, need / self._place.memory_mb)
-        return Share(cpus, math.ceil(share * STEP) / STEP)
+        cpus, least = min(float(self.threads), self._least_cpus), self._raised.get(key, 0.0)
+        if self.on_gpu:
+            return Share(cpus, min(1.0, max(self._part(key), least)))
+        if self._per_device:
+            cpus = math.floor(self._least_cpus / self._per_device * STEP) / STEP
+        need = self._scheduler.need_mb(self._kinds[key], self._place)
+        return Share(cpus, memory_mb=min(self._largest_mb, max(need, least)))
 
     def next(self, waiting: Sequence[str], out: Collection[str]) -> str | None:
         """Which of the cells that wait to hand to Ray now; None: first let one of those end.
@@ -150,15 +145,11 @@ class Shares:
 
     def out_of_memory(self, key: str) -> bool:
         """The cell ran out of memory, and asks for twice as much; False where it had it all."""
-        share, whole = self.of(key), self._place.memory_mb
-        if self.on_gpu:
-            if share.gpus >= 1.0:
-                return False
-            self._raised[key] = 2 * share.gpus * whole if math.isfinite(whole) else math.inf
-        else:
-            if share.memory_mb >= self._largest_mb:
-                return False
-            self._raised[key] = 2 * share.memory_mb
+        share = self.of(key)
+        had, whole = (share.gpus, 1.0) if self.on_gpu else (share.memory_mb, self._largest_mb)
+        if had >= whole:
+            return False
+        self._raised[key] = 2 * had
         return True
 
     @property
@@ -166,9 +157,14 @@ class Shares:
         """Whether cells are packed by what others of their kind took."""
         return self.on_gpu and not self._per_device and math.isfinite(self._place.memory_mb)
 
-    def _need_mb(self, key: str) -> float:
+    def _part(self, key: str) -> float:
+        """The part of a GPU that a cell of this one's kind takes; all where nothing is known."""
+        if self._per_device:
+            return math.floor(STEP / self._per_device) / STEP
+        if math.isinf(self._place.memory_mb):
+            return 1.0
         need = self._scheduler.need_mb(self._kinds[key], self._place)
-        return max(need, self._raised.get(key, 0.0))
+        return math.ceil(need / self._place.memory_mb * STEP) / STEP
 
     def _place_on(self, nodes: Sequence[Node]) -> Place:
         """The smallest device of the cluster."""

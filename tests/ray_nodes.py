@@ -1,0 +1,72 @@
+"""A Ray cluster on this machine, for the length of a test: ``python ray_nodes.py FOLDER NODE…``.
+
+``FOLDER`` is Ray's own, with a short name; each ``NODE`` is JSON of what a node offers. The head
+offers nothing. Prints the address; then ``kill PID`` on standard input ends the node that the
+process is on, as a machine ends: everything on it at once. Ends when standard input does.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_memory_monitor_refresh_ms": "0",  # the machine's other programs are none of the tests'
+}
+
+from ray.cluster_utils import Cluster
+
+SMALL = {"object_store_memory": 80 * 2**20}
+
+
+def parents():
+    """The parent of each process here."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    return found
+
+
+def line_of(pid, parent):
+    """The process and those that it descends from."""
+    while pid in parent:
+        yield pid
+        pid = parent[pid]
+
+
+def kill_node_of(pid, nodes):
+    parent = parents()
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+    raylet = next(one for one in line_of(pid, parent) if one in raylets)
+    doomed = [one for one in parent if raylet in line_of(one, parent)]
+    for sign in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another die
+        for one in doomed:
+            os.kill(one, sign)
+    for process in raylets.pop(raylet).all_processes["raylet"]:
+        process.process.wait()
+
+
+def main():
+    folder, *offers = sys.argv[1:]
+    head = {**SMALL, "num_cpus": 0, "num_gpus": 0, "_temp_dir": folder, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        nodes = [cluster.add_node(**SMALL, **json.loads(offer)) for offer in offers]
+        print(cluster.address, flush=True)
+        for line in sys.stdin:
+            kill_node_of(int(line.split()[1]), nodes)
+            print("killed", flush=True)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
