@@ -1,8 +1,11 @@
-"""A Ray cluster on this machine, for the length of a test: ``python ray_nodes.py FOLDER NODE…``.
+"""A Ray cluster on this machine, for the length of some tests: ``python ray_nodes.py FOLDER``.
 
-``FOLDER`` is Ray's own, with a short name; each ``NODE`` is JSON of what a node offers. The head
-offers nothing. Prints the address; then ``kill PID`` on standard input ends the node that the
-process is on, as a machine ends: everything on it at once. Ends when standard input does.
+``FOLDER`` is Ray's own, with a short name. Prints the address of a head that offers nothing, then
+does what standard input says, repeats the word when it is done, and ends when that does:
+
+- ``add NODE``: a node that offers what the JSON says;
+- ``kill PID``: end the node that the process is on, as a machine ends: everything on it at once;
+- ``clear``: take the nodes away that are left.
 """
 
 import json
@@ -50,20 +53,26 @@ def kill_node_of(pid, nodes):
     for sign in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another die
         for one in doomed:
             os.kill(one, sign)
-    for process in raylets.pop(raylet).all_processes["raylet"]:
+    for process in raylets[raylet].all_processes["raylet"]:
         process.process.wait()
+    return raylets[raylet]
 
 
 def main():
-    folder, *offers = sys.argv[1:]
-    head = {**SMALL, "num_cpus": 0, "num_gpus": 0, "_temp_dir": folder, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    head = {"num_cpus": 0, "num_gpus": 0, "temp_dir": sys.argv[1], "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=SMALL | head)
+    nodes = []
     try:
-        nodes = [cluster.add_node(**SMALL, **json.loads(offer)) for offer in offers]
         print(cluster.address, flush=True)
         for line in sys.stdin:
-            kill_node_of(int(line.split()[1]), nodes)
-            print("killed", flush=True)
+            word, _, rest = line.strip().partition(" ")
+            if word == "add":
+                nodes.append(cluster.add_node(**SMALL, **json.loads(rest)))
+            elif word == "kill":
+                nodes.remove(kill_node_of(int(rest), nodes))
+            while word == "clear" and nodes:
+                cluster.remove_node(nodes.pop())
+            print(word, flush=True)
     finally:
         cluster.shutdown()
 

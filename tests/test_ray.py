@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -16,25 +17,28 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import TINY
-from elsewhere import Bench, end, long_suite, results, wait_for
+from elsewhere import Bench, Heard, end, long_suite, results, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchbench.cli import main
+from benchbench.data.store import open_dataset
 from benchbench.errors import UserError
 from benchbench.grid import expand
 from benchbench.results import TABLES
 from benchbench.run.checkpoints import Unusable, keep_checkpoint, updates_in
 from benchbench.run.devices import Device
 from benchbench.run.executors.parcel import pack, unpack
+from benchbench.run.executors.ray import Ray, _Watch
 from benchbench.run.executors.ray_node import Order, Outcome, carry_out
-from benchbench.run.executors.ray_shares import Node, Share, Shares, wants_gpu
+from benchbench.run.executors.ray_shares import Node, Shares, wants_gpu
 from benchbench.run.local import DEFAULTS
 from benchbench.run.placing import CUDA_CONTEXT_MB, Known, Slots, kind_of
 from benchbench.run.provenance import versions
 from benchbench.run.runner import run_grid
 from benchbench.run.schedule import MARGIN, SLACK
 from benchbench.run.signs import read_sign
+from benchbench.run.status import status_text
 from benchbench.run.store import Store
 from benchbench.suite import Suite
 
@@ -198,6 +202,10 @@ def order(store, cell, **changes):
     return replace(told, **changes)
 
 
+def sha256(cell):
+    return open_dataset(cell.data).sha256
+
+
 @pytest.fixture
 def on_a_node(monkeypatch, tiny_data):
     monkeypatch.setattr("benchbench.run.executors.ray_node._node_id", lambda: "n")
@@ -208,6 +216,14 @@ def test_a_node_of_other_versions_refuses(tmp_path, on_a_node):
     outcome = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"])
     assert outcome.word == "refused"
     assert '"torch": "0.1"' in outcome.why
+
+
+def test_a_node_without_the_device_that_ray_counts_says_so(tmp_path, on_a_node, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    cell = CELLS[0]
+    asked = order(Store(tmp_path, "tiny"), cell, device="cuda", data_sha256=sha256(cell))
+    failure = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"]).failure
+    assert str(failure).startswith("raised: --device cuda:0: there are 0 CUDA devices here")
 
 
 def test_a_node_whose_data_have_other_bytes_says_so(tmp_path, on_a_node):
@@ -266,25 +282,33 @@ def test_where_there_is_no_cluster_it_is_said_at_once(
 class Nodes:
     """A cluster of its own, and the folder in which its nodes stand."""
 
-    def __init__(self, folder, data, *offers):
+    def __init__(self, folder, data):
         self.ray = tempfile.mkdtemp(prefix="bb-ray-", dir="/tmp")  # sockets' names must be short
-        self.folder = folder
         env = os.environ | {
             "BENCHBENCH_DATA": str(data),
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("ray_nodes.py"), self.ray,
-             *(json.dumps(offer) for offer in offers)],
+            [sys.executable, Path(__file__).with_name("ray_nodes.py"), self.ray],
             cwd=folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
-        self.address = self._line()
+        try:
+            self.address = self._line()
+        except BaseException:
+            self.end()
+            raise
+
+    def tell(self, word, *arguments):
+        self.process.stdin.write(" ".join([word, *arguments]) + "\n")
+        self.process.stdin.flush()
+        assert self._line() == word
+
+    def add(self, **offer):
+        self.tell("add", json.dumps(offer))
 
     def kill_node_of(self, pid):
-        self.process.stdin.write(f"kill {pid}\n")
-        self.process.stdin.flush()
-        assert self._line() == "killed"
+        self.tell("kill", str(pid))
 
     def end(self):
         self.process.stdin.close()
@@ -310,112 +334,111 @@ class Nodes:
         return line
 
 
-@pytest.fixture
-def cluster(tmp_path, data_home):
-    """Starts clusters, and ends them whatever becomes of the test."""
+@pytest.fixture(scope="module")
+def head(tmp_path_factory, data_home):
+    """A cluster without nodes, which leaves no process behind whatever becomes of the tests."""
     pytest.importorskip("ray", reason="ray is not installed")
-    started = []
+    nodes = Nodes(tmp_path_factory.mktemp("nodes"), data_home)
+    try:
+        yield nodes
+    finally:
+        nodes.end()
+    assert not list(nodes.left())
 
-    def start(*offers):
-        (tmp_path / "nodes").mkdir()
-        started.append(Nodes(tmp_path / "nodes", data_home, *offers))
-        return started[-1]
 
-    yield start
-    for one in started:
-        one.end()
-        assert not list(one.left())
+@pytest.fixture
+def nodes(head, tiny_data):
+    """The cluster; the nodes that a test adds are its own."""
+    yield head
+    head.tell("clear")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, data_home):
     """The long suite's grid, run here and in peace."""
-    told = long_suite(variants=("after", "frozen"))
-    suite = Suite.model_validate(told)
+    suite = Suite.model_validate(long_suite(400, ("after", "frozen")))
     store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
         cells = expand(suite)
         assert run_grid(suite, cells, cells, store, Slots((Device("cpu"),), 2, 1)) == []
-    return told, store
+    return suite, store
 
 
-def on(nodes, folder, data, told, *options):
-    """A bench whose results folder the nodes do not see, unless ``options`` name another."""
-    return Bench(
-        folder, data, told, {}, ["--executor", "ray", "--address", nodes.address, *options]
-    )
+class NodeKilled(threading.Thread):
+    """Ends the node of a cell that has left a checkpoint, once there is one; knows then which."""
 
+    def __init__(self, nodes, store, cells):
+        super().__init__(daemon=True)
+        self.nodes, self.store, self.cells = nodes, store, cells
+        self.cell, self.saved, self.shown = None, 0, ""
 
-def kill_a_node(nodes, bench):
-    """End the node of a cell that has left a checkpoint; returns the cell and what was safe."""
+    def run(self):
+        self.cell, self.saved, pid = wait_for(self._safe, 60, lambda: "no checkpoint")
+        self.shown = status_text(self.store, self.cells)
+        self.nodes.kill_node_of(pid)
 
-    def safe():
-        for cell in bench.cells:
-            saved = updates_in(bench.store.checkpoint_path(cell.key))
-            sign = read_sign(bench.store.sign_path(cell.key))
-            if saved and sign and sign.updates >= 100:
+    def _safe(self):
+        for cell in self.cells:
+            saved = updates_in(self.store.checkpoint_path(cell.key))
+            sign = read_sign(self.store.sign_path(cell.key))
+            if saved and sign and sign.alive:
                 return cell, saved, sign.pid
         return None
-
-    cell, saved, pid = wait_for(safe, 60, lambda: list(bench.store.folder.rglob("*")))
-    nodes.kill_node_of(pid)
-    return cell, saved
-
-
-def assert_as_undisturbed(store, undisturbed):
-    mine, theirs = results(store), results(undisturbed)
-    for name in TABLES:
-        pd.testing.assert_frame_equal(mine[name], theirs[name], check_exact=True)
 
 
 @RAY
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "no shared folder"])
 def test_a_cell_whose_node_is_lost_goes_on_elsewhere_and_ends_in_the_same_bytes(
-    tmp_path, data_home, cluster, undisturbed, shared
+    tmp_path, nodes, undisturbed, shared, monkeypatch, capfd
 ):
     """``/proc/self/cwd`` leads each process to where it stands itself, the nodes elsewhere."""
-    told, straight = undisturbed
-    nodes = cluster({"num_cpus": 1}, {"num_cpus": 1})
-    bench = on(
-        nodes, tmp_path / "bench", data_home, told,
-        "--results", str(tmp_path / "bench" / "results") if shared else "/proc/self/cwd/results",
-    )  # fmt: skip
-    process = bench.start("--checkpoint-every", "0.3")
-    cell, saved = kill_a_node(nodes, bench)
-    shown = bench.ask(sys.executable, "-m", "benchbench", "status", "tiny.yaml").stdout
-    assert "running  " in shown
-    said = end(process)
-    assert f"again   {cell.label}: killed: its node" in said
+    suite, straight = undisturbed
+    cells = expand(suite)
+    nodes.add(num_cpus=1)
+    nodes.add(num_cpus=1)
+    monkeypatch.chdir(tmp_path)
+    store = Store(tmp_path if shared else Path("/proc/self/cwd"), "tiny")
+    killed = NodeKilled(nodes, Store(tmp_path, "tiny"), cells)
+    killed.start()
+    options = replace(DEFAULTS, checkpoint_every=0.2)
+    assert run_grid(suite, cells, cells, store, Ray(nodes.address, 2, poll=0.2), options) == []
+    said = " ".join(capfd.readouterr())
+    assert f"again   {killed.cell.label}: killed: its node" in said
     assert "raylet" not in said
-    log = bench.store.log_path(cell.key).read_text()
-    assert int(log.rpartition("going on after update ")[2].split()[0]) >= saved
-    assert_as_undisturbed(bench.store, straight)
+    assert f"running  {killed.cell.label}: update " in killed.shown
+    log = store.log_path(killed.cell.key).read_text()
+    assert int(log.rpartition("going on after update ")[2].split()[0]) >= killed.saved > 0
+    mine, theirs = results(store), results(straight)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(mine[name], theirs[name], check_exact=True)
     for room in ("checkpoints", "running", "failed"):
-        assert not list((bench.store.folder / room).glob("*"))
+        assert not list((store.folder / room).glob("*"))
 
 
 @RAY
 @pytest.mark.slow
-def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(tmp_path, data_home, cluster):
-    nodes = cluster({"num_cpus": 1})
-    bench = on(
-        nodes, tmp_path / "bench", data_home, long_suite(100_000),
-        "--results", "/proc/self/cwd/results",
-    )  # fmt: skip
-    (cell,) = bench.cells
-    process = bench.start()  # no checkpoint falls due: what there is, the signal has made
-    wait_for(lambda: bench.at_work(50), 60, lambda: "not at work")
+def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(tmp_path, data_home, nodes):
+    nodes.add(num_cpus=1)
+    options = ["--executor", "ray", "--address", nodes.address, "--results"]
+    unseen = Bench(
+        tmp_path, data_home, long_suite(100_000), {}, [*options, "/proc/self/cwd/results"]
+    )
+    (cell,) = unseen.cells
+    process = unseen.start()  # no checkpoint falls due: what there is, the signal has made
+    wait_for(lambda: unseen.at_work(50), 60, lambda: "not at work")
     process.send_signal(signal.SIGTERM)
     assert "Stopped" in end(process, code=143)
-    saved = updates_in(bench.store.checkpoint_path(cell.key))
+    saved = updates_in(unseen.store.checkpoint_path(cell.key))
     assert saved >= 50
 
-    bench.options[-1] = str(bench.folder / "results")  # the same folder, where the node sees it
-    process = bench.start()
-    wait_for(lambda: bench.at_work(saved + 1), 60, lambda: "does not go on")
-    sign = read_sign(bench.store.sign_path(cell.key))
+    seen = Bench(
+        tmp_path, data_home, long_suite(100_000), {}, [*options, str(tmp_path / "results")]
+    )
+    process = seen.start()
+    wait_for(lambda: seen.at_work(saved + 1), 60, lambda: "does not go on")
+    sign = read_sign(seen.store.sign_path(cell.key))
     assert sign.first == saved
     process.kill()
     process.communicate(timeout=10)
@@ -424,20 +447,22 @@ def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(tmp_path, dat
 
 @RAY
 @pytest.mark.slow
-def test_pretended_gpus_are_shared_out_and_their_lack_is_told_by_name(tmp_path, data_home, cluster):
-    """Ray gives two cells at a time a half of its one GPU, on which neither finds a device."""
-    nodes = cluster({"num_cpus": 2, "num_gpus": 1})
-    bench = on(nodes, tmp_path / "bench", data_home, TINY, "--retries", "0")
-    said = end(bench.start("--device", "cuda", "--jobs-per-device", "2"), code=1)
-    assert said.count("FAILED  ") == 3
-    assert "raised: --device cuda:0: there are 0 CUDA devices here" in said
-    probe = (
-        "import ray, sys, time; ray.init(sys.argv[1], log_to_driver=False)\n"
-        "def gpu(): time.sleep(1); return ray.get_gpu_ids(), time.time()\n"
-        "options = eval(sys.argv[2])\n"
-        "got = ray.get([ray.remote(gpu).options(**options).remote() for _ in range(2)])\n"
-        "assert [ids for ids, _ in got] == [[0], [0]], got\n"
-        "assert abs(got[0][1] - got[1][1]) < 0.9, got\n"
-    )
-    share = Share(1.0, shares([GPU], per_device=2).of(CELLS[0].key).gpus)
-    bench.ask(sys.executable, "-c", probe, nodes.address, repr(share.options()))
+def test_ray_runs_as_many_cells_on_a_gpu_as_their_parts_of_it_allow(tmp_path, nodes):
+    """The GPU is pretended: Ray only counts it."""
+    nodes.add(num_cpus=4, num_gpus=1)
+    store = Store(tmp_path, "tiny")
+    where = Ray(nodes.address, 3, "cuda", per_device=2)
+
+    def work():
+        start = time.time()
+        time.sleep(1.5)
+        return start, time.time()
+
+    with where._connected():
+        watch = _Watch(where, CELLS, store, Heard(), DEFAULTS)
+        parts = [watch.shares.of(cell.key) for cell in CELLS]
+        task = where.ray.remote(work)
+        spans = where.ray.get([task.options(**part.options()).remote() for part in parts])
+    assert [part.gpus for part in parts] == [0.5] * 3
+    beside = [sum(a <= start < b for a, b in spans) for start, _ in spans]
+    assert sorted(beside) in ([1, 1, 2], [1, 2, 2])  # never three
