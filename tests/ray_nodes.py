@@ -5,6 +5,7 @@ does what standard input says, repeats the word when it is done, and ends when t
 
 - ``add NODE``: a node that offers what the JSON says;
 - ``kill PID``: end the node that the process is on, as a machine ends: everything on it at once;
+- ``freeze PID``: stop everything on it, as a machine that loses its network: it says nothing more;
 - ``clear``: take the nodes away that are left.
 """
 
@@ -19,6 +20,7 @@ os.environ |= {
     "RAY_health_check_initial_delay_ms": "500",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "2",
     "RAY_memory_monitor_refresh_ms": "0",  # the machine's other programs are none of the tests'
 }
 
@@ -45,35 +47,43 @@ def line_of(pid, parent):
         pid = parent[pid]
 
 
-def kill_node_of(pid, nodes):
+def end_node_of(pid, nodes, signs):
+    """End it by these signals; returns the node and the processes on it."""
     parent = parents()
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
     raylet = next(one for one in line_of(pid, parent) if one in raylets)
     doomed = [one for one in parent if raylet in line_of(one, parent)]
-    for sign in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another die
+    for sign in signs:
         for one in doomed:
             os.kill(one, sign)
-    for process in raylets[raylet].all_processes["raylet"]:
-        process.process.wait()
-    return raylets[raylet]
+    return raylets[raylet], doomed
 
 
 def main():
     head = {"num_cpus": 0, "num_gpus": 0, "temp_dir": sys.argv[1], "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=SMALL | head)
-    nodes = []
+    nodes, frozen = [], []
     try:
         print(cluster.address, flush=True)
         for line in sys.stdin:
             word, _, rest = line.strip().partition(" ")
             if word == "add":
                 nodes.append(cluster.add_node(**SMALL, **json.loads(rest)))
-            elif word == "kill":
-                nodes.remove(kill_node_of(int(rest), nodes))
-            while word == "clear" and nodes:
-                cluster.remove_node(nodes.pop())
+            elif word == "kill":  # stopped first, so that none sees another die
+                node, _ = end_node_of(int(rest), nodes, (signal.SIGSTOP, signal.SIGKILL))
+                node.all_processes["raylet"][0].process.wait()
+                nodes.remove(node)
+            elif word == "freeze":
+                node, still = end_node_of(int(rest), nodes, (signal.SIGSTOP,))
+                nodes.remove(node)
+                frozen += still
+            elif word == "clear":
+                while nodes:
+                    cluster.remove_node(nodes.pop())
             print(word, flush=True)
     finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGKILL)
         cluster.shutdown()
 
 

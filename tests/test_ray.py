@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -307,9 +308,6 @@ class Nodes:
     def add(self, **offer):
         self.tell("add", json.dumps(offer))
 
-    def kill_node_of(self, pid):
-        self.tell("kill", str(pid))
-
     def end(self):
         self.process.stdin.close()
         try:
@@ -365,18 +363,18 @@ def undisturbed(tmp_path_factory, data_home):
     return suite, store
 
 
-class NodeKilled(threading.Thread):
+class NodeLost(threading.Thread):
     """Ends the node of a cell that has left a checkpoint, once there is one; knows then which."""
 
-    def __init__(self, nodes, store, cells):
+    def __init__(self, nodes, how, store, cells):
         super().__init__(daemon=True)
-        self.nodes, self.store, self.cells = nodes, store, cells
+        self.nodes, self.how, self.store, self.cells = nodes, how, store, cells
         self.cell, self.saved, self.shown = None, 0, ""
 
     def run(self):
         self.cell, self.saved, pid = wait_for(self._safe, 60, lambda: "no checkpoint")
         self.shown = status_text(self.store, self.cells)
-        self.nodes.kill_node_of(pid)
+        self.nodes.tell(self.how, str(pid))
 
     def _safe(self):
         for cell in self.cells:
@@ -389,9 +387,13 @@ class NodeKilled(threading.Thread):
 
 @RAY
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "no shared folder"])
+@pytest.mark.parametrize(
+    ("how", "shared"),
+    [("kill", True), ("freeze", False)],
+    ids=["killed, shared folder", "silent, no shared folder"],
+)
 def test_a_cell_whose_node_is_lost_goes_on_elsewhere_and_ends_in_the_same_bytes(
-    tmp_path, nodes, undisturbed, shared, monkeypatch, capfd
+    tmp_path, nodes, undisturbed, how, shared, monkeypatch, capfd
 ):
     """``/proc/self/cwd`` leads each process to where it stands itself, the nodes elsewhere."""
     suite, straight = undisturbed
@@ -400,16 +402,18 @@ def test_a_cell_whose_node_is_lost_goes_on_elsewhere_and_ends_in_the_same_bytes(
     nodes.add(num_cpus=1)
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path if shared else Path("/proc/self/cwd"), "tiny")
-    killed = NodeKilled(nodes, Store(tmp_path, "tiny"), cells)
-    killed.start()
+    lost = NodeLost(nodes, how, Store(tmp_path, "tiny"), cells)
+    lost.start()
     options = replace(DEFAULTS, checkpoint_every=0.2)
     assert run_grid(suite, cells, cells, store, Ray(nodes.address, 2, poll=0.2), options) == []
     said = " ".join(capfd.readouterr())
-    assert f"again   {killed.cell.label}: killed: its node" in said
+    how_lost = {"kill": r"(or its process there )?was lost", "freeze": r"was lost"}[how]
+    again = rf"again   {lost.cell.label}: killed: its node \w{{8}} {how_lost}"
+    assert re.search(again, said), said
     assert "raylet" not in said
-    assert f"running  {killed.cell.label}: update " in killed.shown
-    log = store.log_path(killed.cell.key).read_text()
-    assert int(log.rpartition("going on after update ")[2].split()[0]) >= killed.saved > 0
+    assert f"running  {lost.cell.label}: update " in lost.shown
+    log = store.log_path(lost.cell.key).read_text()
+    assert int(log.rpartition("going on after update ")[2].split()[0]) >= lost.saved > 0
     mine, theirs = results(store), results(straight)
     for name in TABLES:
         pd.testing.assert_frame_equal(mine[name], theirs[name], check_exact=True)
