@@ -91,16 +91,23 @@ def main() -> None:
 )
 @click.option(
     "--executor",
-    type=click.Choice(["local", "slurm"]),
+    type=click.Choice(["local", "slurm", "ray"]),
     default="local",
     show_default=True,
-    help="Run on this machine, or as jobs of a Slurm cluster that shares the results folder.",
+    help="Run on this machine, as jobs of a Slurm cluster that shares the results folder, or as "
+    "tasks of a Ray cluster, which need not share it.",
 )
 @click.option(
     "--cluster",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="With --executor slurm: a YAML file of what a job asks for, such as partition: gpu.",
+)
+@click.option(
+    "--address",
+    metavar="auto|HOST:PORT",
+    help="With --executor ray: the cluster. auto, the default, is RAY_ADDRESS or the one that this "
+    "machine is a node of.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
@@ -117,6 +124,7 @@ def run(
     silence: float,
     executor: str,
     cluster: Path | None,
+    address: str | None,
     dry_run: bool,
 ) -> None:
     """Run the cells of SUITE that have no results yet, then write the report.
@@ -143,17 +151,24 @@ def run(
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
     where: Slots | Executor
+    for option, given, of in (("--cluster", cluster, "slurm"), ("--address", address, "ray")):
+        if given is not None and executor != of:
+            raise UserError(f"{option}: is for --executor {of}; add that, or leave it out")
     if executor == "slurm":
         where = _slurm(cluster, device, jobs, jobs_per_device)
-    elif cluster is not None:
-        raise UserError("--cluster: is for --executor slurm; add that, or leave it out")
+    elif executor == "ray":
+        from benchbench.run.executors.ray import Ray
+
+        where = Ray(address or "auto", len(cells), device, jobs, jobs_per_device)
     else:
         where = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
     if dry_run:
         from benchbench.run.plan import plan_text
 
         if not isinstance(where, Slots):
-            raise UserError("--dry-run: plans this machine's runs; leave --executor slurm out")
+            raise UserError(
+                f"--dry-run: plans this machine's runs; leave --executor {executor} out"
+            )
         click.echo(plan_text(wanted, store, where, left_out))
         return
     for line in left_out_lines(left_out):

@@ -106,3 +106,11 @@ def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(tmp_path, monkeyp
 def test_the_doctor_stays_off_the_devices(tmp_path, driver):  # noqa: F811
     driver(machine())  # which fails the test where a CUDA context is made
     assert findings(tmp_path)["cuda:3"].level == "warning"
+
+
+def test_a_ray_cluster_without_ray_here_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert "ray" not in findings(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert "pip install 'benchbench[ray]'" in findings(tmp_path)["ray"].cure

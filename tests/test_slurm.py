@@ -4,24 +4,20 @@ The real one has its own daemons, started and stopped here: a controller and a n
 They need root, ``slurmctld``, ``slurmd`` and ``munged`` (Debian: ``slurm-wlm`` and ``munge``).
 """
 
-import copy
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from conftest import TINY
-from test_cell import TIMES
+from elsewhere import Bench, Heard, end, long_suite, results, wait_for
 
 import benchbench
 from benchbench.errors import UserError
@@ -33,7 +29,6 @@ from benchbench.run.executors.slurm import Cluster, Group, Slurm, load_cluster
 from benchbench.run.local import DEFAULTS
 from benchbench.run.placing import Slots
 from benchbench.run.runner import run_grid
-from benchbench.run.signs import read_sign
 from benchbench.run.store import Store
 from benchbench.suite import Suite
 
@@ -43,40 +38,10 @@ SUITE = Suite.model_validate(TINY)
 CELLS = expand(SUITE)
 
 
-class Heard:
-    """A watcher that keeps what it hears."""
-
-    def __init__(self):
-        self.said = []
-
-    def updated(self, cell, updates):
-        self.said.append(("updated", cell.key, updates))
-
-    def finished(self, cell, score, seconds):
-        self.said.append(("finished", cell.key, None))
-
-    def again(self, cell, failure):
-        self.said.append(("again", cell.key, failure))
-
-    def failed(self, cell, failure, log):
-        self.said.append(("failed", cell.key, failure))
-
-    def ended_early(self, cells, reason):
-        self.said.append(("ended", [cell.key for cell in cells], reason))
-
-    def of(self, word):
-        return [key for said, key, _ in self.said if said == word]
-
-
 @pytest.fixture
 def jobs_find_benchbench(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(benchbench.__file__).parents[1]))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-
-
-def results(store):
-    frames = {name: getattr(read_results(store.folder), name) for name in TABLES}
-    return {n: f.drop(columns=[c for c in TIMES if c in f]) for n, f in frames.items()}
 
 
 def test_jobs_give_the_same_results_as_this_machine(tmp_path, tiny_data, jobs_find_benchbench):
@@ -200,14 +165,6 @@ def free_ports(count):
     return ports
 
 
-def wait_for(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, what()
-        time.sleep(0.2)
-    return found
-
-
 @pytest.fixture(scope="module")
 def real_slurm():
     """A controller and a node with sockets, ports, state and key of their own."""
@@ -269,62 +226,22 @@ def logs(folder):
     return "\n".join(f.read_text(errors="replace")[-3000:] for f in files if f.exists())
 
 
-class Bench:
-    """benchbench run in a folder, as people run it on a cluster."""
+class OnSlurm(Bench):
+    """benchbench run --executor slurm, and the queue."""
 
     def __init__(self, folder, data, slurm_env, told):
-        self.folder, self.told = folder, told
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+        options = ["--executor", "slurm", "--cluster", "cluster.yaml"]
+        super().__init__(folder, data, told, slurm_env, options)
         (folder / "cluster.yaml").write_text("partition: test\ncpus: 1\nminutes: 30\n")
-        self.env = os.environ | slurm_env | {
-            "BENCHBENCH_DATA": str(data),
-            "PYTHONPATH": str(Path(benchbench.__file__).parents[1]),
-        }  # fmt: skip
-        self.store = Store(folder / "results", "tiny")
-        self.cells = expand(Suite.model_validate(told))
-
-    def start(self, *arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchbench", "run", "tiny.yaml", "--executor", "slurm",
-             "--cluster", "cluster.yaml", *arguments],
-            cwd=self.folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def ask(self, *command):
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=True)
 
     def queue(self):
         return self.ask("squeue", "--noheader", "--array", "--format=%i %T").stdout.split("\n")
-
-    def at_work(self, updates=1):
-        """A cell that has taken so many updates in a job."""
-        for cell in self.cells:
-            sign = read_sign(self.store.sign_path(cell.key))
-            if sign and sign.updates >= updates:
-                return cell
-        return None
-
-
-def end(process, code=0, seconds=120):
-    out, err = process.communicate(timeout=seconds)
-    assert process.returncode == code, (out, err)
-    assert "Traceback" not in out + err
-    return out + err
-
-
-def long_suite(updates=600):
-    told = copy.deepcopy(TINY)
-    told["variants"] = ["after"]
-    told["train"] |= {"updates": updates}
-    told["evaluate"] |= {"every": updates}
-    return told
 
 
 @REAL
 @pytest.mark.slow
 def test_a_grid_on_a_real_slurm(tmp_path, data_home, real_slurm):
-    bench = Bench(tmp_path, data_home, real_slurm, TINY)
+    bench = OnSlurm(tmp_path, data_home, real_slurm, TINY)
     out = end(bench.start())
     assert out.count("done    ") == 3
     assert all(bench.store.is_done(cell.key) for cell in bench.cells)
@@ -334,7 +251,7 @@ def test_a_grid_on_a_real_slurm(tmp_path, data_home, real_slurm):
 @REAL
 @pytest.mark.slow
 def test_a_job_that_slurm_requeues_goes_on_from_its_checkpoint(tmp_path, data_home, real_slurm):
-    bench = Bench(tmp_path, data_home, real_slurm, long_suite())
+    bench = OnSlurm(tmp_path, data_home, real_slurm, long_suite())
     process = bench.start("--checkpoint-every", "0.5")
     cell = wait_for(lambda: bench.at_work(50), 60, bench.queue)
     job_id = bench.queue()[0].split()[0]
@@ -360,7 +277,7 @@ def test_a_job_that_slurm_requeues_goes_on_from_its_checkpoint(tmp_path, data_ho
 def test_ctrl_c_ends_the_jobs_and_a_killed_run_leaves_none_that_the_next_does_not_end(
     tmp_path, data_home, real_slurm
 ):
-    bench = Bench(tmp_path, data_home, real_slurm, long_suite(100_000))
+    bench = OnSlurm(tmp_path, data_home, real_slurm, long_suite(100_000))
     process = bench.start("--checkpoint-every", "0.5")
     wait_for(bench.at_work, 60, bench.queue)
     process.send_signal(signal.SIGINT)

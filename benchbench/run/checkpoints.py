@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from benchbench.run.files import replaced
 
@@ -172,25 +172,48 @@ def read_about(path: Path) -> About:
         raise Unusable(f"cannot be read ({error.strerror})") from None
 
 
+def updates_in(path: Path) -> int | None:
+    """Updates that a checkpoint holds; None where there is none that can be read."""
+    try:
+        return read_about(path).updates
+    except Unusable:
+        return None
+
+
+def keep_checkpoint(path: Path, content: bytes) -> None:
+    """Put a checkpoint from another machine in its place.
+
+    Raises :class:`Unusable`, and leaves what was there, where it is not whole.
+    """
+    _read_whole(io.BytesIO(content))
+    with replaced(path) as place:
+        place.write(content)
+
+
 def read_checkpoint(path: Path, device: str) -> tuple[About, State]:
     """A checkpoint, checked against its hash; raises :class:`Unusable` as :func:`read_about`."""
     import torch
 
     try:
         with path.open("rb") as file:
-            about, length, sha256 = _read_header(file)
-            payload = file.read()
+            about, payload = _read_whole(file)
     except OSError as error:
         raise Unusable(f"cannot be read ({error.strerror})") from None
-    if len(payload) != length or hashlib.sha256(payload).hexdigest() != sha256:
-        raise Unusable("is damaged: its bytes are not those that were written")
     try:
         return about, torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except Exception as error:  # torch raises several, for what is no plain data among them
         raise Unusable(f"cannot be loaded ({type(error).__name__})") from None
 
 
-def _read_header(file: io.BufferedReader) -> tuple[About, int, str]:
+def _read_whole(file: BinaryIO) -> tuple[About, bytes]:
+    about, length, sha256 = _read_header(file)
+    payload = file.read()
+    if len(payload) != length or hashlib.sha256(payload).hexdigest() != sha256:
+        raise Unusable("is damaged: its bytes are not those that were written")
+    return about, payload
+
+
+def _read_header(file: BinaryIO) -> tuple[About, int, str]:
     if file.readline(len(_FIRST_LINE)) != _FIRST_LINE:
         raise Unusable("is no checkpoint")
     try:

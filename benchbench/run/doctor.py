@@ -66,6 +66,7 @@ def examine(results: Path) -> Iterator[Finding]:
         ("data", lambda: _folder("data", cache_folder(), "set BENCHBENCH_DATA to another folder")),
         ("results", lambda: _folder("results", results, "choose another folder with --results")),
         ("slurm", _slurm),
+        ("ray", _ray),
     ]
     for what, check in checks:
         try:
@@ -200,3 +201,14 @@ def _slurm() -> Iterator[Finding]:
         yield Finding("warning", "slurm", text, "for --executor slurm: pip install submitit")
     else:
         yield Finding("ok", "slurm", f"sbatch and submitit {metadata.version('submitit')}")
+
+
+def _ray() -> Iterator[Finding]:
+    if util.find_spec("ray") is not None:
+        address = os.environ.get("RAY_ADDRESS")
+        where = f", RAY_ADDRESS={address}" if address else ""
+        yield Finding("ok", "ray", f"Ray {metadata.version('ray')}{where}")
+    elif os.environ.get("RAY_ADDRESS"):
+        text = "RAY_ADDRESS is set, Ray is not installed"
+        cure = "for --executor ray: pip install 'benchbench[ray]'"
+        yield Finding("warning", "ray", text, cure)

@@ -24,8 +24,9 @@ from types import FrameType
 from typing import Protocol
 
 from benchbench.grid import Cell
+from benchbench.run.attempts import Attempts
 from benchbench.run.devices import Device
-from benchbench.run.failures import RETRIED, Failure, of_exit
+from benchbench.run.failures import Failure, of_exit
 from benchbench.run.placing import peak_of
 from benchbench.run.schedule import Scheduler
 from benchbench.run.store import Store
@@ -97,15 +98,6 @@ def interruptible() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-@dataclass(frozen=True)
-class _Tries:
-    """A failed cell's attempts, those of them since it last got further, and how far it got."""
-
-    attempts: int = 0
-    in_vain: int = 0
-    safe: int = 0
-
-
 @dataclass
 class _Running:
     cell: Cell
@@ -171,7 +163,7 @@ class _Run:
         self.context.set_forkserver_preload(["benchbench.run.preload"])
         self.saved: dict[str, int] = {}
         """Updates that each cell's last checkpoint holds."""
-        self.tries: dict[str, _Tries] = {}
+        self.attempts = Attempts(options.retries)
 
     @property
     def waiting(self) -> list[Cell]:
@@ -299,14 +291,10 @@ class _Run:
             self.scheduler.drop()
 
     def _failed(self, cell: Cell, failure: Failure) -> None:
-        before, safe = self.tries.get(cell.key, _Tries()), self.saved.get(cell.key, 0)
-        in_vain = before.in_vain + 1 if safe <= before.safe else 1
-        self.tries[cell.key] = _Tries(before.attempts + 1, in_vain, safe)
-        failure = replace(failure, attempts=before.attempts + 1)
+        failure, may_go_on = self.attempts.failed(cell.key, failure, self.saved.get(cell.key, 0))
         with suppress(OSError):  # a full disk: the watcher has it in memory
             self.store.record_failure(cell, failure)
-        last = in_vain > self.options.retries or failure.kind not in RETRIED
-        if not last and not self.options.fail_fast:
+        if may_go_on and not self.options.fail_fast:
             self.watcher.again(cell, failure)
             self.scheduler.again(cell.key)
             return

@@ -83,14 +83,19 @@ def work(settings: Mapping[str, Any]) -> float:
 def make_scheduler(cells: Sequence[Cell], store: Store, slots: Slots) -> Scheduler:
     """A scheduler of the cells, with what the results so far tell of their memory and time."""
     known = known_from(store, slots.devices[0].kind)
+    places = [place_of(device, slots) for device in slots.devices]
+    return Scheduler(places, tasks_of(cells, known), slots.jobs, known.peaks)
+
+
+def tasks_of(cells: Sequence[Cell], known: Known) -> list[Task]:
+    """The cells as the scheduler sees them."""
     tasks = []
     for cell in cells:
         settings = cell.settings()
         kind = kind_of(settings)
         guess = work(settings) * known.seconds_per_work
         tasks.append(Task(cell.key, kind, known.seconds.get(kind, guess)))
-    places = [place_of(device, slots) for device in slots.devices]
-    return Scheduler(places, tasks, slots.jobs, known.peaks)
+    return tasks
 
 
 def place_of(device: Device, slots: Slots) -> Place:

@@ -10,7 +10,7 @@ from typing import Literal
 from benchbench.grid import Cell
 from benchbench.results import read_left_out
 from benchbench.run.available import left_out_lines
-from benchbench.run.checkpoints import Unusable, read_about
+from benchbench.run.checkpoints import updates_in
 from benchbench.run.failures import Failure
 from benchbench.run.signs import Sign, read_sign
 from benchbench.run.store import Store
@@ -46,10 +46,7 @@ def _cell_status(store: Store, cell: Cell) -> CellStatus:
     sign = read_sign(store.sign_path(cell.key))
     if sign and sign.alive:
         return CellStatus(cell, "running", sign=sign)
-    try:
-        saved = read_about(store.checkpoint_path(cell.key)).updates
-    except Unusable:
-        saved = None
+    saved = updates_in(store.checkpoint_path(cell.key))
     failure = store.failure(cell.key)
     return CellStatus(cell, "failed" if failure else "missing", failure=failure, saved=saved)
 

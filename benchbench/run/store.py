@@ -14,13 +14,15 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.results import SCHEMAS, TABLES, read_table, to_table
 from benchbench.run.failures import Failure, kind_of
@@ -82,12 +84,36 @@ class Store:
 
         Where the cell has been published meanwhile, by a process thought dead, that stands.
         """
+        with self._draft(cell) as draft:
+            for name in TABLES:
+                _write_parquet(draft / f"{name}.parquet", to_table(name, rows[name]))
+
+    def adopt(self, cell: Cell, tables: Mapping[str, bytes]) -> None:
+        """Publish a cell's tables as another machine has written them, by their files' names.
+
+        Raises ``ValueError``, and publishes nothing, where they are not all there, whole and of
+        this cell.
+        """
+        with self._draft(cell) as draft:
+            for name in TABLES:
+                path = draft / f"{name}.parquet"
+                path.write_bytes(tables.get(path.name, b""))
+                sync(path)
+                try:
+                    keys = read_table(path, name)["key"].to_pylist()
+                except UserError as error:
+                    raise ValueError(f"{path.name} is not whole ({error})") from None
+                if set(keys) - {cell.key} or (name == "cells" and len(keys) != 1):
+                    raise ValueError(f"{path.name} is of another cell")
+
+    @contextmanager
+    def _draft(self, cell: Cell) -> Iterator[Path]:
+        """A folder to fill, which is the published cell when the block ends well."""
         cells, place = self.folder / "cells", self.cell_folder(cell.key)
         cells.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{cell.key}-", dir=cells))
         try:
-            for name in TABLES:
-                _write_parquet(draft / f"{name}.parquet", to_table(name, rows[name]))
+            yield draft
             sync(draft)
             draft.chmod(0o755)
             os.rename(draft, place)

@@ -24,11 +24,11 @@ from pydantic import Field, Strict, ValidationError
 from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.run.devices import choose_devices
+from benchbench.run.executors.following import Follower, Silent, wait_until_stopped
 from benchbench.run.failures import Failure
 from benchbench.run.files import write_text
 from benchbench.run.local import RunOptions, Watcher, run_cells
-from benchbench.run.placing import Slots, make_scheduler, published_row
-from benchbench.run.signs import LOST_SECONDS, read_sign
+from benchbench.run.placing import Slots, make_scheduler
 from benchbench.run.store import Store
 from benchbench.settings import Count, Settings
 
@@ -99,7 +99,7 @@ class Group:
         slots = Slots.choose(devices, None, self.size, self.per_device)
         scheduler = make_scheduler(cells, self.store, slots)
         run_cells(
-            cells, scheduler, self.store, slots.devices, slots.threads, _Silent(), self.options
+            cells, scheduler, self.store, slots.devices, slots.threads, Silent(), self.options
         )
 
     def checkpoint(self) -> Any:
@@ -107,16 +107,6 @@ class Group:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-
-class _Silent:
-    """Hears how cells of a job get on; whoever wants to know reads the results folder."""
-
-    def updated(self, cell: Cell, updates: int) -> None: ...
-    def finished(self, cell: Cell, score: float, seconds: float) -> None: ...
-    def again(self, cell: Cell, failure: Failure) -> None: ...
-    def failed(self, cell: Cell, failure: Failure, log: Path) -> None: ...
-    def ended_early(self, cells: Sequence[Cell], reason: str) -> None: ...
 
 
 class Slurm:
@@ -223,25 +213,15 @@ def job_name(store: Store) -> str:
     return f"benchbench-{store.folder.name}"
 
 
-def wait_until_stopped(cells: Sequence[Cell], store: Store) -> None:
-    """Wait until none of the cells gives a sign of life; a lost machine's end by their age."""
-    end = time.monotonic() + LOST_SECONDS + POLL_SECONDS
-    while time.monotonic() < end:
-        signs = [read_sign(store.sign_path(cell.key)) for cell in cells]
-        if not any(sign and sign.alive for sign in signs):
-            return
-        time.sleep(0.5)
-
-
 class _Watch:
     """The cells that are out, and their jobs."""
 
     def __init__(self, slurm: Slurm, store: Store, watcher: Watcher, options: RunOptions) -> None:
         self.slurm, self.store, self.watcher, self.options = slurm, store, watcher, options
+        self.follower = Follower(store, watcher, options)
         self.jobs: dict[str, Any] = {}
         """The job of each cell that is out, by the cell's key."""
         self.cells: dict[str, Cell] = {}
-        self.tries: dict[str, int] = {}
         self.gone: dict[str, float] = {}
         """When each job was first not in the queue, by its id."""
 
@@ -268,7 +248,6 @@ class _Watch:
         for group, job in zip(groups, self.slurm.submit(groups, self.store), strict=True):
             for cell in group.cells:
                 self.jobs[cell.key], self.cells[cell.key] = job, cell
-                self.tries[cell.key] = self.tries.get(cell.key, 0) + 1
         ids = sorted({job.job_id for job in self.jobs.values()})
         write_text(_jobs_path(self.store), json.dumps(ids))
 
@@ -278,15 +257,11 @@ class _Watch:
         again: list[Cell] = []
         for key, job in list(self.jobs.items()):
             cell = self.cells[key]
-            if self.store.is_done(key):
+            if self.follower.is_done(cell):
                 del self.jobs[key]
-                row = published_row(self.store, key)
-                self.watcher.finished(cell, row["final_score"], row["total_seconds"])
             elif job.job_id in queued:
                 self.gone.pop(job.job_id, None)
-                sign = read_sign(self.store.sign_path(key))
-                if sign:
-                    self.watcher.updated(cell, sign.updates)
+                self.follower.look(cell)
             elif self._is_over(job):
                 del self.jobs[key]
                 again.extend(self._ended(cell, job))
@@ -303,12 +278,10 @@ class _Watch:
         failure = self.store.failure(cell.key)
         if failure is None or not job.paths.result_pickle.exists():
             text = f"its Slurm job {job.job_id} ended without a word (log: {job.paths.stderr})"
-            failure = Failure("killed", text, self.tries[cell.key])
-            if self.tries[cell.key] <= self.options.retries and not self.options.fail_fast:
-                self.watcher.again(cell, failure)
+            if self.follower.runs_again(cell, Failure("killed", text)):
                 return [cell]
-            self.store.record_failure(cell, failure)
-        self.watcher.failed(cell, failure, self.store.log_path(cell.key))
+        else:  # the job has tried it as often as it may
+            self.watcher.failed(cell, failure, self.store.log_path(cell.key))
         if self.options.fail_fast and self.jobs:
             self.watcher.ended_early([self.cells[key] for key in self.jobs], "--fail-fast")
             for other in self.jobs.values():
