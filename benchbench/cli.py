@@ -23,11 +23,13 @@ from benchbench.verbs.options import (
     device_option,
     jobs_option,
     only_option,
+    parse_only,
     per_device_option,
     results_option,
     set_option,
     suite_argument,
 )
+from benchbench.verbs.throughput import throughput
 from benchbench.verbs.upkeep import clean, doctor, merge, status
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ def run(
     loaded = load_suite(suite, overrides)
     store = Store(results, loaded.name)
     cells = expand(loaded)
-    wanted = select(cells, _parse_only(only))
+    wanted = select(cells, parse_only(only))
     left_out = leave_out(loaded, cells, wanted, store)
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
@@ -225,7 +227,8 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-for verb in (status, data, audit, doctor, clean, merge, compare, baseline, history):
+VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, baseline, history)
+for verb in VERBS:
     main.add_command(verb)
 
 
@@ -252,16 +255,6 @@ def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
     click.echo(text)
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
     click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
-
-
-def _parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:
-    wanted: dict[str, set[str]] = {}
-    for item in only:
-        name, equals, value = item.partition("=")
-        if not equals or not value:
-            raise UserError(f"--only {item}: write it as NAME=VALUE, such as variant=after")
-        wanted.setdefault(name, set()).add(value)
-    return wanted
 
 
 def _suite_name(suite: str) -> str:

@@ -52,6 +52,9 @@ class AgentSettings(Settings):
     """LAPO's hyperparameters; the defaults are its authors'."""
 
     encoder: Literal["small", "drqv2", "resnet18"] = "small"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs"
+    )
     feature_dim: Count = Field(50, description="size of the encoder's output")
     hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)
     encoder_lr: Rate = Field(2e-4, description="the same whichever optimizer holds the encoder")

@@ -3,8 +3,7 @@
     BENCHBENCH_DATA=… python tests/canary_drift.py FOLDER
 
 runs ``suites/canary.yaml`` as it is and again with other threads, kernels and vector instructions,
-and prints the largest deviation of each, as ``benchbench compare`` takes it. The suite's tolerance
-is ten times the worst of them or more.
+and prints the largest deviation of each, as ``benchbench compare`` takes it.
 """
 
 import os

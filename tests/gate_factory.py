@@ -16,10 +16,12 @@ ENVS = ("bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0")
 VARIANTS = ("before", "after", "joint-two")
 LEVEL = {"final_score": 80.0, "q_error": 0.9, "td_error": 0.2, "state_r2": 0.6, "return_r2": 0.4,
          "action_r2": 0.2, "update_ms": 12.0, "peak_memory_mb": 1600.0}  # fmt: skip
-SPREAD = {"final_score": 12.0, "q_error": 0.15, "td_error": 0.2, "state_r2": 0.03,
-          "return_r2": 0.04, "action_r2": 0.03, "update_ms": 0.03,
+SPREAD = {"final_score": 30.0, "q_error": 0.13, "td_error": 0.2, "state_r2": 0.03,
+          "return_r2": 0.12, "action_r2": 0.04, "update_ms": 0.03,
           "peak_memory_mb": 0.01}  # fmt: skip
-"""Between seeds: points or R², and in logarithms for the ratios; as in the quickstart's results."""
+"""Between seeds: points or R², and in logarithms for the ratios. Of 10 quickstart cells each,
+`after` and `before` had 25 and 36 points, TD errors 0.24 and 0.17, errors against the behaviour's
+returns 0.15 and 0.11, R² 0.03 and 0.03 (state), 0.13 and 0.12 (return), 0.03 and 0.04 (action)."""
 
 
 def make_night(

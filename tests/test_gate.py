@@ -64,7 +64,7 @@ class TestFalseAlarms:
 class TestRegressions:
     @pytest.mark.parametrize("series", SERIES, ids=lambda s: s.name)
     def test_a_large_worsening_of_any_series_fails(self, series):
-        by = {"points": 60.0, "R²": 0.3}.get(series.unit, 1.0)
+        by = {"points": 150.0, "R²": 0.6}.get(series.unit, 1.0)
         table, _, decision = gate(night(1), night(2, shift={series.name: series.worse * by}))
         assert signs(table, series.name) == {"worse"}
         assert decision.exit_code == 1
@@ -73,7 +73,7 @@ class TestRegressions:
         assert "worse" not in set(others["sign"])
 
     def test_an_improvement_is_no_regression(self):
-        table, _, decision = gate(night(1), night(2, shift={"final_score": 60.0}))
+        table, _, decision = gate(night(1), night(2, shift={"final_score": 150.0}))
         assert signs(table) == {"better"}
         assert decision.exit_code == 0
 
@@ -245,7 +245,7 @@ class TestCommands:
         from benchbench.gate.text import markdown_text
 
         a = night(1)
-        page = markdown_text(*gate(a, b), (a, b))
+        page = markdown_text(*gate(a, b), "x", ["a", "b"])
         assert "<script>" not in page
         assert "\n## y" not in page
 

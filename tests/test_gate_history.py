@@ -52,7 +52,7 @@ def test_nights_of_another_definition_are_left_out():
 
 
 def test_a_step_is_found_where_it_is():
-    found = steps(nights(past(14, step_at=8, shift={"update_ms": 0.6, "final_score": 60.0})))
+    found = steps(nights(past(14, step_at=8, shift={"update_ms": 0.6, "final_score": 150.0})))
     seen = {row["series"]: (row["started_at"][:10], row["sign"]) for _, row in found.iterrows()}
     assert seen == {
         "update_ms": ("2026-01-09", "worse"),

@@ -1,6 +1,7 @@
 """The workflows: valid, safe, and their shell steps do what they say."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from gate_factory import make_night
 from results_factory import make_rows, make_suite, write_results
 from workflow_steps import read_workflow, run_step, shell_steps
 
+from benchbench.cli import main
 from benchbench.gate.snapshot import take_snapshot, write_baseline
 
 ROOT = Path(__file__).parents[1]
@@ -132,8 +134,9 @@ esac
         ("", "cancelled", "", "failure",
          "issue create --title Nightly benchmark --body no GPU runner took the job at abc"),
         # The comparison passed, but a later step failed: that is no recovery.
-        ("4", "failure", "pass", "success", 
-         "issue comment 4 --body no regression, but a step of the night failed at abc"),
+        ("4", "failure", "pass", "success",
+         "issue comment 4 --body no regression in the results, "
+         "but a step of the night failed at abc"),
     ],
 )  # fmt: skip
 def test_the_issue_is_opened_added_to_and_closed(
@@ -149,6 +152,17 @@ def test_the_issue_is_opened_added_to_and_closed(
     calls = tmp_path / "calls"
     said = calls.read_text(encoding="utf-8").strip() if calls.exists() else ""
     assert said == (f"{call}: address" if call else "")
+
+
+def test_the_issue_says_that_updates_are_slower(shell, tmp_path):
+    fake(tmp_path / "bin", "gh", GH.format(folder=tmp_path))
+    (tmp_path / "open").touch()
+    shell(
+        "tell", "Open, update or close the issue", GH_TOKEN="-", GH_REPO="a/b", URL="address",
+        COMMIT="abc", RESULT="failure", WATCH="success", DECISION="pass", THROUGHPUT="regression",
+    )  # fmt: skip
+    said = (tmp_path / "calls").read_text(encoding="utf-8")
+    assert "updates are slower than the baseline's at abc" in said
 
 
 @pytest.fixture
@@ -181,3 +195,49 @@ def test_the_gates_exit_code_becomes_the_decision(shell, tmp_path, night, baseli
     assert done.returncode == code, done.stdout + done.stderr
     assert (tmp_path / "OUTPUT").read_text(encoding="utf-8") == f"decision={decision}\n"
     assert decision in (tmp_path / "STEP_SUMMARY").read_text(encoding="utf-8")
+
+
+def git(folder, *arguments):
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_the_baselines_commit_is_installed_beside_this_one(shell, tmp_path):
+    """The very code that the baseline was measured with, and today's versions of all else."""
+    git(tmp_path, "init")
+    for version in ("old", "new"):
+        (tmp_path / "code").write_text(version, encoding="utf-8")
+        git(tmp_path, "add", "code")
+        git(tmp_path, "commit", "-m", version)
+    stored = make_night(np.random.default_rng(0), git_commit=git(tmp_path, "rev-parse", "HEAD~"))
+    write_baseline(stored, tmp_path / "results" / "baselines" / "nightly")
+    fake(tmp_path / ".venv" / "bin", "python", f'exec {sys.executable} "$@"')
+    fake(tmp_path / ".venv" / "bin", "pip", "[ $1 = freeze ] && echo torch==2.9.0")
+    pip = "echo '#!/bin/sh' > $3/bin/pip; echo 'echo $@ > $RUNNER_TEMP/asked' >> $3/bin/pip"
+    fake(tmp_path / "bin", "python3", f"mkdir -p $3/bin; {pip}; chmod +x $3/bin/pip")
+    for _ in range(2):  # a runner of one's own may keep what a night left
+        done = shell("gpu", "Install the baseline's commit", RUNNER_TEMP=str(tmp_path / "temp"))
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "temp" / "old" / "code").read_text(encoding="utf-8") == "old"
+        assert (tmp_path / "temp" / "same.txt").read_text(encoding="utf-8") == "torch==2.9.0\n"
+        asked = (tmp_path / "temp" / "asked").read_text(encoding="utf-8")
+        assert asked.endswith(f"--constraint {tmp_path}/temp/same.txt -e {tmp_path}/temp/old\n")
+        shutil.rmtree(tmp_path / "temp")
+
+
+@pytest.mark.parametrize(
+    ("code", "decision"), [(0, "pass"), (1, "regression"), (2, "cannot compare")]
+)
+def test_throughputs_exit_code_becomes_its_decision(shell, tmp_path, code, decision):
+    fake(tmp_path / ".venv" / "bin", "benchbench", f'echo "$@"; exit {code}')
+    step = "Time updates against the baseline's commit"
+    done = shell("gpu", step, RUNNER_TEMP="/temp")
+    assert done.returncode == code
+    assert (tmp_path / "OUTPUT").read_text(encoding="utf-8") == f"decision={decision}\n"
+    words = done.stdout.split()
+    assert words[:4] == ["throughput", "suites/nightly.yaml", "/temp/old/.venv", ".venv"]
+    options = {option for p in main.commands["throughput"].params for option in p.opts}
+    assert {word for word in words if word.startswith("--")} <= options

@@ -115,6 +115,7 @@ class LAPO:
                     spec.size,
                     settings.feature_dim,
                     spec.mean_image,
+                    settings.precision == "bf16",
                 )
             else:
                 feature_dim = spec.state_dim

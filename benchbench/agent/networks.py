@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+CACHED_PIXELS = 2**18
+"""So many pixels, of a picture's height x width, go through an encoder at once on a CPU."""
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
@@ -94,7 +97,8 @@ class PixelEncoder(nn.Module):
     """A convolutional body and V-D4RL's trunk: linear, LayerNorm, tanh.
 
     Takes uint8 frames (B, C, H, W), scales them to [0, 1], subtracts ``mean_image`` (C, H, W), or
-    1/2 as DrQ-v2 does where that is None, and gives (B, feature_dim) in (-1, 1).
+    1/2 as DrQ-v2 does where that is None, and gives (B, feature_dim) float32 in (-1, 1). With
+    ``bf16`` its layers compute in bfloat16 by PyTorch's autocast; parameters stay in float32.
     """
 
     mean_image: torch.Tensor
@@ -107,27 +111,45 @@ class PixelEncoder(nn.Module):
         size: int,
         feature_dim: int,
         mean_image: torch.Tensor | None,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.bf16 = body, bf16
         mean = torch.full((channels, size, size), 0.5) if mean_image is None else mean_image
         self.register_buffer("mean_image", mean[None])
         with torch.no_grad():
-            flat = body(torch.zeros(1, channels, size, size)).flatten(1).shape[1]
+            maps = body(torch.zeros(1, channels, size, size))
         self.trunk = nn.Sequential(
-            nn.Linear(flat, feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
+            nn.Linear(maps[0].numel(), feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
         )
         self.apply(_orthogonal)
+        with torch.no_grad():
+            # Drawn for maps in PyTorch's order, used in that of memory, where channels are last.
+            weight = cast(nn.Linear, self.trunk[0]).weight
+            weight.copy_(_rows(weight.view(feature_dim, *maps.shape[1:])))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         """Features (B, feature_dim) of uint8 frames."""
+        if torch.is_grad_enabled() or obs_BCHW.device.type != "cpu":
+            return self._encode(obs_BCHW)
+        # Without a graph to keep, a CPU's caches can hold what passes between the layers.
+        some = max(1, CACHED_PIXELS // (obs_BCHW.shape[2] * obs_BCHW.shape[3]))
+        return torch.cat([self._encode(part) for part in obs_BCHW.split(some)])
+
+    def _encode(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = obs_BCHW.shape
         # Channels are last in memory; on flat rows the subtraction is several times as fast.
-        pixels = obs_BCHW.permute(0, 2, 3, 1).flatten(1) / 255.0
-        pixels -= self.mean_image.permute(0, 2, 3, 1).flatten()
+        pixels = obs_BCHW.permute(0, 2, 3, 1).flatten(1).to(torch.float32)
+        pixels.div_(255.0).sub_(self.mean_image.permute(0, 2, 3, 1).flatten())
         pixels_BCHW = pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        return self.trunk(self.body(pixels_BCHW).flatten(1))
+        with torch.autocast(obs_BCHW.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.trunk(_rows(self.body(pixels_BCHW))).float()
+
+
+def _rows(maps_BCHW: torch.Tensor) -> torch.Tensor:
+    """Feature maps as flat rows in the order of memory: without a copy if channels are last."""
+    return maps_BCHW.permute(0, 2, 3, 1).flatten(1)
 
 
 def make_encoder(
@@ -136,6 +158,7 @@ def make_encoder(
     size: int,
     feature_dim: int,
     mean_image: torch.Tensor | None = None,
+    bf16: bool = False,
 ) -> PixelEncoder:
     """A pixel encoder by name; the other arguments are :class:`PixelEncoder`'s.
 
@@ -150,7 +173,7 @@ def make_encoder(
         body = _conv_stack(channels, ((32, 2), (32, 1), (32, 1), (32, 1)), padding=0)
     else:
         body = _resnet18(channels)
-    return PixelEncoder(body, channels, size, feature_dim, mean_image)
+    return PixelEncoder(body, channels, size, feature_dim, mean_image, bf16)
 
 
 def _conv_stack(channels: int, layers: Sequence[tuple[int, int]], padding: int) -> nn.Sequential:
@@ -214,13 +237,23 @@ def random_shift(obs_BCHW: torch.Tensor, pad: int, generator: torch.Generator) -
     Equal to padding by replication and cropping at a random place, one shift for all frames of a
     stack. Takes and gives uint8 (B, C, H, W), channels last in memory.
     """
-    batch, _, height, width = obs_BCHW.shape
+    batch, channels, height, width = obs_BCHW.shape
     device = obs_BCHW.device
     shift_B2 = torch.randint(-pad, pad + 1, (batch, 2), generator=generator, device=device)
+    obs_BHWC = obs_BCHW.permute(0, 2, 3, 1)
+    left, right = (
+        obs_BHWC[:, :, edge].expand(batch, height, pad, channels)
+        for edge in (slice(0, 1), slice(-1, None))
+    )
+    padded_BHWC = torch.cat([left, obs_BHWC, right], 2).contiguous()
+    # A row of the result is one run of a padded image's bytes: seen as all runs of that length,
+    # one from each pixel on, the batch is three times as fast to pick from as pixel by pixel.
+    wide = width + 2 * pad
+    runs = padded_BHWC.as_strided(
+        (batch * height * wide - width + 1, width * channels), (channels, 1)
+    )
     row_BH = (torch.arange(height, device=device) + shift_B2[:, :1]).clamp_(0, height - 1)
-    column_BW = (torch.arange(width, device=device) + shift_B2[:, 1:]).clamp_(0, width - 1)
-    index_B = torch.arange(batch, device=device)
-    shifted_BHWC = obs_BCHW.permute(0, 2, 3, 1)[
-        index_B[:, None, None], row_BH[:, :, None], column_BW[:, None, :]
-    ]
-    return shifted_BHWC.permute(0, 3, 1, 2)
+    row_BH += height * torch.arange(batch, device=device)[:, None]
+    first = row_BH * wide + pad + shift_B2[:, 1:]
+    shifted = runs.index_select(0, first.flatten())
+    return shifted.view(batch, height, width, channels).permute(0, 3, 1, 2)

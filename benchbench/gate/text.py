@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -31,12 +33,15 @@ def terminal_text(table: pd.DataFrame, keys: pd.DataFrame, decision: Decision) -
 
 
 def markdown_text(
-    table: pd.DataFrame, keys: pd.DataFrame, decision: Decision, sides: tuple[Snapshot, Snapshot]
+    table: pd.DataFrame, keys: pd.DataFrame, decision: Decision, title: str, origins: Sequence[str]
 ) -> str:
-    """The same as a page, with what was compared with what; unchanged series are folded away."""
-    lines = [f"## {sides[1].suite.name}: {decision.word}", "", headline(decision), ""]
-    lines += [f"- {word}: {origin(side)}" for word, side in
-              zip(("baseline", "candidate"), sides, strict=True)]  # fmt: skip
+    """The same as a page; ``origins`` say what was compared with what.
+
+    Unchanged series are folded away.
+    """
+    lines = [f"## {title}: {decision.word}", "", headline(decision), ""]
+    lines += [f"- {word}: {_plain(origin)}" for word, origin in
+              zip(("baseline", "candidate"), origins, strict=True)]  # fmt: skip
     lines += [f"- {_plain(line)}" for line in _key_lines(keys)]
     calm = table["sign"] == "no change"
     if not table[~calm].empty:
@@ -114,6 +119,17 @@ def origin(snapshot: Snapshot) -> str:
         f"commit {', '.join(commits) or 'unknown'}{dirty}, {day}, "
         f"{', '.join(sorted(set(done['device_name'].dropna()))) or 'no device'}, "
         f"torch {', '.join(torch) or 'unknown'}"
+    )
+
+
+def version_origin(identity: dict[str, Any]) -> str:
+    """Where one of two versions timed side by side is from."""
+    versions = identity["versions"]
+    dirty = " with uncommitted changes" if identity["git_dirty"] else ""
+    return (
+        f"{identity['package']}: benchbench {versions['benchbench']}, "
+        f"commit {(identity['git_commit'] or 'unknown')[:12]}{dirty}, "
+        f"{identity['device_name']}, torch {versions['torch']}"
     )
 
 

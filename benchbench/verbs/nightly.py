@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from benchbench.errors import UserError
+from benchbench.verbs.verdicts import (
+    gate_option,
+    json_option,
+    markdown_option,
+    refuse_two_forms,
+    show,
+)
 
 
 @click.command()
 @click.argument("baseline", type=click.Path(path_type=Path))
 @click.argument("candidate", type=click.Path(path_type=Path))
-@click.option("--gate", "gated", is_flag=True, help="Let the exit code say the decision.")
-@click.option("--markdown", is_flag=True, help="Print a markdown page instead of the table.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@gate_option
+@markdown_option
+@json_option
 def compare(baseline: Path, candidate: Path, gated: bool, markdown: bool, as_json: bool) -> None:
     """Compare the run CANDIDATE with BASELINE, series by series.
 
@@ -27,20 +33,12 @@ def compare(baseline: Path, candidate: Path, gated: bool, markdown: bool, as_jso
     mistake.
     """
     from benchbench.gate import gate, load_snapshot
-    from benchbench.gate.text import json_text, markdown_text, terminal_text
+    from benchbench.gate.text import origin
 
-    if markdown and as_json:
-        raise UserError("--markdown and --json: choose one")
+    refuse_two_forms(markdown, as_json)
     sides = (load_snapshot(baseline), load_snapshot(candidate))
     found = gate(*sides)
-    page = markdown_text(*found, sides)
-    if as_json:
-        click.echo(json_text(*found))
-    else:
-        click.echo(page if markdown else terminal_text(*found))
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(page)
+    show(found, sides[1].suite.name, [origin(side) for side in sides], markdown, as_json)
     if gated:
         sys.exit(found[2].exit_code)
 

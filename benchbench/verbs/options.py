@@ -51,6 +51,17 @@ per_device_option = click.option(
 )
 
 
+def parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:
+    """What ``--only`` asks for: the wanted values by name."""
+    wanted: dict[str, set[str]] = {}
+    for item in only:
+        name, equals, value = item.partition("=")
+        if not equals or not value:
+            raise UserError(f"--only {item}: write it as NAME=VALUE, such as variant=after")
+        wanted.setdefault(name, set()).add(value)
+    return wanted
+
+
 def _count_or_auto(option: str, value: str) -> int | None:
     if value == "auto":
         return None
