@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -106,6 +110,44 @@ def test_a_killed_maker_is_gone_on_from_and_only_with_the_same_positions(recorde
         frames = np.load(folder / "frames.npy")
         assert np.array_equal(frames[50:], whole[50:])
         assert np.array_equal(frames[:50], left[:50] if kept else whole[:50])
+
+
+PROGRAM = """
+from pathlib import Path
+from benchbench.data import d4rl_files
+from benchbench.data.identity import DataIdentity
+if __name__ == "__main__":
+    identity = DataIdentity.of("hopper-medium-v2", None, 64)
+    d4rl_files.make(identity, Path("set"), lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are listed in /proc")
+def test_a_killed_maker_leaves_no_worker_and_what_it_drew(recorded, tmp_path):
+    columns = {key: np.concatenate([v] * 40) for key, v in recorded["hopper"][0].items()}
+    write_d4rl(d4rl_files.file_path(IDS["hopper"]), columns)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "maker.py").write_text(PROGRAM)
+    maker = subprocess.Popen(
+        [sys.executable, "maker.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    first = int(maker.stdout.readline())
+    children = Path(f"/proc/{maker.pid}/task/{maker.pid}/children").read_text().split()
+    maker.kill()
+    maker.wait(timeout=30)
+    maker.stdout.close()
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    drawn = json.loads((tmp_path / "set" / "drawn.json").read_text())["rows"]
+    assert first <= drawn < len(columns["rewards"])
+    told = []
+    d4rl_files.make(identity(size=64), tmp_path / "set", lambda *row: told.append(row))
+    assert told[0][0] == drawn + 500
+    frames = np.load(tmp_path / "set" / "frames.npy")
+    assert np.array_equal(frames[:ROWS], frames[-ROWS:])
+    assert frames[:ROWS].any(axis=(1, 2, 3)).all()
 
 
 def damaged(recorded, tmp_path, change):

@@ -53,7 +53,8 @@ def test_an_episode_depends_on_its_seed_only(env):
 
 def test_states_rewards_and_ends_are_gymnasiums(env):
     body = mujoco.body_of(env.env_id)
-    plain = gymnasium.make(f"{TASKS[body]}-v4")
+    with mujoco_camera.unlogged():
+        plain = gymnasium.make(f"{TASKS[body]}-v4")
     assert plain.spec.max_episode_steps == env.max_episode_steps == mujoco.EPISODE_STEPS
     for seed in (3, 4):
         env.reset(seed)

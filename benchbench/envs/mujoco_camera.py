@@ -8,10 +8,10 @@ The camera follows the body along the track and stays at a fixed height, so what
 leaves out (how far the body has come) is left out of the picture too, but for the ground's pattern,
 whose motion shows the speed. The pattern repeats, and so do the pictures.
 
-Settings cost: at 64 pixels on one core (Mesa's software renderer) a frame took 30 ms for the hopper
-as gymnasium draws it, of which 22 for the shadow, 4 for the mirror in the floor, 3 for four samples
-a pixel over a 640 × 480 buffer and 1 for the floor's 40,000 tiles. Here it takes 0.8, of which half
-for ``SUPERSAMPLING``.
+Settings cost: at 64 pixels (Mesa's software renderer, two cores) the hopper took 30 ms a frame as
+gymnasium draws it, of which 22 for the shadow, 4 for the mirror in the floor, 3 for four samples a
+pixel over a buffer of 640 × 480, 1 for the floor's 40,000 tiles and 0.2 for round shapes rounder
+than they need be. Here it takes 0.5, more than half of it for ``SUPERSAMPLING``.
 """
 
 from __future__ import annotations
