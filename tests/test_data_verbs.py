@@ -200,7 +200,7 @@ def test_list_verify_and_show_tell_of_a_set(tmp_path, tiny_data, monkeypatch):
 
 def test_the_main_suite_starts_anywhere_and_says_what_it_costs_on_a_cpu(tmp_path, monkeypatch):
     from benchbench.run import plan
-    from benchbench.run.runner import Interrupted
+    from benchbench.run.local import Interrupted
 
     def stop(*arguments, **more):
         raise Interrupted(2)
