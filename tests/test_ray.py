@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import TINY
-from elsewhere import Bench, Heard, end, long_suite, results, wait_for
+from elsewhere import Bench, Heard, long_suite, results, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +33,7 @@ from benchbench.run.executors.parcel import pack, unpack
 from benchbench.run.executors.ray import Ray, _Watch
 from benchbench.run.executors.ray_node import Order, Outcome, carry_out
 from benchbench.run.executors.ray_shares import Node, Shares, wants_gpu
-from benchbench.run.local import DEFAULTS
+from benchbench.run.local import DEFAULTS, Interrupted
 from benchbench.run.placing import CUDA_CONTEXT_MB, Known, Slots, kind_of
 from benchbench.run.provenance import versions
 from benchbench.run.runner import run_grid
@@ -227,6 +227,15 @@ def test_a_node_without_the_device_that_ray_counts_says_so(tmp_path, on_a_node, 
     assert str(failure).startswith("raised: --device cuda:0: there are 0 CUDA devices here")
 
 
+def test_a_node_that_sees_the_drivers_data_makes_none(tmp_path, data_home, on_a_node, monkeypatch):
+    monkeypatch.setenv("BENCHBENCH_DATA", str(tmp_path / "own"))
+    cell = CELLS[0]
+    asked = order(Store(tmp_path, "tiny"), cell, data_folder=data_home, data_sha256="0" * 64)
+    failure = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"]).failure
+    assert f"{data_home}/" in failure.text  # which it has looked at
+    assert not (tmp_path / "own").exists()
+
+
 def test_a_node_whose_data_have_other_bytes_says_so(tmp_path, on_a_node):
     outcome = carry_out(order(Store(tmp_path, "tiny"), CELLS[0]), None, Nowhere)
     failure = Outcome.read(unpack(outcome)["outcome.json"]).failure
@@ -354,7 +363,7 @@ def nodes(head, tiny_data):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, data_home):
     """The long suite's grid, run here and in peace."""
-    suite = Suite.model_validate(long_suite(400, ("after", "frozen")))
+    suite = Suite.model_validate(long_suite(250, ("after", "frozen")))
     store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
@@ -423,26 +432,31 @@ def test_a_cell_whose_node_is_lost_goes_on_elsewhere_and_ends_in_the_same_bytes(
 
 @RAY
 @pytest.mark.slow
-def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(tmp_path, data_home, nodes):
+def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(
+    tmp_path, data_home, nodes, monkeypatch
+):
     nodes.add(num_cpus=1)
-    options = ["--executor", "ray", "--address", nodes.address, "--results"]
-    unseen = Bench(
-        tmp_path, data_home, long_suite(100_000), {}, [*options, "/proc/self/cwd/results"]
-    )
-    (cell,) = unseen.cells
-    process = unseen.start()  # no checkpoint falls due: what there is, the signal has made
-    wait_for(lambda: unseen.at_work(50), 60, lambda: "not at work")
-    process.send_signal(signal.SIGTERM)
-    assert "Stopped" in end(process, code=143)
-    saved = updates_in(unseen.store.checkpoint_path(cell.key))
-    assert saved >= 50
+    options = ["--executor", "ray", "--address", nodes.address]
+    bench = Bench(tmp_path, data_home, long_suite(100_000), {}, options)
+    (cell,) = bench.cells
+    monkeypatch.chdir(tmp_path)
 
-    seen = Bench(
-        tmp_path, data_home, long_suite(100_000), {}, [*options, str(tmp_path / "results")]
-    )
-    process = seen.start()
-    wait_for(lambda: seen.at_work(saved + 1), 60, lambda: "does not go on")
-    sign = read_sign(seen.store.sign_path(cell.key))
+    def stop():
+        wait_for(bench.at_work, 60, lambda: "not at work")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = threading.Thread(target=stop, daemon=True)
+    stopping.start()
+    unseen, where = Store(Path("/proc/self/cwd/results"), "tiny"), Ray(nodes.address, 1, poll=0.2)
+    with pytest.raises(Interrupted) as stopped:  # no checkpoint fell due: the signal has made it
+        run_grid(Suite.model_validate(bench.told), [cell], [cell], unseen, where)
+    assert stopped.value.signum == signal.SIGTERM
+    saved = updates_in(bench.store.checkpoint_path(cell.key))
+    assert saved > 0
+
+    process = bench.start()  # the same folder, where the node sees it
+    wait_for(lambda: bench.at_work(saved + 1), 60, lambda: "does not go on")
+    sign = read_sign(bench.store.sign_path(cell.key))
     assert sign.first == saved
     process.kill()
     process.communicate(timeout=10)

@@ -158,7 +158,7 @@ def _run(order: Order, store: Store, hears: _Hears) -> Outcome:
 def _have_data(order: Order) -> None:
     """Find or make the cell's data on this node; raises :class:`UserError` where it is another."""
     identity = order.cell.data
-    if (order.data_folder / identity.env / identity.key).is_dir():
+    if (order.data_folder / identity.folder / identity.key).is_dir():
         os.environ["BENCHBENCH_DATA"] = str(order.data_folder)
     folder = prepare(identity, lambda done, total: None)
     if open_dataset(identity).sha256 != order.data_sha256:
