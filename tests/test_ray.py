@@ -150,29 +150,32 @@ def test_a_parcel_comes_out_as_it_went_in_or_not_at_all(files, data):
 
 
 @pytest.fixture(scope="module")
-def one_cell(tmp_path_factory, data_home):
-    """A cell that was run here: its store."""
+def undisturbed(tmp_path_factory, data_home):
+    """The long suite's grid, run here and in peace."""
+    suite = Suite.model_validate(long_suite(250, ("after", "frozen")))
+    store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
-        store = Store(tmp_path_factory.mktemp("one"), "tiny")
-        assert run_grid(SUITE, CELLS, CELLS[:1], store, Slots((Device("cpu"),), 1, 1)) == []
-    return store
+        cells = expand(suite)
+        assert run_grid(suite, cells, cells, store, Slots((Device("cpu"),), 2, 1)) == []
+    return suite, store
 
 
 def tables_of(store, cell):
     return {p.name: p.read_bytes() for p in store.cell_folder(cell.key).iterdir()}
 
 
-def test_tables_from_elsewhere_are_published_whole_or_not_at_all(tmp_path, one_cell):
-    cell, store = CELLS[0], Store(tmp_path, "tiny")
-    sent = tables_of(one_cell, cell)
+def test_tables_from_elsewhere_are_published_whole_or_not_at_all(tmp_path, undisturbed):
+    suite, elsewhere = undisturbed
+    (cell, another), store = expand(suite), Store(tmp_path, "tiny")
+    sent = tables_of(elsewhere, cell)
     lacking = {name: content for name, content in sent.items() if name != "ledger.parquet"}
     cut = sent | {"features.parquet": sent["features.parquet"][:-20]}
     for wrong in (lacking, cut, sent | {"cells.parquet": sent["evaluations.parquet"]}):
         with pytest.raises(ValueError, match="is not whole"):
             store.adopt(cell, wrong)
     with pytest.raises(ValueError, match="of another cell"):
-        store.adopt(CELLS[1], sent)
+        store.adopt(another, sent)
     assert not list((tmp_path / "tiny" / "cells").iterdir())
     store.adopt(cell, sent)
     assert tables_of(store, cell) == sent
@@ -358,18 +361,6 @@ def nodes(head, tiny_data):
     """The cluster; the nodes that a test adds are its own."""
     yield head
     head.tell("clear")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, data_home):
-    """The long suite's grid, run here and in peace."""
-    suite = Suite.model_validate(long_suite(250, ("after", "frozen")))
-    store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENCHBENCH_DATA", str(data_home))
-        cells = expand(suite)
-        assert run_grid(suite, cells, cells, store, Slots((Device("cpu"),), 2, 1)) == []
-    return suite, store
 
 
 class NodeLost(threading.Thread):
