@@ -173,6 +173,11 @@ def run(
         return
     for line in left_out_lines(left_out):
         click.echo(line, err=True)
+    if isinstance(where, Slots):
+        from benchbench.run.plan import too_long_here
+
+        if told := too_long_here([c for c in wanted if not store.is_done(c.key)], where):
+            click.echo(told, err=True)
     try:
         failures = run_grid(loaded, cells, wanted, store, where, options, left_out=left_out)
     except Interrupted as stopped:

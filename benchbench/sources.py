@@ -7,47 +7,17 @@ A source is what a suite writes under ``data``; ``benchbench.data.makers`` knows
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
-    PlainSerializer,
     Strict,
-    WithJsonSchema,
-    field_validator,
 )
 
 from benchbench.settings import Index, Number, Settings, suggest
 
 Transitions = Annotated[int, Strict(), Field(ge=100)]
-
-POLICY = r"expert|random|noisy-\d+(\.\d+)?"
-"""The parts of a mixture; ``noisy-0.3`` is the expert with Gaussian noise of that deviation."""
-
-
-def _pairs(value: Any) -> Any:
-    return tuple(value.items()) if isinstance(value, Mapping) else value
-
-
-Mix = Annotated[
-    tuple[
-        tuple[Annotated[str, Field(pattern=f"^({POLICY})$")], Annotated[Number, Field(gt=0)]], ...
-    ],
-    BeforeValidator(_pairs),
-    PlainSerializer(dict),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "minProperties": 1,
-            "propertyNames": {"pattern": f"^({POLICY})$"},
-            "additionalProperties": {"type": "number", "exclusiveMinimum": 0},
-        }
-    ),
-]
-"""Shares of a data set by policy, written as a mapping such as {expert: 0.5, random: 0.5}."""
 
 
 class WaypointData(Settings):
@@ -59,28 +29,6 @@ class WaypointData(Settings):
         0.5, description="standard deviation of the Gaussian noise added to each action"
     )
     seed: Index = 0
-
-
-class PolicyData(Settings):
-    """Episodes of the trained policies that the pybullet package ships, made on this machine."""
-
-    source: Literal["policy"] = "policy"
-    transitions: Transitions = 100_000
-    mix: Mix = Field(
-        (("noisy-0.3", 1.0),),
-        description="shares of the transitions by policy: expert, random, or noisy-X, the expert "
-        "with Gaussian noise of standard deviation X added to its actions",
-    )
-    seed: Index = 0
-
-    @field_validator("mix")
-    @classmethod
-    def _whole(cls, value: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-        if not value:
-            raise ValueError("is empty; write shares such as {expert: 0.5, random: 0.5}")
-        if abs(sum(share for _, share in value) - 1) > 1e-6:
-            raise ValueError("the shares should add up to 1")
-        return value
 
 
 class D4RLData(Settings):
@@ -111,24 +59,21 @@ class FileData(Settings):
 
 
 DataSource = Annotated[
-    WaypointData | PolicyData | D4RLData | VD4RLData | MinariData | FileData,
+    WaypointData | D4RLData | VD4RLData | MinariData | FileData,
     Field(discriminator="source"),
 ]
 
 _SOURCES: dict[str, type[Settings]] = {
     model.model_fields["source"].default: model
-    for model in (WaypointData, PolicyData, D4RLData, VD4RLData, MinariData, FileData)
+    for model in (WaypointData, D4RLData, VD4RLData, MinariData, FileData)
 }
-
-PREPARED = ("d4rl", "vd4rl", "minari")
-"""Sources whose files come from elsewhere."""
 
 
 @dataclass(frozen=True)
 class Family:
     """A kind of environment."""
 
-    name: Literal["maze", "locomotion", "mujoco", "dmc", "minari", "none"]
+    name: Literal["maze", "mujoco", "dmc", "minari", "none"]
     camera: str
     """How its frames are drawn; part of a data set's identity."""
     source: str
@@ -152,10 +97,6 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
         Family("maze", "top-down", "waypoint", ("position", "velocity"), repeats=True),
     ),
     (
-        r"bullet-(hopper|halfcheetah|walker2d|ant)-v0",
-        Family("locomotion", "side", "policy", repeats=True),
-    ),
-    (
         r"(hopper|halfcheetah|walker2d|ant)-(random|medium|medium-replay|medium-expert|expert)-v2",
         Family("mujoco", "track", "d4rl"),
     ),
@@ -167,7 +108,6 @@ _NONE = Family("none", "own", "file")
 
 KNOWN_ENVS: tuple[str, ...] = (
     *(f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large")),
-    *(f"bullet-{body}-v0" for body in ("hopper", "halfcheetah", "walker2d", "ant")),
     *(
         f"{body}-{level}-v2"
         for body in ("hopper", "halfcheetah", "walker2d", "ant")
@@ -212,8 +152,3 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             "for a data set of your own"
         )
     return data
-
-
-def envs_of(sources: Sequence[str]) -> tuple[str, ...]:
-    """The listed ids whose data come from one of the sources."""
-    return tuple(env for env in KNOWN_ENVS if family_of(env).source in sources)

@@ -196,3 +196,21 @@ def test_list_verify_and_show_tell_of_a_set(tmp_path, tiny_data, monkeypatch):
     assert "no data set of nobody is here" in told
     assert json.loads(card.read_text())["source_sha256"]
     assert Path(card).exists()
+
+
+def test_the_main_suite_starts_anywhere_and_says_what_it_costs_on_a_cpu(tmp_path, monkeypatch):
+    from benchbench.run import plan
+    from benchbench.run.runner import Interrupted
+
+    def stop(*arguments, **more):
+        raise Interrupted(2)
+
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    monkeypatch.setattr("benchbench.run.runner.run_grid", stop)
+    monkeypatch.setattr(plan, "estimate_seconds", lambda cells, slots: 36_000.0)
+    main_suite = Path(__file__).parent.parent / "suites" / "pixel_d4rl.yaml"
+    code, told = run("run", main_suite, "--results", tmp_path, "--device", "cpu")
+    assert code == 130, told
+    assert "10,500,000 updates on a CPU: about 10.0 h" in told
+    assert "suites/quickstart.yaml" in told
+    assert "left out hopper-medium-v2" in told

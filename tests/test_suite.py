@@ -79,8 +79,6 @@ DATA = "    data: {source: "
         ("agent:", f"{DATA}waypoint, nois: 1}}\nagent:", "6: envs.0.data.nois:", "mean 'noise'"),
         ("agent:", f"{DATA}d4r}}\nagent:", "6: envs.0.data:", "did you mean 'd4rl'"),
         ("agent:", f"{DATA}d4rl}}\nagent:", "6: envs.0.data.source:", "does not fit"),
-        ("agent:", f"{DATA}policy, mix: {{expart: 1}}}}\nagent:", "6: envs.0.data.mix", "match"),
-        ("agent:", f"{DATA}policy, mix: {{random: 2}}}}\nagent:", "6: envs.0.data.mix", "up to 1"),
         ("agent:", "    proprio: [speed]\nagent:", "6: envs.0.proprio:", "no 'speed'; choose"),
         ("seeds: 2\n", "", " seeds:", "is missing; add it"),
         ("agent:", "seeds: 3\nagent:", "6:", "the key 'seeds' stands twice; keep one"),

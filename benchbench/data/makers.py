@@ -59,8 +59,6 @@ def maker_of(identity: DataIdentity) -> Maker:
         from benchbench.data import vd4rl
 
         return vd4rl
-    if source == "minari":
-        from benchbench.data import minari
+    from benchbench.data import minari
 
-        return minari
-    raise NotImplementedError(source)
+    return minari

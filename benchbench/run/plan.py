@@ -23,6 +23,9 @@ from benchbench.sources import family_of
 TRIAL_SECONDS = 1.0
 """How long updates are tried for the estimate."""
 
+MANY_UPDATES = 1_000_000
+"""A grid of so many is not for a CPU."""
+
 TRIAL_STEPS = 30
 """How many environment steps are tried for it."""
 
@@ -50,6 +53,17 @@ def plan_text(
     if to_do:
         lines.append(f"time     {_duration(estimate_seconds(to_do, slots))}, by a short trial here")
     return "\n".join(lines)
+
+
+def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
+    """On a CPU, a sentence on how long a very large grid takes there; None for any other."""
+    updates = sum(cell.train.updates for cell in cells)
+    if updates < MANY_UPDATES or any(device.kind != "cpu" for device in slots.devices):
+        return None
+    return (
+        f"{updates:,} updates on a CPU: {_duration(estimate_seconds(cells, slots))}, by a short "
+        "trial; suites/quickstart.yaml asks the same question in minutes. Ctrl-C stops this run"
+    )
 
 
 def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
