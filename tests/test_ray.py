@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import TINY
-from elsewhere import Bench, Heard, end, long_suite, results, wait_for
+from elsewhere import Bench, Heard, long_suite, results, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +33,7 @@ from benchbench.run.executors.parcel import pack, unpack
 from benchbench.run.executors.ray import Ray, _Watch
 from benchbench.run.executors.ray_node import Order, Outcome, carry_out
 from benchbench.run.executors.ray_shares import Node, Shares, wants_gpu
-from benchbench.run.local import DEFAULTS
+from benchbench.run.local import DEFAULTS, Interrupted
 from benchbench.run.placing import CUDA_CONTEXT_MB, Known, Slots, kind_of
 from benchbench.run.provenance import versions
 from benchbench.run.runner import run_grid
@@ -150,29 +150,32 @@ def test_a_parcel_comes_out_as_it_went_in_or_not_at_all(files, data):
 
 
 @pytest.fixture(scope="module")
-def one_cell(tmp_path_factory, data_home):
-    """A cell that was run here: its store."""
+def undisturbed(tmp_path_factory, data_home):
+    """The long suite's grid, run here and in peace."""
+    suite = Suite.model_validate(long_suite(250, ("after", "frozen")))
+    store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
-        store = Store(tmp_path_factory.mktemp("one"), "tiny")
-        assert run_grid(SUITE, CELLS, CELLS[:1], store, Slots((Device("cpu"),), 1, 1)) == []
-    return store
+        cells = expand(suite)
+        assert run_grid(suite, cells, cells, store, Slots((Device("cpu"),), 2, 1)) == []
+    return suite, store
 
 
 def tables_of(store, cell):
     return {p.name: p.read_bytes() for p in store.cell_folder(cell.key).iterdir()}
 
 
-def test_tables_from_elsewhere_are_published_whole_or_not_at_all(tmp_path, one_cell):
-    cell, store = CELLS[0], Store(tmp_path, "tiny")
-    sent = tables_of(one_cell, cell)
+def test_tables_from_elsewhere_are_published_whole_or_not_at_all(tmp_path, undisturbed):
+    suite, elsewhere = undisturbed
+    (cell, another), store = expand(suite), Store(tmp_path, "tiny")
+    sent = tables_of(elsewhere, cell)
     lacking = {name: content for name, content in sent.items() if name != "ledger.parquet"}
     cut = sent | {"features.parquet": sent["features.parquet"][:-20]}
     for wrong in (lacking, cut, sent | {"cells.parquet": sent["evaluations.parquet"]}):
         with pytest.raises(ValueError, match="is not whole"):
             store.adopt(cell, wrong)
     with pytest.raises(ValueError, match="of another cell"):
-        store.adopt(CELLS[1], sent)
+        store.adopt(another, sent)
     assert not list((tmp_path / "tiny" / "cells").iterdir())
     store.adopt(cell, sent)
     assert tables_of(store, cell) == sent
@@ -225,6 +228,15 @@ def test_a_node_without_the_device_that_ray_counts_says_so(tmp_path, on_a_node, 
     asked = order(Store(tmp_path, "tiny"), cell, device="cuda", data_sha256=sha256(cell))
     failure = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"]).failure
     assert str(failure).startswith("raised: --device cuda:0: there are 0 CUDA devices here")
+
+
+def test_a_node_that_sees_the_drivers_data_makes_none(tmp_path, data_home, on_a_node, monkeypatch):
+    monkeypatch.setenv("BENCHBENCH_DATA", str(tmp_path / "own"))
+    cell = CELLS[0]
+    asked = order(Store(tmp_path, "tiny"), cell, data_folder=data_home, data_sha256="0" * 64)
+    failure = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"]).failure
+    assert f"{data_home}/" in failure.text  # which it has looked at
+    assert not (tmp_path / "own").exists()
 
 
 def test_a_node_whose_data_have_other_bytes_says_so(tmp_path, on_a_node):
@@ -351,18 +363,6 @@ def nodes(head, tiny_data):
     head.tell("clear")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, data_home):
-    """The long suite's grid, run here and in peace."""
-    suite = Suite.model_validate(long_suite(400, ("after", "frozen")))
-    store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENCHBENCH_DATA", str(data_home))
-        cells = expand(suite)
-        assert run_grid(suite, cells, cells, store, Slots((Device("cpu"),), 2, 1)) == []
-    return suite, store
-
-
 class NodeLost(threading.Thread):
     """Ends the node of a cell that has left a checkpoint, once there is one; knows then which."""
 
@@ -423,26 +423,31 @@ def test_a_cell_whose_node_is_lost_goes_on_elsewhere_and_ends_in_the_same_bytes(
 
 @RAY
 @pytest.mark.slow
-def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(tmp_path, data_home, nodes):
+def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(
+    tmp_path, data_home, nodes, monkeypatch
+):
     nodes.add(num_cpus=1)
-    options = ["--executor", "ray", "--address", nodes.address, "--results"]
-    unseen = Bench(
-        tmp_path, data_home, long_suite(100_000), {}, [*options, "/proc/self/cwd/results"]
-    )
-    (cell,) = unseen.cells
-    process = unseen.start()  # no checkpoint falls due: what there is, the signal has made
-    wait_for(lambda: unseen.at_work(50), 60, lambda: "not at work")
-    process.send_signal(signal.SIGTERM)
-    assert "Stopped" in end(process, code=143)
-    saved = updates_in(unseen.store.checkpoint_path(cell.key))
-    assert saved >= 50
+    options = ["--executor", "ray", "--address", nodes.address]
+    bench = Bench(tmp_path, data_home, long_suite(100_000), {}, options)
+    (cell,) = bench.cells
+    monkeypatch.chdir(tmp_path)
 
-    seen = Bench(
-        tmp_path, data_home, long_suite(100_000), {}, [*options, str(tmp_path / "results")]
-    )
-    process = seen.start()
-    wait_for(lambda: seen.at_work(saved + 1), 60, lambda: "does not go on")
-    sign = read_sign(seen.store.sign_path(cell.key))
+    def stop():
+        wait_for(bench.at_work, 60, lambda: "not at work")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = threading.Thread(target=stop, daemon=True)
+    stopping.start()
+    unseen, where = Store(Path("/proc/self/cwd/results"), "tiny"), Ray(nodes.address, 1, poll=0.2)
+    with pytest.raises(Interrupted) as stopped:  # no checkpoint fell due: the signal has made it
+        run_grid(Suite.model_validate(bench.told), [cell], [cell], unseen, where)
+    assert stopped.value.signum == signal.SIGTERM
+    saved = updates_in(bench.store.checkpoint_path(cell.key))
+    assert saved > 0
+
+    process = bench.start()  # the same folder, where the node sees it
+    wait_for(lambda: bench.at_work(saved + 1), 60, lambda: "does not go on")
+    sign = read_sign(bench.store.sign_path(cell.key))
     assert sign.first == saved
     process.kill()
     process.communicate(timeout=10)

@@ -27,8 +27,9 @@ from benchbench.errors import UserError
 from benchbench.grid import Cell
 from benchbench.run.checkpoints import Unusable, keep_checkpoint
 from benchbench.run.executors.following import Follower, wait_until_stopped
+from benchbench.run.executors.mailbox import Mailbox
 from benchbench.run.executors.parcel import unpack
-from benchbench.run.executors.ray_node import TOKEN, Mailbox, Order, Outcome, carry_out
+from benchbench.run.executors.ray_node import TOKEN, Order, Outcome, carry_out
 from benchbench.run.executors.ray_shares import Node, Shares, nodes_of, wants_gpu
 from benchbench.run.failures import Failure, of_error
 from benchbench.run.files import write_text

@@ -2,7 +2,7 @@
 
 Where the node sees the driver's results folder, the cell writes into it. Where it does not, the
 cell has a folder of its own on the node, and what it writes travels back as bytes: signs of life
-and checkpoints through the :class:`Mailbox` while it runs, tables and log when it has ended.
+and checkpoints through the mailbox while it runs, tables and log when it has ended.
 """
 
 from __future__ import annotations
@@ -44,25 +44,6 @@ SHARE = 0.05
 
 SENDING_SECONDS = 120.0
 """A checkpoint that has not been taken by then is given up; the next one may be."""
-
-
-class Mailbox:
-    """What nodes tell of cells while they run: the newest of each thing, until the driver takes it.
-
-    A Ray actor. What it holds, by ``<key>/<what>``: ``node``, ``sign``, ``checkpoint``.
-    """
-
-    def __init__(self) -> None:
-        self._held: dict[str, bytes] = {}
-
-    def post(self, name: str, content: bytes) -> None:
-        """Hold this in place of an earlier one of the name."""
-        self._held[name] = content
-
-    def take(self) -> bytes:
-        """All that is held, as a parcel."""
-        held, self._held = self._held, {}
-        return pack(held)
 
 
 @dataclass(frozen=True)
@@ -158,7 +139,7 @@ def _run(order: Order, store: Store, hears: _Hears) -> Outcome:
 def _have_data(order: Order) -> None:
     """Find or make the cell's data on this node; raises :class:`UserError` where it is another."""
     identity = order.cell.data
-    if (order.data_folder / identity.env / identity.key).is_dir():
+    if (order.data_folder / identity.folder / identity.key).is_dir():
         os.environ["BENCHBENCH_DATA"] = str(order.data_folder)
     folder = prepare(identity, lambda done, total: None)
     if open_dataset(identity).sha256 != order.data_sha256:
