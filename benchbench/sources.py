@@ -10,10 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    Strict,
-)
+from pydantic import Field, Strict
 
 from benchbench.settings import Index, Number, Settings, suggest
 

@@ -1,5 +1,6 @@
 """Finding devices through a pretended NVML, with answers as real drivers give them."""
 
+import subprocess
 import sys
 import types
 
@@ -198,3 +199,34 @@ def test_a_lost_device_is_known_by_the_drivers_answer(driver):
     assert not first.is_lost()
     assert not Device("cpu").is_lost()
     assert [d.uuid for d in cuda_devices()] == [A100, *SLICES]
+
+
+TRAINING = """
+import resource, sys, torch
+from benchbench.agent.networks import make_encoder
+from benchbench.run.devices import Device
+
+if sys.argv[1] == "claimed":
+    Device("cpu").claim()
+torch.set_num_threads(1)
+encoder = make_encoder("drqv2", 9, 84, 50)
+obs = torch.zeros(192, 9, 84, 84, dtype=torch.uint8)
+told = []
+for _ in range(9):
+    encoder(obs).sum().backward()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    told.append((used.ru_minflt, used.ru_maxrss))
+print(told[8][0] - told[3][0], told[8][1] / told[3][1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator only")
+def test_the_cpus_memory_is_kept_for_the_next_updates_tensors_and_does_not_grow():
+    def run(how):
+        ran = subprocess.run([sys.executable, "-c", TRAINING, how], capture_output=True, text=True)
+        faults, growth = ran.stdout.split()
+        return int(faults), float(growth)
+
+    (plain, _), (claimed, growth) = run("plain"), run("claimed")
+    assert claimed < plain / 5, (plain, claimed)
+    assert growth < 1.1

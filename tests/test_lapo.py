@@ -9,6 +9,7 @@ from brief_loops import LOOPS, LR, Plain
 from torch import nn
 from torch.nn import functional as F
 
+from benchbench.agent import networks
 from benchbench.agent.lapo import LAPO, AgentSpec
 from benchbench.agent.networks import make_encoder, random_shift
 from benchbench.data.batch import Batch
@@ -332,3 +333,32 @@ def test_pixels_are_scaled_and_centred_whatever_their_layout(layout):
         encoder(frames)
     assert torch.allclose(seen[-1], frames / 255 - frames[:1] / 255)
     assert torch.allclose(seen[0], frames / 255 - 0.5)
+
+
+def encoder_and_frames(bf16=False, batch=7, size=84):
+    torch.manual_seed(0)
+    encoder = make_encoder("drqv2", 9, size, 50, torch.rand(9, size, size), bf16)
+    frames = torch.randint(0, 256, (batch, size, size, 9), dtype=torch.uint8)
+    return encoder, frames.permute(0, 3, 1, 2)
+
+
+def test_an_encoders_pass_in_parts_is_its_formula(monkeypatch):
+    """Pixels less the mean image, maps flattened as they lie, with and without a graph."""
+    encoder, obs = encoder_and_frames()
+    maps = encoder.body(obs / 255.0 - encoder.mean_image)
+    expected = encoder.trunk(torch.stack([m.permute(1, 2, 0).flatten() for m in maps]))
+    assert torch.allclose(encoder(obs), expected, atol=1e-5)
+    monkeypatch.setattr(networks, "CACHED_PIXELS", 3 * 84 * 84)  # parts of 3, 3 and 1
+    with torch.no_grad():
+        assert torch.allclose(encoder(obs), expected, atol=1e-5)
+
+
+def test_bf16_rounds_the_features_and_leaves_parameters_and_gradients_in_float32():
+    exact, obs = encoder_and_frames()
+    rounded, _ = encoder_and_frames(bf16=True)
+    features = rounded(obs)
+    assert features.dtype == torch.float32
+    error = (features - exact(obs)).abs().max().item()
+    assert 0 < error < 0.05
+    features.sum().backward()
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in rounded.parameters())

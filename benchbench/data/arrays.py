@@ -21,7 +21,7 @@ from benchbench.errors import UserError
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
 
-_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, NotImplementedError,
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError,
            zipfile.BadZipFile, zlib.error)  # fmt: skip
 """What h5py, zipfile and numpy raise on bytes that make no sense."""
 

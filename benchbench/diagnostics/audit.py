@@ -18,16 +18,8 @@ from torch import nn
 from benchbench.diagnostics.audit_text import audit_text
 from benchbench.diagnostics.findings import NOTES, Finding, findings
 from benchbench.diagnostics.loss_names import LossNames, Name, labels
-from benchbench.diagnostics.watch import (
-    NOT_LOSSES,
-    UNNAMED,
-    Event,
-    GradientWatch,
-    Share,
-    Unwatchable,
-    held_by,
-    named_parameters,
-)
+from benchbench.diagnostics.shares import NOT_LOSSES, UNNAMED, Event, Share
+from benchbench.diagnostics.watch import GradientWatch, Unwatchable, held_by, named_parameters
 
 Modules = Mapping[str, nn.Module | torch.Tensor]
 Optimizers = Mapping[str, torch.optim.Optimizer]

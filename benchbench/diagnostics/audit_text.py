@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchbench.diagnostics.watch import NOT_LOSSES, Share
+from benchbench.diagnostics.shares import NOT_LOSSES, Share
 
 if TYPE_CHECKING:
     from benchbench.diagnostics.audit import Audit, Line

@@ -14,7 +14,8 @@ from typing import Literal
 
 import torch
 
-from benchbench.diagnostics.watch import NOT_LOSSES, UNNAMED, UNSEEN, Event, GradientWatch, Share
+from benchbench.diagnostics.shares import NOT_LOSSES, UNNAMED, UNSEEN, Event, Share
+from benchbench.diagnostics.watch import GradientWatch
 
 Kind = Literal[
     "dropped",

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from benchbench.diagnostics.watch import GradientWatch, Share
+from benchbench.diagnostics.shares import Share
+from benchbench.diagnostics.watch import GradientWatch
 from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
 
 Result = TypeVar("Result")

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import click
 
 from benchbench.errors import UserError
+from benchbench.run.allocator import keep_freed_memory
 
 FULL = 0.1
 """A device with less than this share of its memory free is left to those who fill it."""
@@ -61,8 +62,12 @@ class Device:
         return found.group(1) if found else platform.processor() or platform.machine()
 
     def claim(self) -> None:
-        """Make this device the only one the process sees; call it before CUDA is used."""
+        """Make this device the only one the process sees; call it before CUDA is used.
+
+        On the CPU, memory that the process frees is kept for its next tensors.
+        """
         if self.index is None:
+            keep_freed_memory()
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         elif self.uuid is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.uuid

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Protocol
 
 from benchbench.grid import Cell
-from benchbench.run.allocator import keep_freed_memory
 from benchbench.run.checkpoints import Checkpoints, Stopped
 from benchbench.run.devices import Device
 from benchbench.run.failures import Failure, of_error
@@ -71,7 +70,6 @@ def work(
         _redirect_output(store.log_path(cell.key))
         print(f"--- {time.strftime('%F %T %z')} process {os.getpid()} on {device}", flush=True)
         device.claim()
-        keep_freed_memory()
         sign = SignWriter(
             store.sign_path(cell.key),
             Sign.of_this_process(cell.key, str(device), cell.train.updates),
