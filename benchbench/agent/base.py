@@ -172,19 +172,24 @@ class PixelAgent:
         torch._foreach_lerp_(self._targets, self._followed, self.settings.tau)
 
 
-def make_obs_encoder(spec: AgentSpec, settings: AgentSettings) -> tuple[nn.Module, int]:
-    """The encoder, and the width of what is read of it with proprioception joined to it."""
+def make_obs_encoder(
+    spec: AgentSpec, settings: AgentSettings, feature_dim: int | None
+) -> tuple[nn.Module, int]:
+    """The encoder, and the width of what is read of it with proprioception joined to it.
+
+    With ``feature_dim`` None it has no trunk.
+    """
     if not spec.channels:
         return nn.Identity(), spec.state_dim
     encoder = make_encoder(
         settings.encoder,
         spec.channels,
         spec.size,
-        settings.feature_dim,
+        feature_dim,
         spec.mean_image,
         settings.precision == "bf16",
     )
-    return encoder, settings.feature_dim + spec.proprio_dim
+    return encoder, encoder.width + spec.proprio_dim
 
 
 @contextmanager

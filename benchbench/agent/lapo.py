@@ -68,7 +68,7 @@ class LAPO(PixelAgent):
         self.spec, self.settings, self.routing, self.device = spec, settings, routing, device
         latent_dim, hidden = 2 * spec.action_dim, settings.hidden
         with weights_from(stream("weights")):
-            self.obs_encoder, width = make_obs_encoder(spec, settings)
+            self.obs_encoder, width = make_obs_encoder(spec, settings, settings.feature_dim)
             self.critic = Critic(width, spec.action_dim, hidden)
             self.actor_vae = ActorVAE(width, spec.action_dim, latent_dim, hidden)
             self.actor = self.actor_class(width, latent_dim, hidden, settings.max_latent_action)

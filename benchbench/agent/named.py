@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from benchbench.agent.cloning import Cloning
+from benchbench.agent.drq_bc import DrQBC
 from benchbench.agent.lapo import LAPO
 from benchbench.agent.protocol import Agent
 from benchbench.errors import UserError
 from benchbench.own_code import load
 
-AGENTS: dict[str, type[Agent]] = {"lapo": LAPO, "cloning": Cloning}
+AGENTS: dict[str, type[Agent]] = {"lapo": LAPO, "cloning": Cloning, "drq-bc": DrQBC}
 
 
 def agent_class(algorithm: str) -> type[Agent]:

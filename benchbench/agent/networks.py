@@ -102,7 +102,8 @@ class PixelEncoder(nn.Module):
     Takes uint8 frames (B, C, H, W), scales them to [0, 1], subtracts ``mean_image`` (C, H, W), or
     1/2 as DrQ-v2 does where that is None, and gives (B, feature_dim) float32 in (-1, 1). With
     ``bf16`` its layers compute in bfloat16 by PyTorch's autocast; parameters stay in float32. A
-    body with ``own_weights`` keeps them; any other starts from DrQ-v2's.
+    body with ``own_weights`` keeps them; any other starts from DrQ-v2's. Where ``feature_dim`` is
+    None there is no trunk, and what it gives are the maps, flat; ``width`` says how many numbers.
     """
 
     mean_image: torch.Tensor
@@ -113,7 +114,7 @@ class PixelEncoder(nn.Module):
         body: nn.Module,
         channels: int,
         size: int,
-        feature_dim: int,
+        feature_dim: int | None,
         mean_image: torch.Tensor | None,
         bf16: bool = False,
         own_weights: bool = False,
@@ -124,14 +125,18 @@ class PixelEncoder(nn.Module):
         self.register_buffer("mean_image", mean[None])
         with torch.no_grad():
             maps = body(torch.zeros(1, channels, size, size))
-        self.trunk = nn.Sequential(
-            nn.Linear(maps[0].numel(), feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
-        )
-        (self.trunk if own_weights else self).apply(_orthogonal)
-        with torch.no_grad():
-            # Drawn for maps in PyTorch's order, used in that of memory, where channels are last.
-            weight = cast(nn.Linear, self.trunk[0]).weight
-            weight.copy_(_rows(weight.view(feature_dim, *maps.shape[1:])))
+        self.width = maps[0].numel() if feature_dim is None else feature_dim
+        self.trunk = nn.Sequential()
+        if feature_dim is not None:
+            self.trunk = nn.Sequential(
+                nn.Linear(maps[0].numel(), feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
+            )
+        (self.trunk if own_weights else self).apply(orthogonal)
+        if feature_dim is not None:
+            with torch.no_grad():
+                # Drawn for maps in PyTorch's order, used in memory's, where channels are last.
+                weight = cast(nn.Linear, self.trunk[0]).weight
+                weight.copy_(_rows(weight.view(feature_dim, *maps.shape[1:])))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
@@ -161,7 +166,7 @@ def make_encoder(
     kind: str,
     channels: int,
     size: int,
-    feature_dim: int,
+    feature_dim: int | None,
     mean_image: torch.Tensor | None = None,
     bf16: bool = False,
 ) -> PixelEncoder:
@@ -252,8 +257,8 @@ def _resnet18(channels: int) -> nn.Sequential:
     return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1))
 
 
-def _orthogonal(module: nn.Module) -> None:
-    """DrQ-v2's initialisation (``utils.weight_init``)."""
+def orthogonal(module: nn.Module) -> None:
+    """DrQ-v2's initialisation of a layer (``utils.weight_init``)."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         gain = math.sqrt(2.0) if isinstance(module, nn.Conv2d) else 1.0
         nn.init.orthogonal_(module.weight, gain)
