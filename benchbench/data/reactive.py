@@ -1,0 +1,149 @@
+"""The recipe ``reactive``: D4RL's PyBullet bodies under the policies that PyBullet ships.
+
+The policies of 2017 (``pybullet_envs.examples``) do not all walk in today's PyBullet. Returns in
+D4RL's environments, MEASURED
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchbench.data.draft import Draft, Progress, episode_returns
+from benchbench.data.identity import DataIdentity
+from benchbench.envs.bullet import BulletPixelEnv
+from benchbench.sources import ReactiveData
+
+PACKAGES = ("d4rl", "gym", "numpy", "pybullet")
+RESUMES = False
+
+Act = Callable[[np.ndarray], np.ndarray]
+"""Actions (A,) in [-1, 1] from observations (D,)."""
+
+
+def lacking(identity: DataIdentity) -> str | None:
+    """Nothing: all it takes is installed."""
+    return None
+
+
+def origin(identity: DataIdentity) -> str:
+    """Where the set comes from."""
+    return "made here by PyBullet's policies"
+
+
+def fetch(identity: DataIdentity, progress: Progress) -> None:
+    """There is nothing to fetch."""
+
+
+def count(identity: DataIdentity) -> int:
+    """Rows of the set."""
+    return _settings(identity).transitions
+
+
+def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
+    """Episodes of each part of the mix, until there are rows enough.
+
+    The next episode is of the part that is furthest behind its share, so shares are met to within
+    an episode and all episodes are whole but the last, which is cut where the set is full. A row is
+    D4RL's: the observation, the action taken in it, and the reward and end of that step; with an
+    action repeat the step is so many of the simulator's. ``source.seed`` decides every start state
+    and every random number. ``infos/part`` says which of the card's ``parts`` a row is of.
+    """
+    rows, mix = count(identity), _mix(identity)
+    env = BulletPixelEnv(identity.env, identity.size, identity.action_repeat)
+    random = np.random.default_rng(_settings(identity).seed)
+    policies = [policy_of(part, env, random) for part in mix]
+    shares, done = np.array(list(mix.values())), np.zeros(len(mix), int)
+    env.reset(0)
+    qpos, qvel = (np.zeros((rows, len(one))) for one in env.qpos_qvel())
+    widths = {"observations": len(env.state_names), "actions": env.action_dim}
+    draft = Draft(identity, folder, rows, widths)
+    columns = draft.columns
+    columns |= {"infos/qpos": qpos, "infos/qvel": qvel, "infos/part": np.zeros(rows, np.int8)}
+    try:
+        row, ended = 0, True
+        while row < rows:
+            if ended:
+                part = int(np.argmin(done / shares))
+                env.reset(int(random.integers(2**31)))
+            action = policies[part](env.state())
+            columns["observations"][row] = env.state()
+            columns["actions"][row] = action
+            columns["infos/part"][row] = part
+            qpos[row], qvel[row] = env.qpos_qvel()
+            draft.frames[row] = env.frame()
+            reward, terminal, timeout = env.step(action)
+            columns["rewards"][row] = reward
+            columns["terminals"][row], columns["timeouts"][row] = terminal, timeout
+            ended = terminal or timeout
+            done[part] += 1
+            row += 1
+            if row % 1000 == 0 or row == rows:
+                progress(row, rows)
+    finally:
+        env.close()
+    columns["timeouts"][-1] = not columns["terminals"][-1]
+    draft.finish(
+        env.state_names,
+        env.normalized_score,
+        PACKAGES,
+        last_is_whole=ended,
+        episode_steps=env.max_episode_steps,
+        parts=_parts(mix, columns, ended, env.normalized_score),
+    )
+
+
+def policy_of(part: str, env: BulletPixelEnv, random: np.random.Generator) -> Act:
+    """The policy of a part of a mix: ``expert``, ``shipped``, ``noisy-<deviation>``, ``random``."""
+    if part == "random":
+        return lambda _: random.uniform(-1.0, 1.0, env.action_dim).astype(np.float32)
+    shipped = env.shipped_policy()
+    noise = float(part.removeprefix("noisy-")) if part.startswith("noisy-") else 0.0
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        action = shipped(obs)
+        if noise:
+            action = action + noise * random.standard_normal(env.action_dim)
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    return act
+
+
+def _settings(identity: DataIdentity) -> ReactiveData:
+    assert isinstance(identity.source, ReactiveData)
+    return identity.source
+
+
+def _mix(identity: DataIdentity) -> dict[str, float]:
+    """The shares, by the parts' names: their order in a suite makes no other data."""
+    mix = _settings(identity).mix
+    assert mix is not None
+    return dict(sorted(mix.items()))
+
+
+def _parts(
+    mix: dict[str, float],
+    columns: dict[str, np.ndarray],
+    last_is_whole: bool,
+    score: Callable[[float], float],
+) -> dict[str, dict[str, float | int]]:
+    """What the card says of each part; returns and scores are of its whole episodes."""
+    ends = columns["terminals"] | columns["timeouts"]
+    returns = episode_returns(columns["rewards"], ends)
+    of_episode = columns["infos/part"][ends]
+    whole = np.ones(len(returns), bool)
+    whole[-1] = last_is_whole
+    told: dict[str, dict[str, float | int]] = {}
+    for index, (part, share) in enumerate(mix.items()):
+        chosen = returns[whole & (of_episode == index)]
+        told[part] = {
+            "share": share,
+            "rows": int((columns["infos/part"] == index).sum()),
+            "episodes": int((of_episode == index).sum()),
+            "return_mean": float(chosen.mean()),
+            "return_std": float(chosen.std()),
+            "normalized_score_mean": score(float(chosen.mean())),
+        }
+    return told
