@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from benchbench.settings import Index, Number, Settings, suggest
 
@@ -54,8 +54,14 @@ class ReactiveData(Settings):
     )
     seed: Index = 0
 
+    @field_validator("mix")
+    @classmethod
+    def _in_one_order(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        """A mix is the same, and its set has the same bytes, in whatever order it stands."""
+        return mix and dict(sorted(mix.items()))
+
     def __hash__(self) -> int:
-        """As equality is: a mix is the same in whatever order it stands."""
+        """Of what equality compares; a dict has no hash of its own."""
         return hash((self.transitions, self.seed, self.mix and frozenset(self.mix.items())))
 
     @model_validator(mode="after")

@@ -117,10 +117,9 @@ def _settings(identity: DataIdentity) -> ReactiveData:
 
 
 def _mix(identity: DataIdentity) -> dict[str, float]:
-    """The shares, by the parts' names: their order in a suite makes no other data."""
     mix = _settings(identity).mix
     assert mix is not None
-    return dict(sorted(mix.items()))
+    return mix
 
 
 def _parts(
@@ -128,22 +127,26 @@ def _parts(
     columns: dict[str, np.ndarray],
     last_is_whole: bool,
     score: Callable[[float], float],
-) -> dict[str, dict[str, float | int]]:
+) -> list[dict[str, object]]:
     """What the card says of each part; returns and scores are of its whole episodes."""
     ends = columns["terminals"] | columns["timeouts"]
     returns = episode_returns(columns["rewards"], ends)
     of_episode = columns["infos/part"][ends]
     whole = np.ones(len(returns), bool)
     whole[-1] = last_is_whole
-    told: dict[str, dict[str, float | int]] = {}
+    told: list[dict[str, object]] = []
     for index, (part, share) in enumerate(mix.items()):
         chosen = returns[whole & (of_episode == index)]
-        told[part] = {
-            "share": share,
-            "rows": int((columns["infos/part"] == index).sum()),
-            "episodes": int((of_episode == index).sum()),
-            "return_mean": float(chosen.mean()),
-            "return_std": float(chosen.std()),
-            "normalized_score_mean": score(float(chosen.mean())),
-        }
+        mean = float(chosen.mean())
+        told.append(
+            {
+                "policy": part,
+                "share": share,
+                "transitions": int((columns["infos/part"] == index).sum()),
+                "episodes": int((of_episode == index).sum()),
+                "mean_return": mean,
+                "std_return": float(chosen.std()),
+                "normalized_score_mean": score(mean),
+            }
+        )
     return told
