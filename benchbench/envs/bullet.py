@@ -162,8 +162,15 @@ class BulletPixelEnv:
     def set_state(self, qpos: np.ndarray, qvel: np.ndarray, last_action: np.ndarray) -> None:
         """Continue from a stored row, without a time limit.
 
-        ``last_action`` is not needed. :meth:`state` is the row's own. Not stored are the contact
-        points that PyBullet remembers between steps.
+        ``last_action`` is not needed. :meth:`state` and :meth:`frame` are the row's own. Not stored
+        are the contact points that PyBullet remembers between steps. Of 108 to 120 rows of the
+        shipped policy, played on by it for 400 steps: the hopper's whole run was the same to the
+        last bit from 98 in 100, the halfcheetah's from 84, the walker's first 20 steps from 67; the
+        ant's base comes back 1e-15 off, which after 20 steps is 1e-11 in the median and 0.004 at
+        most, and after 400 another run. The sum of rewards discounted by 0.99 is the same in the
+        mean, as nearly as was measured, its difference being 0.03 ± 0.03 (hopper), 0.06 ± 0.06
+        (halfcheetah), -0.4 ± 0.2 (walker2d) and -0.8 ± 0.8 (ant, of returns of 234 ± 17, with a
+        standard deviation of 9 and a correlation of 0.90 a row).
         """
         task, p, robot = self._task, self._task._p, self._task.robot
         p.restoreState(task.stateId)  # forgets the contacts of wherever it was
