@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
+from benchbench.agent.named import agent_class
+from benchbench.agent.networks import make_encoder
 from benchbench.cli import main
 from benchbench.grid import expand
 from benchbench.routing import REGISTRY
@@ -51,3 +55,19 @@ def test_the_readmes_audit_finds_what_it_says():
     said = " ".join(done.stdout.split())
     warning = README[README.index("warning 1:") :].split("```")[0]
     assert " ".join(warning.split()) in said
+
+
+def test_the_readmes_agent_and_encoder_are_usable(tmp_path, monkeypatch):
+    code = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(LAPO)" in b)
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert agent_class("mine:Steeper")
+    assert make_encoder("mine:body", 6, 16, 8)(
+        torch.zeros(2, 6, 16, 16, dtype=torch.uint8)
+    ).shape == (2, 8)
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "results").rglob("*.md")]))
+def test_links_and_pictures_of_the_pages_are_there(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
