@@ -7,7 +7,7 @@ Frozen pydantic models that refuse unknown keys, wrong types and settings that m
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, Strict, field_validator, model_validator
 
@@ -48,10 +48,16 @@ class PixelSettings(Settings):
     )
 
 
+Encoder = Literal["small", "drqv2", "resnet18"]
+
+ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
+"""The pixel encoders, the cheapest first."""
+
+
 class AgentSettings(Settings):
     """LAPO's hyperparameters; the defaults are its authors'."""
 
-    encoder: Literal["small", "drqv2", "resnet18"] = "small"
+    encoder: Encoder = "small"
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs"
     )

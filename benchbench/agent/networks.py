@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from benchbench.suite import Encoder
 
 CACHED_PIXELS = 2**18
 """So many pixels, of a picture's height x width, go through an encoder at once on a CPU."""
@@ -153,7 +155,7 @@ def _rows(maps_BCHW: torch.Tensor) -> torch.Tensor:
 
 
 def make_encoder(
-    kind: Literal["small", "drqv2", "resnet18"],
+    kind: Encoder,
     channels: int,
     size: int,
     feature_dim: int,
