@@ -116,7 +116,7 @@ def test_a_pixel_batch_holds_the_stack_oldest_first_and_channels_last():
 
 
 def test_a_large_batch_is_stacked_as_its_rows_one_by_one():
-    """On a CPU a few observations are stacked at a time; 37 are neither one part nor whole parts."""
+    """A few at a time on a CPU; 37 are neither one part nor whole parts."""
     colourful = dataset(REWARDS, timeouts=[4])
     colourful.frames[...] = np.random.default_rng(0).integers(0, 255, colourful.frames.shape)
     draw = sampler(colourful, spacing=2)
