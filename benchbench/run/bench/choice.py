@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchbench.agent_settings import refusal
 from benchbench.errors import UserError
 from benchbench.grid import Cell, expand, select
 from benchbench.routing import REGISTRY, Routing
@@ -21,13 +22,18 @@ def choose(suite: Suite, only: Mapping[str, set[str]]) -> tuple[Cell, list[Routi
     """The cell whose settings count, and the routings to measure it under.
 
     ``only`` may hold ``env`` and ``variant``; by default these are the first environment, and all
-    variants of the registry with the suite's own. From states, where there is no encoder to route,
-    they are the suite's alone. Raises :class:`UserError` where a choice is none.
+    variants of the registry that fit its algorithm, with the suite's own. From states, where there
+    is no encoder to route, they are the suite's alone. Raises :class:`UserError` where a choice is
+    none.
     """
     if "seed" in only:
         raise UserError("--only seed=…: all seeds take the same time; choose env or variant")
     first = select(expand(suite), {name: only[name] for name in only if name == "env"})[0]
-    routings = dict(REGISTRY) if first.observation == "pixels" else {}
+    routings = {
+        name: routing
+        for name, routing in REGISTRY.items()
+        if first.observation == "pixels" and refusal(first.agent.algorithm, routing) is None
+    }
     routings |= {routing.name: routing for routing in suite.routings}
     wanted = only.get("variant", set(routings))
     for name in sorted(wanted - set(routings)):

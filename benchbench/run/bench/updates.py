@@ -8,13 +8,13 @@ from dataclasses import fields, replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchbench.agent_settings import ENCODERS
 from benchbench.data.batch import Batch
 from benchbench.grid import Cell
 from benchbench.routing import Routing
 from benchbench.run.bench.turns import Figure, Work
 from benchbench.run.devices import Device
 from benchbench.run.timing import TimedCell, timed
-from benchbench.suite import ENCODERS
 
 SIDE = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the matrix product by which a device's peak is measured."""
