@@ -28,6 +28,8 @@ from benchbench.errors import UserError
 
 _MAZE_STATE = ("x", "y", "vx", "vy")
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 _VERIFIED = ".verified"
 """An empty file beside the set's: its hashes were checked once since it was made."""
 
@@ -113,9 +115,12 @@ def prepare(identity: DataIdentity, progress: Progress) -> Path:
         with FileLock(folder.parent / f".{identity.key}.lock"):
             if not folder.is_dir():
                 _make(identity, folder, progress)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _no_room(identity, folder.parent, "needs more room than is") from None
         raise UserError(
-            f"{error.filename}: cannot be written; set BENCHBENCH_DATA to a folder of yours"
+            f"{error.filename or folder.parent}: {error.strerror or error}, so the data set of "
+            f"{identity.env} cannot be made there; set BENCHBENCH_DATA to a folder of yours"
         ) from None
     return folder
 
@@ -196,7 +201,7 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     draft = folder.with_name(f".{identity.key}-draft")
     if draft.exists() and not maker.RESUMES:
         shutil.rmtree(draft)
-    _check_room(identity, maker.count(identity), folder.parent)
+    _check_room(identity, maker.count(identity), draft)
     draft.mkdir(exist_ok=True)
     try:
         maker.make(identity, draft, progress)
@@ -204,11 +209,6 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
             _sync(path)
         os.rename(draft, folder)
         _sync(folder.parent)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if error.errno == errno.ENOSPC:
-            raise _no_room(identity, folder.parent) from None
-        raise
     except Exception:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -218,19 +218,29 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
         raise
 
 
-def _check_room(identity: DataIdentity, rows: int, folder: Path) -> None:
-    """Raise :class:`UserError` where the disk is too full for so many rows."""
+def _check_room(identity: DataIdentity, rows: int, draft: Path) -> None:
+    """Raise :class:`UserError` where the disk is too full for so many rows.
+
+    What a killed maker left in ``draft`` has its room already.
+    """
     needed = rows * (identity.size**2 * 3 + 512) + 2**20
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise _no_room(identity, folder, f"needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are")
+    taken = sum(path.stat().st_blocks * 512 for path in draft.glob("*"))
+    free = shutil.disk_usage(draft.parent).free
+    if needed - taken > free:
+        what = f"needs {_amount(needed - taken)} and {_amount(free)} are"
+        raise _no_room(identity, draft.parent, what)
 
 
-def _no_room(identity: DataIdentity, folder: Path, what: str = "needs more than is") -> UserError:
+def _no_room(identity: DataIdentity, folder: Path, what: str) -> UserError:
     return UserError(
         f"{folder}: the data set of {identity.env} {what} free; make room, or set BENCHBENCH_DATA "
         "to another disk"
     )
+
+
+def _amount(count: int) -> str:
+    """So many bytes for a person, in MB or GB."""
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
 
 def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:
