@@ -6,7 +6,6 @@ Whatever is wrong with a file is one sentence with the file, the key and what to
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,10 +19,6 @@ from benchbench.errors import UserError
 
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
-
-_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError,
-           zipfile.BadZipFile, zlib.error)  # fmt: skip
-"""What h5py, zipfile and numpy raise on bytes that make no sense."""
 
 Shape = tuple[int | None, ...]
 """What an array's shape should be; None for any number, the first stands for the rows."""
@@ -75,6 +70,8 @@ class ArrayFile:
     def pieces(self, key: str) -> Iterator[np.ndarray]:
         """The array in pieces along its first axis. Raises :class:`UserError`."""
         shape, dtype = self.shape(key)
+        if not shape:
+            raise UserError(f"{self.path}: the key '{key}' holds a single value, not a row a step")
         row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         rows = max(1, PIECE_BYTES // max(1, row_bytes))
         with self._telling(f"the key '{key}' is damaged"):
@@ -85,15 +82,21 @@ class ArrayFile:
                         count = min(rows, shape[0] - start)
                         read = member.read(count * row_bytes)
                         yield np.frombuffer(read, dtype).reshape(count, *shape[1:])
+                    if member.read(1):  # at the end, where the archive's checksum is looked at
+                        raise ValueError("longer than its head says")
             else:
                 for start in range(0, shape[0], rows):
                     yield np.asarray(self._open[key][start : start + rows])
 
     def read(self, key: str) -> np.ndarray:
         """The whole array. Raises :class:`UserError`."""
-        shape, dtype = self.shape(key)
-        parts = list(self.pieces(key))
-        return np.concatenate(parts) if parts else np.empty(shape, dtype)
+        pieces, (shape, dtype) = self.pieces(key), self.shape(key)
+        with self._telling(f"the key '{key}' is damaged"):
+            values, done = np.empty(shape, dtype), 0
+        for piece in pieces:
+            values[done : done + len(piece)] = piece
+            done += len(piece)
+        return values
 
     def _require(self, key: str) -> None:
         if key not in self.names:
@@ -102,10 +105,13 @@ class ArrayFile:
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
+        """Say it of whatever h5py, zipfile or numpy raise on bytes that make no sense: anything."""
         try:
             yield
-        except _DAMAGE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{self.path}: {what} ({reason}); get or write it again") from None
 
 

@@ -107,8 +107,6 @@ def read(path: Path, body: str) -> tuple[dict[str, np.ndarray], bool]:
     columns = {}
     with ArrayFile(path) as file:
         for key in ("rewards", *flags, *shapes):
-            if not file.shape(key)[0]:
-                raise UserError(f"{path}: the key '{key}' holds a single value, not a row a step")
             values = file.read(key)
             # As d4rl's own reader allows.
             columns[key] = values[:, 0] if key not in shapes and _is_column(values) else values
@@ -119,7 +117,12 @@ def read(path: Path, body: str) -> tuple[dict[str, np.ndarray], bool]:
                 f"{path}: the key '{key}' is neither true nor false in row {bad[0]}; "
                 "get the file again"
             )
-    columns = {key: v.astype(bool if key in flags else np.float32) for key, v in columns.items()}
+    # A copy, so that the ant's 84 numbers more do not stay in memory: 0.9 GB for 2e6 rows.
+    columns["observations"] = columns["observations"][:, : len(mujoco.state_names(body))].copy()
+    columns = {
+        key: v.astype(bool if key in flags else np.float32, copy=False)
+        for key, v in columns.items()
+    }
     ends = columns["terminals"] | columns["timeouts"]
     if not ends.any():
         raise UserError(
@@ -128,7 +131,6 @@ def read(path: Path, body: str) -> tuple[dict[str, np.ndarray], bool]:
         )
     check_episodes(path, columns["terminals"], columns["timeouts"])
     columns["timeouts"][-1] |= not ends[-1]
-    columns["observations"] = columns["observations"][:, : len(mujoco.state_names(body))]
     _check_states(path, body, columns)
     return columns, bool(ends[-1])
 

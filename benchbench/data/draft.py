@@ -17,14 +17,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from benchbench.data.card import CARD, FILES
 from benchbench.data.identity import DataIdentity
 from benchbench.data.places import file_sha256
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in all."""
-
-FILES = ("transitions.hdf5", "frames.npy")
-CARD = "card.json"
 
 
 class Draft:

@@ -8,10 +8,8 @@ synced, then renamed: what is there is whole. A lock lets one process make it wh
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,15 @@ import h5py
 import numpy as np
 from filelock import FileLock
 
-from benchbench.data.draft import CARD, FILES, Progress
+from benchbench.data.card import CARD, FILES, read_card
+from benchbench.data.draft import Progress
 from benchbench.data.identity import DataIdentity
 from benchbench.data.makers import maker_of
 from benchbench.data.places import cache_folder, file_sha256
 from benchbench.errors import UserError
 
-_MAZE_STATE = ("x", "y", "vx", "vy")
+_COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts",
+            "infos/qpos", "infos/qvel")  # fmt: skip
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -159,11 +159,12 @@ def open_folder(
                 marker.unlink(missing_ok=True)
                 raise _damaged(folder / name, "has other bytes than its card says")
         _mark(marker)
-    with h5py.File(folder / "transitions.hdf5", "r") as file:
-        column = {name: np.asarray(file[name]) for name in _flat_names(file)}
+    column = _columns(folder / "transitions.hdf5")
+    frames = _frames(folder / "frames.npy")
+    if len(frames) != len(column["rewards"]):
+        raise _damaged(folder / "frames.npy", "has other rows than transitions.hdf5")
     return Dataset(
-        # Copy-on-write: the file stays as it is, and torch takes the array without a warning.
-        frames=np.load(folder / "frames.npy", mmap_mode="c", allow_pickle=False),
+        frames=frames,
         states=column["observations"],
         actions=column["actions"],
         rewards=column["rewards"],
@@ -244,19 +245,34 @@ def _amount(count: int) -> str:
 
 
 def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:
-    path = folder / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        fits = identity is None or card["identity"] == identity.settings()
-        fits = fits and set(card["files"]) == set(FILES)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise _damaged(path, "is missing or cannot be read") from None
-    if not fits:
-        raise _damaged(path, "describes another data set")
-    if "state_names" not in card:  # as cards of mazes were before there was anything else
-        card["state_names"] = _MAZE_STATE
-    result: dict[str, Any] = card
-    return result
+        card = read_card(folder)
+    except (OSError, ValueError):
+        raise _damaged(folder / CARD, "is missing or cannot be read") from None
+    if identity is not None and card["identity"] != identity.settings():
+        raise _damaged(folder / CARD, "describes another data set")
+    return card
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns by name, each with as many rows. Raises :class:`UserError`."""
+    try:
+        with h5py.File(path, "r") as file:
+            columns = {name: np.asarray(file[name]) for name in _COLUMNS}
+        if len({len(values) for values in columns.values()}) != 1:
+            raise ValueError("rows")
+    except Exception:  # h5py raises anything on bytes that make no sense
+        raise _damaged(path, "cannot be read") from None
+    return columns
+
+
+def _frames(path: Path) -> np.ndarray:
+    """The frames, mapped copy-on-write: the file stays as it is, and torch does not warn."""
+    try:
+        frames: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+    except Exception:  # as above
+        raise _damaged(path, "cannot be read") from None
+    return frames
 
 
 def _damaged(path: Path, what: str) -> UserError:
@@ -269,14 +285,6 @@ def _mark(marker: Path) -> None:
         marker.touch()
     except OSError:
         return
-
-
-def _flat_names(file: h5py.File) -> Iterator[str]:
-    names: list[str] = []
-    file.visititems(
-        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
-    )
-    yield from names
 
 
 def _sync(path: Path) -> None:
