@@ -146,11 +146,23 @@ def check_columns(
             )
         if values.dtype.kind not in "fiub":
             raise UserError(f"{path}: the key '{key}' holds {values.dtype}, not numbers")
-        bad = np.flatnonzero(~np.isfinite(values).reshape(count, -1).all(axis=1))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite once it is stored
+            finite = np.isfinite(values.astype(np.float32, copy=False))
+        bad = np.flatnonzero(~finite.reshape(count, -1).all(axis=1))
         if len(bad):
             raise UserError(
                 f"{path}: the key '{key}' is not a finite number in row {bad[0]}"
                 f"{f' and {len(bad) - 1} others' if len(bad) > 1 else ''}; take those episodes out"
+            )
+
+
+def check_flags(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Refuse ``terminals`` and ``timeouts`` that are neither true nor false."""
+    for key in ("terminals", "timeouts"):
+        if (bad := np.flatnonzero(~np.isin(columns[key], (0, 1)))).size:
+            raise UserError(
+                f"{path}: the key '{key}' is neither true nor false in row {bad[0]}; "
+                "get or write the file again"
             )
 
 

@@ -177,6 +177,16 @@ def open_folder(
     )
 
 
+def room_for(identity: DataIdentity, rows: int) -> int:
+    """About how many bytes a set of so many rows takes on disk."""
+    return rows * (identity.size**2 * 3 + 512) + 2**20
+
+
+def format_bytes(count: int) -> str:
+    """So many bytes for a person, in MB or GB."""
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
+
+
 def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and rows held out, by whole episodes; each (n,) int64, ascending.
 
@@ -224,11 +234,11 @@ def _check_room(identity: DataIdentity, rows: int, draft: Path) -> None:
 
     What a killed maker left in ``draft`` has its room already.
     """
-    needed = rows * (identity.size**2 * 3 + 512) + 2**20
+    needed = room_for(identity, rows)
     taken = sum(path.stat().st_blocks * 512 for path in draft.glob("*"))
     free = shutil.disk_usage(draft.parent).free
     if needed - taken > free:
-        what = f"needs {_amount(needed - taken)} and {_amount(free)} are"
+        what = f"needs {format_bytes(needed - taken)} and {format_bytes(free)} are"
         raise _no_room(identity, draft.parent, what)
 
 
@@ -237,11 +247,6 @@ def _no_room(identity: DataIdentity, folder: Path, what: str) -> UserError:
         f"{folder}: the data set of {identity.env} {what} free; make room, or set BENCHBENCH_DATA "
         "to another disk"
     )
-
-
-def _amount(count: int) -> str:
-    """So many bytes for a person, in MB or GB."""
-    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
 
 def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:

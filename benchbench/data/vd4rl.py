@@ -52,7 +52,7 @@ def lacking(identity: DataIdentity) -> str | None:
 
 def origin(identity: DataIdentity) -> str:
     """Where the set comes from."""
-    return "V-D4RL's own files"
+    return "V-D4RL's own files, got by hand from github.com/conglu1997/v-d4rl"
 
 
 def fetch(identity: DataIdentity, progress: Progress) -> None:
