@@ -53,7 +53,7 @@ class ArrayFile:
         names: set[str] = set()
         with self._telling("its list of keys is damaged"):
             self._open.visititems(
-                lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
+                lambda name, item: names.add(str(name)) if isinstance(item, h5py.Dataset) else None
             )
         return names
 
@@ -100,7 +100,7 @@ class ArrayFile:
 
     def _require(self, key: str) -> None:
         if key not in self.names:
-            there = ", ".join(sorted(self.names)) or "nothing"
+            there = " ".join(", ".join(sorted(self.names)).split())[:300] or "nothing"
             raise UserError(f"{self.path}: has no key '{key}'; it holds {there}")
 
     @contextmanager
@@ -133,7 +133,10 @@ def check_columns(
         wanted = shapes.get(key)
         if wanted is not None and (
             values.ndim != len(wanted)
-            or any(w not in (None, n) for w, n in zip(wanted[1:], values.shape[1:], strict=True))
+            or any(
+                n == 0 or w not in (None, n)
+                for w, n in zip(wanted[1:], values.shape[1:], strict=True)
+            )
         ):
             told = " x ".join("N" if n is None else str(n) for n in wanted)
             raise UserError(
