@@ -86,8 +86,8 @@ def test_making_and_using_a_set(tmp_path):
         dataset = store.open_dataset(identity(rows))
         train, _ = store.split_episodes(dataset, 0.1, seed=0)
         sampler = Sampler(
-            dataset, train, observation=observation, proprio=range(27), batch_size=16, stack=3, spacing=1,
-            n_step=3, discount=0.99, seed=0,
+            dataset, train, observation=observation, proprio=range(27), batch_size=16, stack=3,
+            spacing=1, n_step=3, discount=0.99, seed=0,
         )  # fmt: skip
         returns_to_go(dataset, 0.99, sampler.reward_scale)
         sampler.sample()

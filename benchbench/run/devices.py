@@ -6,6 +6,7 @@ devices. Where NVML is not to be had, torch is asked for their number, and their
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -92,8 +93,12 @@ class Device:
             import torch
 
             return torch.cuda.max_memory_allocated() / MIB
+        # Not getrusage's: on Linux that begins at what the parent had when it made this process.
+        own = _told_mb("/proc/self/status", "VmHWM") - _told_mb("/proc/self/status", "RssFile")
+        if math.isfinite(own):
+            return own
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / MIB if platform.system() == "Darwin" else peak / 2**10 - _mapped_files_mb()
+        return peak / MIB if platform.system() == "Darwin" else peak / 2**10
 
     def is_lost(self) -> bool:
         """Whether the driver no longer reaches this GPU. For the parent: makes no CUDA context."""
@@ -112,22 +117,17 @@ def cpu_count() -> int:
 
 def free_ram_mb() -> float:
     """Memory of this machine that programs could take now, MiB; infinite where it is unknown."""
-    return _told_mb("/proc/meminfo", "MemAvailable", float("inf"))
+    return _told_mb("/proc/meminfo", "MemAvailable")
 
 
-def _mapped_files_mb() -> float:
-    """What is resident of files that this process has mapped, MiB; 0 where it is unknown."""
-    return _told_mb("/proc/self/status", "RssFile", 0.0)
-
-
-def _told_mb(path: str, name: str, unknown: float) -> float:
-    """A figure of one of Linux's lists, MiB."""
+def _told_mb(path: str, name: str) -> float:
+    """A figure of one of Linux's lists, MiB; infinite where it is unknown."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError:
-        return unknown
+        return math.inf
     found = re.search(rf"^{name}:\s*(\d+) kB", text, re.MULTILINE)
-    return int(found.group(1)) / 2**10 if found else unknown
+    return int(found.group(1)) / 2**10 if found else math.inf
 
 
 def _warn(text: str) -> None:
