@@ -19,7 +19,7 @@ from benchbench.data.identity import DataIdentity
 from benchbench.errors import UserError
 from benchbench.sources import FileData
 
-ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "15"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
 
 
