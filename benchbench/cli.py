@@ -147,6 +147,10 @@ def run(
     store = Store(results, loaded.name)
     cells = expand(loaded)
     wanted = select(cells, parse_only(only))
+    if any(cell.own_code for cell in wanted):
+        from benchbench.run.building import check_own_code
+
+        check_own_code(wanted)
     left_out = leave_out(loaded, cells, wanted, store)
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)

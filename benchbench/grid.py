@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from benchbench.data.identity import DataIdentity
 from benchbench.errors import UserError
+from benchbench.own_code import code_hash, is_import_path
 from benchbench.routing import Routing
 from benchbench.suite import (
     AgentSettings,
@@ -46,6 +47,8 @@ class Cell:
     train: TrainSettings
     evaluate: EvaluateSettings
     diagnose: DiagnoseSettings
+    own_code: tuple[tuple[str, str], ...] = ()
+    """Names and hashes of the files of an agent or encoder of the user's own."""
 
     @property
     def variant(self) -> str:
@@ -71,7 +74,7 @@ class Cell:
             "proprio": list(self.proprio),
             "action_repeat": self.action_repeat,
             "data": self.data.settings(),
-            "agent": self.agent.model_dump(mode="json"),
+            "agent": self.agent.identity() | dict(self.own_code),
             "train": self.train.model_dump(mode="json"),
             "evaluate": self.evaluate.model_dump(mode="json"),
             "diagnose": self.diagnose.model_dump(mode="json"),
@@ -94,11 +97,16 @@ class Cell:
 
 
 def expand(suite: Suite) -> list[Cell]:
-    """The suite's cells: envs × seeds × variants, the variants of a pair side by side."""
+    """The suite's cells: envs × seeds × variants, the variants of a pair side by side.
+
+    Raises :class:`UserError` where the code of an agent or encoder of the user's own is not here.
+    """
     cells = []
     for env in suite.envs:
         pixels = suite.pixels.overridden_by(env.pixels)
         data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
+        agent = suite.agent.overridden_by(env.agent)
+        own_code = _own_code(agent)
         for seed in suite.seed_list:
             for routing in suite.routings:
                 cells.append(
@@ -111,13 +119,23 @@ def expand(suite: Suite) -> list[Cell]:
                         proprio=env.proprio,
                         action_repeat=data.action_repeat,
                         data=data,
-                        agent=suite.agent.overridden_by(env.agent),
+                        agent=agent,
                         train=suite.train.overridden_by(env.train),
                         evaluate=suite.evaluate.overridden_by(env.evaluate),
                         diagnose=suite.diagnose,
+                        own_code=own_code,
                     )
                 )
     return cells
+
+
+def _own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
+    named = {"algorithm": agent.algorithm, "encoder": agent.encoder}
+    return tuple(
+        (f"{key}_code", code_hash(f"agent.{key}", name))
+        for key, name in named.items()
+        if is_import_path(name)
+    )
 
 
 def select(cells: Sequence[Cell], only: Mapping[str, set[str]]) -> list[Cell]:

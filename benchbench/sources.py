@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, field_validator, model_validator
 
 from benchbench.settings import Index, Number, Settings, suggest
 
 Transitions = Annotated[int, Strict(), Field(ge=100)]
+
+PART = r"^(expert|shipped|random|noisy-\d+(\.\d+)?)$"
+EPISODE_STEPS = 1000
+"""Of D4RL's PyBullet bodies: the longest episode, in simulator steps."""
+
+_SHIPPED = {"hopper": "expert", "ant": "expert", "halfcheetah": "shipped", "walker2d": "shipped"}
+"""What the policy that PyBullet ships for a body is worth the name of, in D4RL's environments.
+
+Measured over 20 episodes: see :mod:`benchbench.data.reactive`.
+"""
 
 
 class WaypointData(Settings):
@@ -26,6 +36,46 @@ class WaypointData(Settings):
         0.5, description="standard deviation of the Gaussian noise added to each action"
     )
     seed: Index = 0
+
+
+class ReactiveData(Settings):
+    """Episodes of the policies that PyBullet ships for its bodies, and of weaker ones."""
+
+    source: Literal["reactive"] = "reactive"
+    transitions: Annotated[int, Strict(), Field(ge=1000)] = 20_000
+    mix: dict[Annotated[str, Field(pattern=PART)], Annotated[Number, Field(gt=0, le=1)]] | None = (
+        Field(
+            None,
+            min_length=1,
+            description="shares of the transitions, which add up to 1: of hopper and ant expert, "
+            "noisy-X (with Gaussian noise of standard deviation X on each action) and random; of "
+            "halfcheetah and walker2d shipped and random. By default expert alone, or shipped",
+        )
+    )
+    seed: Index = 0
+
+    @field_validator("mix")
+    @classmethod
+    def _in_one_order(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        """A mix is the same, and its set has the same bytes, in whatever order it stands."""
+        return mix and dict(sorted(mix.items()))
+
+    def __hash__(self) -> int:
+        """Of what equality compares; a dict has no hash of its own."""
+        return hash((self.transitions, self.seed, self.mix and frozenset(self.mix.items())))
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.mix is None:
+            return self
+        if abs(sum(self.mix.values()) - 1) > 1e-6:
+            raise ValueError(f"mix: the shares add up to {sum(self.mix.values()):g}, not to 1")
+        if self.transitions < EPISODE_STEPS * len(self.mix):
+            raise ValueError(
+                f"transitions: {len(self.mix)} parts need {EPISODE_STEPS * len(self.mix)} at "
+                "least, so that each has a whole episode"
+            )
+        return self
 
 
 class D4RLData(Settings):
@@ -56,13 +106,13 @@ class FileData(Settings):
 
 
 DataSource = Annotated[
-    WaypointData | D4RLData | VD4RLData | MinariData | FileData,
+    WaypointData | ReactiveData | D4RLData | VD4RLData | MinariData | FileData,
     Field(discriminator="source"),
 ]
 
 _SOURCES: dict[str, type[Settings]] = {
     model.model_fields["source"].default: model
-    for model in (WaypointData, D4RLData, VD4RLData, MinariData, FileData)
+    for model in (WaypointData, ReactiveData, D4RLData, VD4RLData, MinariData, FileData)
 }
 
 
@@ -70,7 +120,7 @@ _SOURCES: dict[str, type[Settings]] = {
 class Family:
     """A kind of environment."""
 
-    name: Literal["maze", "mujoco", "dmc", "minari", "none"]
+    name: Literal["maze", "bullet", "mujoco", "dmc", "minari", "none"]
     camera: str
     """How its frames are drawn; part of a data set's identity."""
     source: str
@@ -94,6 +144,10 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
         Family("maze", "top-down", "waypoint", ("position", "velocity"), repeats=True),
     ),
     (
+        r"bullet-(hopper|halfcheetah|walker2d|ant)-v0",
+        Family("bullet", "beside", "reactive", repeats=True),
+    ),
+    (
         r"(hopper|halfcheetah|walker2d)-(random|medium|medium-replay|medium-expert|expert)-v2",
         Family("mujoco", "track", "d4rl"),
     ),
@@ -110,6 +164,7 @@ _NONE = Family("none", "own", "file")
 
 KNOWN_ENVS: tuple[str, ...] = (
     *(f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large")),
+    *(f"bullet-{body}-v0" for body in ("hopper", "halfcheetah", "walker2d", "ant")),
     *(
         f"{body}-{level}-v2"
         for body in ("hopper", "halfcheetah", "walker2d", "ant")
@@ -146,11 +201,28 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             "name, with data: {source: file, path: …})"
         )
     if data is None:
-        made: DataSource = _SOURCES[family.source]()  # type: ignore[assignment]
-        return made
+        data = _SOURCES[family.source]()  # type: ignore[assignment]
+    assert data is not None
     if data.source != family.source:
         raise ValueError(
             f"data.source: '{data.source}' does not fit {env_id}; write {family.source}, or file "
             "for a data set of your own"
         )
+    return _mixed(env_id, data) if isinstance(data, ReactiveData) else data
+
+
+def _mixed(env_id: str, data: ReactiveData) -> ReactiveData:
+    """The source with its mix stated. Raises ``ValueError`` on a part that the body has not."""
+    body = env_id.split("-")[1]
+    best = _SHIPPED[body]
+    if data.mix is None:
+        return data.model_copy(update={"mix": {best: 1.0}})
+    for part in data.mix:
+        if best == "shipped" and part not in ("shipped", "random"):
+            raise ValueError(
+                f"data.mix: {env_id} has no '{part}', because the policy that PyBullet ships for "
+                f"{body} is no expert today; write shipped for that policy as it is, or random"
+            )
+        if best == "expert" and part == "shipped":
+            raise ValueError(f"data.mix: the shipped policy of {env_id} is called expert")
     return data

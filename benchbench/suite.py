@@ -1,8 +1,8 @@
 """The suite file: what a benchmark holds, checked once, at the edge.
 
 Frozen pydantic models that refuse unknown keys, wrong types and settings that make no sense;
-``benchbench.suite_file`` reads YAML into them. Defaults of the agent are those of LAPO's authors
-(Chen et al. 2022, https://github.com/pcchenxi/LAPO-offlienRL, ``main_d4rl.py``).
+``benchbench.suite_file`` reads YAML into them; the agent's part stands in
+``benchbench.agent_settings``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
+from benchbench.agent_settings import AgentSettings, refusal
 from benchbench.routing import (
     REGISTRY,
     Clear,
@@ -24,7 +25,6 @@ from benchbench.routing import (
 )
 from benchbench.settings import (
     Count,
-    Fraction,
     Index,
     Number,
     Rate,
@@ -46,27 +46,6 @@ class PixelSettings(Settings):
         description="subtract the training frames' mean image, rather than 1/2; where the scene "
         "stands still, an untrained encoder then sees what moves",
     )
-
-
-class AgentSettings(Settings):
-    """LAPO's hyperparameters; the defaults are its authors'."""
-
-    encoder: Literal["small", "drqv2", "resnet18"] = "small"
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs"
-    )
-    feature_dim: Count = Field(50, description="size of the encoder's output")
-    hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)
-    encoder_lr: Rate = Field(2e-4, description="the same whichever optimizer holds the encoder")
-    critic_lr: Rate = 2e-4
-    vae_lr: Rate = 2e-4
-    actor_lr: Rate = 2e-4
-    discount: Annotated[Number, Field(gt=0, lt=1)] = 0.99
-    tau: Annotated[Number, Field(gt=0, le=1)] = Field(0.005, description="target update rate")
-    expectile: Annotated[Number, Field(gt=0, lt=1)] = 0.9
-    kl_beta: Annotated[Number, Field(ge=0)] = Field(1.0, description="0.3 on mazes, 1 elsewhere")
-    max_latent_action: Rate = 2.0
-    doubleq_min: Fraction = Field(1.0, description="weight of the smaller Q; 0.7 on antmaze")
 
 
 class TrainSettings(Settings):
@@ -281,6 +260,14 @@ class Suite(Settings):
                 "observation: state has no encoder, so its variants are all the same; "
                 "write variants: [frozen] in a suite of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_fit_the_agents(self) -> Self:
+        for algorithm in {self.agent.overridden_by(env.agent).algorithm for env in self.envs}:
+            for routing in self.routings:
+                if reason := refusal(algorithm, routing):
+                    raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
         return self
 
     @property

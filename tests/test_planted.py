@@ -7,12 +7,12 @@ import pytest
 from conftest import TINY
 from planted import PLANTS, planted_agent, planted_source
 
+from benchbench.agent.named import AGENTS
 from benchbench.diagnostics.ledger import RoutingMismatch
 from benchbench.gate import gate, take_snapshot
 from benchbench.grid import expand
 from benchbench.results import read_results
 from benchbench.routing import REGISTRY
-from benchbench.run import building
 from benchbench.run.cell import run_cell
 from benchbench.run.devices import Device
 from benchbench.run.store import Store
@@ -52,7 +52,7 @@ def test_nothing_planted_is_met_to_the_last_bit(sound, tmp_path, tiny_data):
 
 @pytest.mark.parametrize("name", ["encoder_lr x 0.1", "target update dropped", "advantage's sign"])
 def test_the_canary_finds_what_changes_an_update(sound, tmp_path, tiny_data, monkeypatch, name):
-    monkeypatch.setattr(building, "LAPO", planted_agent(name))
+    monkeypatch.setitem(AGENTS, "lapo", planted_agent(name))
     table, _, decision = gate(sound, ran(tmp_path))
     assert "differs" in set(table["sign"])
     assert decision.exit_code == 1
@@ -60,7 +60,7 @@ def test_the_canary_finds_what_changes_an_update(sound, tmp_path, tiny_data, mon
 
 def test_a_variant_that_the_agent_routes_otherwise_does_not_finish(tiny_data, monkeypatch):
     """No stored number is needed: the ledger compares the gradients with the cell's routing."""
-    monkeypatch.setattr(building, "LAPO", planted_agent("after routed as before, by the agent"))
+    monkeypatch.setitem(AGENTS, "lapo", planted_agent("after routed as before, by the agent"))
     (cell,) = expand(SMALL)
     with pytest.raises(RoutingMismatch):
         run_cell(cell, Device("cpu"), lambda updates: None)

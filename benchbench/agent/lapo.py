@@ -15,60 +15,18 @@ Shape suffixes: see ``networks.py``.
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from benchbench.agent.networks import ActorVAE, Critic, LatentActor, make_encoder, random_shift
+from benchbench.agent.base import PixelAgent, detached, make_obs_encoder, weights_from
+from benchbench.agent.networks import ActorVAE, Critic, LatentActor
+from benchbench.agent.protocol import AgentSpec, Features, Info
+from benchbench.agent_settings import AgentSettings
 from benchbench.data.batch import Batch
-from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
-from benchbench.suite import AgentSettings
-
-Info = dict[str, torch.Tensor]
-"""Scalars that a loss reports, still tensors so that the training loop never waits for them."""
-
-
-@dataclass(frozen=True)
-class AgentSpec:
-    """What the networks must fit.
-
-    ``channels`` and ``size`` describe the frames (``channels`` = stack x 3); both are 0 where the
-    observation is a state vector of ``state_dim`` numbers. ``min_value`` and ``max_value`` bound
-    V's target: the smallest and largest scaled reward over (1 - discount).
-    """
-
-    action_dim: int
-    channels: int
-    size: int
-    proprio_dim: int
-    state_dim: int
-    min_value: float
-    max_value: float
-    shift_pad: int = 0
-    """Largest random shift in pixels; 0 for no augmentation."""
-    mean_image: torch.Tensor | None = None
-    """What the encoder subtracts from frames in [0, 1], (C, H, W); None for 1/2 everywhere."""
-
-
-class Features(NamedTuple):
-    """What each network reads of an observation, (B, F) each: one tensor where they share."""
-
-    critic: torch.Tensor
-    vae: torch.Tensor
-    actor: torch.Tensor
-
-    def seen_by(self, loss: Loss, routing: Routing) -> Features:
-        """The features as ``loss`` may see them: only its own network's with a graph, if any."""
-        if routing.encoders == "separate":
-            return Features(*(f if n == loss else f.detach() for n, f in self._asdict().items()))
-        return self if routing.attached(loss) else Features(*(f.detach() for f in self))
+from benchbench.routing import Routing
 
 
 @dataclass(frozen=True)
@@ -87,12 +45,17 @@ class Fixed:
     """Target Q of the target policy's action at the next observation, for the advantage."""
 
 
-class LAPO:
+class LAPO(PixelAgent):
     """The shared agent under one routing.
 
     ``stream`` gives the seed of a random stream by purpose; it must not depend on the variant, so
     that the variants of a pair start from equal weights and draw equal noise.
     """
+
+    actor_class = LatentActor
+    critic_target: Critic
+    actor_vae_target: ActorVAE
+    actor_target: LatentActor
 
     def __init__(
         self,
@@ -103,71 +66,24 @@ class LAPO:
         device: torch.device,
     ) -> None:
         self.spec, self.settings, self.routing, self.device = spec, settings, routing, device
-        latent_dim = 2 * spec.action_dim
-        hidden = settings.hidden
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream("weights"))
-            if spec.channels:
-                feature_dim = settings.feature_dim + spec.proprio_dim
-                self.obs_encoder: nn.Module = make_encoder(
-                    settings.encoder,
-                    spec.channels,
-                    spec.size,
-                    settings.feature_dim,
-                    spec.mean_image,
-                    settings.precision == "bf16",
-                )
-            else:
-                feature_dim = spec.state_dim
-                self.obs_encoder = nn.Identity()
-            self.critic = Critic(feature_dim, spec.action_dim, hidden)
-            self.actor_vae = ActorVAE(feature_dim, spec.action_dim, latent_dim, hidden)
-            self.actor = LatentActor(feature_dim, latent_dim, hidden, settings.max_latent_action)
-            if routing.encoders == "separate":
-                one = self.obs_encoder
-                self.obs_encoder = nn.ModuleDict({str(n): copy.deepcopy(one) for n in LOSSES})
-        for name, module in self.modules().items():
-            module.to(device)
-            setattr(self, f"{name}_target", copy.deepcopy(module).requires_grad_(False))
-        self.obs_encoder_target: nn.Module
-        self.critic_target: Critic
-        self.actor_vae_target: ActorVAE
-        self.actor_target: LatentActor
-        self.optimizers = RoutedOptimizers(
-            routing,
-            {loss: self.encoder(loss) for loss in LOSSES},
-            heads={"critic": self.critic, "vae": self.actor_vae, "actor": self.actor},
+        latent_dim, hidden = 2 * spec.action_dim, settings.hidden
+        with weights_from(stream("weights")):
+            self.obs_encoder, width = make_obs_encoder(spec, settings, settings.feature_dim)
+            self.critic = Critic(width, spec.action_dim, hidden)
+            self.actor_vae = ActorVAE(width, spec.action_dim, latent_dim, hidden)
+            self.actor = self.actor_class(width, latent_dim, hidden, settings.max_latent_action)
+        self.assemble(
+            stream,
+            heads={"critic": "critic", "vae": "actor_vae", "actor": "actor"},
             learning_rates={
                 "critic": settings.critic_lr,
                 "vae": settings.vae_lr,
                 "actor": settings.actor_lr,
             },
             encoder_lr=settings.encoder_lr,
+            targets=("obs_encoder", "critic", "actor_vae", "actor"),
+            noise=("target-noise", "vae-noise"),
         )
-        self._streams = {
-            purpose: torch.Generator(device).manual_seed(stream(purpose))
-            for purpose in ("target-noise", "vae-noise", "augmentation")
-        }
-        self._noise = self._streams
-        self._online: list[torch.Tensor] = [
-            p for m in self.modules().values() for p in m.parameters()
-        ]
-        self._targets: list[torch.Tensor] = [
-            p for m in self.target_modules().values() for p in m.parameters()
-        ]
-
-    def modules(self) -> dict[str, nn.Module]:
-        """The four trained modules by the brief's names."""
-        return {
-            "obs_encoder": self.obs_encoder,
-            "critic": self.critic,
-            "actor_vae": self.actor_vae,
-            "actor": self.actor,
-        }
-
-    def target_modules(self) -> dict[str, nn.Module]:
-        """Their slowly moving copies, by the same names."""
-        return {name: getattr(self, f"{name}_target") for name in self.modules()}
 
     # ------------------------------------------------------------------ one training step
 
@@ -228,26 +144,31 @@ class LAPO:
         """MSE(Q1) + MSE(Q2) + MSE(V) against the fixed targets."""
         terms = self.routing.critic_terms
         feature_BF = features.critic
-        q_feature_BF = feature_BF.detach() if terms == "v" else feature_BF
-        v_feature_BF = feature_BF.detach() if terms == "q" else feature_BF
-        q1_B, q2_B = self.critic.q(q_feature_BF, batch.action_BA)
-        q_loss = F.mse_loss(q1_B, fixed.td_target_B) + F.mse_loss(q2_B, fixed.td_target_B)
-        v_loss = F.mse_loss(self.critic.v(v_feature_BF), fixed.v_target_B)
+        q_loss = self.q_loss(feature_BF.detach() if terms == "v" else feature_BF, batch, fixed)
+        v_loss = self.v_loss(feature_BF.detach() if terms == "q" else feature_BF, fixed)
         loss = q_loss + v_loss
         info = {"critic_loss": loss, "q_loss": q_loss, "v_loss": v_loss}
-        return loss, _detached(info)
+        return loss, detached(info)
+
+    def q_loss(self, feature_BF: torch.Tensor, batch: Batch, fixed: Fixed) -> torch.Tensor:
+        """MSE(Q1) + MSE(Q2)."""
+        q1_B, q2_B = self.critic.q(feature_BF, batch.action_BA)
+        return F.mse_loss(q1_B, fixed.td_target_B) + F.mse_loss(q2_B, fixed.td_target_B)
+
+    def v_loss(self, feature_BF: torch.Tensor, fixed: Fixed) -> torch.Tensor:
+        """MSE(V)."""
+        return F.mse_loss(self.critic.v(feature_BF), fixed.v_target_B)
+
+    def critic_terms(self, features: Features, batch: Batch, fixed: Fixed) -> Info:
+        """Both terms, whole, whichever of them the routing cuts off."""
+        return {
+            "q": self.q_loss(features.critic, batch, fixed),
+            "v": self.v_loss(features.critic, fixed),
+        }
 
     def vae_loss(self, features: Features, batch: Batch, fixed: Fixed) -> tuple[torch.Tensor, Info]:
-        """Advantage-weighted reconstruction and KL divergence of the action VAE.
-
-        The advantage compares the one-step lookahead, with the target Q at the next observation,
-        to the current V; the weight is ``expectile`` where it is positive, else 1 - ``expectile``.
-        """
-        with torch.no_grad():
-            q_B = batch.reward_B + batch.discount_B * fixed.next_target_q_B
-            advantage_B = q_B - self.critic.v(features.critic)
-            expectile = self.settings.expectile
-            weight_B = torch.where(advantage_B > 0, expectile, 1 - expectile)
+        """Weighted reconstruction and KL divergence of the action VAE."""
+        weight_B = self.sample_weights(features, batch, fixed)
         feature_BF = features.vae
         if self.routing.vae_weights == "none" and feature_BF.requires_grad:
             # Each sample's gradient carries its weight as a factor; here the encoder's loses it.
@@ -260,36 +181,28 @@ class LAPO:
         kl_B = -0.5 * (1 + log_var_BZ - mean_BZ.square() - log_var_BZ.exp()).sum(1)
         loss = ((recon_B + kl_B * self.settings.kl_beta) * weight_B).mean()
         info = {"vae_loss": loss, "recon_loss": recon_B.mean(), "kl_loss": kl_B.mean()}
-        return loss, _detached(info)
+        return loss, detached(info)
+
+    @torch.no_grad()
+    def sample_weights(self, features: Features, batch: Batch, fixed: Fixed) -> torch.Tensor:
+        """The VAE's weight of each sample, (B,), by its advantage.
+
+        The advantage compares the one-step lookahead, with the target Q at the next observation,
+        to the current V; the weight is ``expectile`` where it is positive, else 1 - ``expectile``.
+        """
+        q_B = batch.reward_B + batch.discount_B * fixed.next_target_q_B
+        advantage_B = q_B - self.critic.v(features.critic)
+        expectile = self.settings.expectile
+        return torch.where(advantage_B > 0, expectile, 1 - expectile)
 
     def actor_loss(self, features: Features, fixed: Fixed) -> tuple[torch.Tensor, Info]:
         """-Q1 of the action that the target decoder makes of the policy's latent."""
         latent_BZ = self.actor(features.actor)
         action_BA = self.actor_vae_target.decode(fixed.vae_target_BF, latent_BZ)
         loss = -self.critic.q1(features.critic, action_BA).mean()
-        return loss, _detached({"actor_loss": loss})
+        return loss, detached({"actor_loss": loss})
 
     # ------------------------------------------------------------------ the public face
-
-    def encoder(self, reader: Loss, *, target: bool = False) -> nn.Module:
-        """The encoder that the network of a loss reads; one and the same where they share."""
-        encoder = self.obs_encoder_target if target else self.obs_encoder
-        return encoder[reader] if isinstance(encoder, nn.ModuleDict) else encoder
-
-    def read(
-        self, reader: Loss, obs: torch.Tensor, proprio_BP: torch.Tensor, *, target: bool = False
-    ) -> torch.Tensor:
-        """What one network reads: encoder output with proprioception joined to it, (B, F)."""
-        encoded_BF = self.encoder(reader, target=target)(obs)
-        return torch.cat([encoded_BF, proprio_BP], 1) if proprio_BP.shape[1] else encoded_BF
-
-    def features(
-        self, obs: torch.Tensor, proprio_BP: torch.Tensor, *, target: bool = False
-    ) -> Features:
-        """What each network reads; computed once where they share an encoder."""
-        if self.routing.encoders == "separate":
-            return Features(*(self.read(loss, obs, proprio_BP, target=target) for loss in LOSSES))
-        return Features(*[self.read("critic", obs, proprio_BP, target=target)] * len(LOSSES))
 
     @torch.no_grad()
     def act(self, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
@@ -298,73 +211,16 @@ class LAPO:
         target_BF = self.read("vae", obs, proprio_BP, target=True)
         return self.actor_vae_target.decode(target_BF, latent_BZ)
 
-    @contextmanager
-    def noise_from(self, seed: int) -> Iterator[None]:
-        """Draw all noise from ``seed`` for the length of a block; training's own is untouched."""
-        own = self._noise
-        self._noise = {purpose: torch.Generator(self.device).manual_seed(seed) for purpose in own}
-        try:
-            yield
-        finally:
-            self._noise = own
+    def q(self, feature_BF: torch.Tensor, action_BA: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(Q1, Q2) of z-scored actions, each (B,)."""
+        return self.critic.q(feature_BF, action_BA)
 
-    def weights_sha256(self) -> str:
-        """Hash of all parameters, online and target, bit for bit."""
-        digest = hashlib.sha256()
-        for parameter in [*self._online, *self._targets]:
-            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
-    def state(self) -> dict[str, Any]:
-        """All that further updates follow from, between two of them: tensors and plain values.
-
-        The gradients are among it, as one that is not cleared before its step outlives an update.
-        """
-        return {
-            "online": {name: m.state_dict() for name, m in self.modules().items()},
-            "target": {name: m.state_dict() for name, m in self.target_modules().items()},
-            "grads": [p.grad for p in self._online],
-            "optimizers": {str(n): o.state_dict() for n, o in self.optimizers.by_name.items()},
-            "noise": {name: stream.get_state() for name, stream in self._streams.items()},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a :meth:`state` of an agent that was built alike."""
-        for name, module in self.modules().items():
-            module.load_state_dict(state["online"][name])
-        for name, module in self.target_modules().items():
-            module.load_state_dict(state["target"][name])
-        for parameter, grad in zip(self._online, state["grads"], strict=True):
-            parameter.grad = grad
-        for holder, optimizer in self.optimizers.by_name.items():
-            optimizer.load_state_dict(state["optimizers"][holder])
-        for name, stream in self._streams.items():
-            stream.set_state(state["noise"][name].cpu())
-
-    # ------------------------------------------------------------------ the small print
-
-    def _encode(self, obs: torch.Tensor, batch: Batch, grad: bool) -> Features:
-        with torch.set_grad_enabled(grad):
-            return self.features(obs, batch.proprio_BP)
-
-    def _augmented(self, obs: torch.Tensor) -> torch.Tensor:
-        if not self.spec.shift_pad:
-            return obs
-        return random_shift(obs, self.spec.shift_pad, self._noise["augmentation"])
-
-    def _normal(self, purpose: str, like: torch.Tensor) -> torch.Tensor:
-        return torch.randn(like.shape, generator=self._noise[purpose], device=self.device)
+    def bootstrap(self, next_features: Features) -> torch.Tensor:
+        """Online V, as in the target of Q."""
+        return self.critic.v(next_features.critic)
 
     def _target_q(self, features: Features, latent_BZ: torch.Tensor) -> torch.Tensor:
         action_BA = self.actor_vae_target.decode(features.vae, latent_BZ)
         q1_B, q2_B = self.critic_target.q(features.critic, action_BA)
         least = self.settings.doubleq_min
         return torch.min(q1_B, q2_B) * least + torch.max(q1_B, q2_B) * (1 - least)
-
-    @torch.no_grad()
-    def _move_targets(self) -> None:
-        torch._foreach_lerp_(self._targets, self._online, self.settings.tau)
-
-
-def _detached(info: Info) -> Info:
-    return {name: value.detach() for name, value in info.items()}

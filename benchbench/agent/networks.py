@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from benchbench.errors import UserError
+from benchbench.own_code import is_import_path, load
 
 CACHED_PIXELS = 2**18
 """So many pixels, of a picture's height x width, go through an encoder at once on a CPU."""
@@ -98,7 +101,9 @@ class PixelEncoder(nn.Module):
 
     Takes uint8 frames (B, C, H, W), scales them to [0, 1], subtracts ``mean_image`` (C, H, W), or
     1/2 as DrQ-v2 does where that is None, and gives (B, feature_dim) float32 in (-1, 1). With
-    ``bf16`` its layers compute in bfloat16 by PyTorch's autocast; parameters stay in float32.
+    ``bf16`` its layers compute in bfloat16 by PyTorch's autocast; parameters stay in float32. A
+    body with ``own_weights`` keeps them; any other starts from DrQ-v2's. Where ``feature_dim`` is
+    None there is no trunk, and what it gives are the maps, flat; ``width`` says how many numbers.
     """
 
     mean_image: torch.Tensor
@@ -109,9 +114,10 @@ class PixelEncoder(nn.Module):
         body: nn.Module,
         channels: int,
         size: int,
-        feature_dim: int,
+        feature_dim: int | None,
         mean_image: torch.Tensor | None,
         bf16: bool = False,
+        own_weights: bool = False,
     ) -> None:
         super().__init__()
         self.body, self.bf16 = body, bf16
@@ -119,14 +125,18 @@ class PixelEncoder(nn.Module):
         self.register_buffer("mean_image", mean[None])
         with torch.no_grad():
             maps = body(torch.zeros(1, channels, size, size))
-        self.trunk = nn.Sequential(
-            nn.Linear(maps[0].numel(), feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
-        )
-        self.apply(_orthogonal)
-        with torch.no_grad():
-            # Drawn for maps in PyTorch's order, used in that of memory, where channels are last.
-            weight = cast(nn.Linear, self.trunk[0]).weight
-            weight.copy_(_rows(weight.view(feature_dim, *maps.shape[1:])))
+        self.width = maps[0].numel() if feature_dim is None else feature_dim
+        self.trunk = nn.Sequential()
+        if feature_dim is not None:
+            self.trunk = nn.Sequential(
+                nn.Linear(maps[0].numel(), feature_dim), nn.LayerNorm(feature_dim), nn.Tanh()
+            )
+        (self.trunk if own_weights else self).apply(orthogonal)
+        if feature_dim is not None:
+            with torch.no_grad():
+                # Drawn for maps in PyTorch's order, used in memory's, where channels are last.
+                weight = cast(nn.Linear, self.trunk[0]).weight
+                weight.copy_(_rows(weight.view(feature_dim, *maps.shape[1:])))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
@@ -149,14 +159,14 @@ class PixelEncoder(nn.Module):
 
 def _rows(maps_BCHW: torch.Tensor) -> torch.Tensor:
     """Feature maps as flat rows in the order of memory: without a copy if channels are last."""
-    return maps_BCHW.permute(0, 2, 3, 1).flatten(1)
+    return maps_BCHW.movedim(1, -1).flatten(1)
 
 
 def make_encoder(
-    kind: Literal["small", "drqv2", "resnet18"],
+    kind: str,
     channels: int,
     size: int,
-    feature_dim: int,
+    feature_dim: int | None,
     mean_image: torch.Tensor | None = None,
     bf16: bool = False,
 ) -> PixelEncoder:
@@ -165,8 +175,15 @@ def make_encoder(
     - ``small``: three 3x3 layers of stride 2 with 16, 32 and 32 channels, for CPU suites;
     - ``drqv2``: V-D4RL's four 3x3 layers of 32 channels, the first of stride 2 (``drqv2.py``);
     - ``resnet18``: He et al. 2016 up to the global average, with GroupNorm in the place of
-      BatchNorm, whose running statistics do not go together with a target copy.
+      BatchNorm, whose running statistics do not go together with a target copy;
+    - ``module:function`` of one's own: a body that the function makes of (channels, size), from
+      float32 (B, channels, size, size) to maps or vectors (B, ...), with weights of its own.
+
+    Raises :class:`UserError` where the last cannot be made.
     """
+    if is_import_path(kind):
+        body = _own_body(kind, channels, size)
+        return PixelEncoder(body, channels, size, feature_dim, mean_image, bf16, own_weights=True)
     if kind == "small":
         body = _conv_stack(channels, ((16, 2), (32, 2), (32, 2)), padding=1)
     elif kind == "drqv2":
@@ -174,6 +191,24 @@ def make_encoder(
     else:
         body = _resnet18(channels)
     return PixelEncoder(body, channels, size, feature_dim, mean_image, bf16)
+
+
+def _own_body(kind: str, channels: int, size: int) -> nn.Module:
+    key = "agent.encoder"
+    try:
+        body = load(key, kind)(channels, size)
+        with torch.no_grad():
+            maps = body(torch.zeros(1, channels, size, size))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{key}: {kind} fails on {channels} channels and {size} pixels ({error}); it should "
+            "give a torch module that takes (B, channels, size, size)"
+        ) from None
+    if not isinstance(maps, torch.Tensor) or maps.dim() not in (2, 4) or len(maps) != 1:
+        raise UserError(f"{key}: {kind} gives no maps (B, C, H, W) or vectors (B, F); mend it")
+    return body
 
 
 def _conv_stack(channels: int, layers: Sequence[tuple[int, int]], padding: int) -> nn.Sequential:
@@ -222,8 +257,8 @@ def _resnet18(channels: int) -> nn.Sequential:
     return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1))
 
 
-def _orthogonal(module: nn.Module) -> None:
-    """DrQ-v2's initialisation (``utils.weight_init``)."""
+def orthogonal(module: nn.Module) -> None:
+    """DrQ-v2's initialisation of a layer (``utils.weight_init``)."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         gain = math.sqrt(2.0) if isinstance(module, nn.Conv2d) else 1.0
         nn.init.orthogonal_(module.weight, gain)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.metadata
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,6 +92,22 @@ def waypoint_controller(maze_spec: str, p_gain: float, d_gain: float) -> Any:
     from d4rl.pointmaze.waypoint_controller import WaypointController
 
     return WaypointController(maze_spec, p_gain=p_gain, d_gain=d_gain)
+
+
+def reactive_policy(body: str, env: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Actions (A,), not clipped, from observations (D,): the policy that PyBullet ships of 2017.
+
+    ``SmallReactivePolicy`` of ``pybullet_envs.examples.enjoy_TF_<Body>BulletEnv_v0_2017may``.
+    """
+    _d4rl()
+    name = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2D", "ant": "Ant"}
+    with quiet():
+        examples = importlib.import_module(
+            f"pybullet_envs.examples.enjoy_TF_{name[body]}BulletEnv_v0_2017may"
+        )
+    policy = examples.SmallReactivePolicy(env.observation_space, env.action_space)
+    act: Callable[[np.ndarray], np.ndarray] = policy.act
+    return act
 
 
 def qlearning_dataset(dataset: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 from benchbench.data.places import remembered_sha256
 from benchbench.sources import DataSource, FileData, data_for, family_of
 
-VERSIONS = {"waypoint": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
+VERSIONS = {"waypoint": 1, "reactive": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
 """By source; raised when it would make other bytes from the same settings."""
 
 

@@ -47,6 +47,10 @@ def maker_of(identity: DataIdentity) -> Maker:
         from benchbench.data import waypoint
 
         return waypoint
+    if source == "reactive":
+        from benchbench.data import reactive
+
+        return reactive
     if source == "file":
         from benchbench.data import own_file
 

@@ -40,14 +40,19 @@ class Normalizer:
         exact = values.astype(np.float64)
         return cls(exact.mean(axis=0), exact.std(axis=0))
 
+    @property
+    def scale(self) -> np.ndarray:
+        """What a z-score is multiplied with."""
+        return self.std + self.EPSILON
+
     def normalize(self, values: np.ndarray) -> np.ndarray:
         """z-scores of (..., D) values; float32."""
-        scaled = (values.astype(np.float64) - self.mean) / (self.std + self.EPSILON)
+        scaled = (values.astype(np.float64) - self.mean) / self.scale
         return scaled.astype(np.float32)
 
     def unnormalize(self, scores: np.ndarray) -> np.ndarray:
         """The values whose z-scores are given; float32."""
-        values = scores.astype(np.float64) * (self.std + self.EPSILON) + self.mean
+        values = scores.astype(np.float64) * self.scale + self.mean
         return values.astype(np.float32)
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from benchbench.agent.lapo import LAPO
+from benchbench.agent.protocol import Agent
 from benchbench.data.batch import Batch
 from benchbench.diagnostics.dormancy import dormant_share, encode
 from benchbench.diagnostics.probes import effective_rank, probe_r2
@@ -41,14 +41,14 @@ class HeldOut:
         """Spread of the behaviour's returns on the held-out rows: the unit of all errors of Q."""
         return float(np.std(self.score.returns))
 
-    def measure(self, agent: LAPO) -> dict[str, float | None]:
+    def measure(self, agent: Agent) -> dict[str, float | None]:
         """Probes, effective rank, dormant units and Q errors, keyed as in ``evaluations.parquet``.
 
         Features are the encoder's output without proprioception. With ``observation: state`` there
         is no encoder, so the feature measures are None.
         """
         errors = q_errors(agent, self.score.batch, self.score.returns)
-        encoder = agent.encoder("critic")
+        encoder = agent.probed()
         if not list(encoder.parameters()):
             return errors
         features, _ = encode(encoder, self.fit.batch.obs)

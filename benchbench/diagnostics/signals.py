@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch.nn import functional as F
 
-from benchbench.agent.lapo import LAPO
+from benchbench.agent.protocol import Agent
 from benchbench.data.batch import Batch
 from benchbench.routing import Loss
 
@@ -21,7 +20,7 @@ class Signals:
     Call :meth:`before_update` before each update at which something is :meth:`due`.
     """
 
-    def __init__(self, agent: LAPO, every: int) -> None:
+    def __init__(self, agent: Agent, every: int) -> None:
         self._agent, self._every = agent, every
         self._weights: dict[int, dict[Loss, torch.Tensor]] = {}
 
@@ -53,7 +52,7 @@ class Signals:
 
 
 def encoder_signals(
-    agent: LAPO, batch: Batch, seed: int, earlier: dict[Loss, torch.Tensor] | None = None
+    agent: Agent, batch: Batch, seed: int, earlier: dict[Loss, torch.Tensor] | None = None
 ) -> dict[str, float | None]:
     """The critic's and the VAE's gradients on the encoder that each of them reads.
 
@@ -62,8 +61,8 @@ def encoder_signals(
     loss's two terms, each taken alone and whole, also where the routing cuts one of them off.
     ``moved_critic`` and ``moved_vae`` are cosines of the way from the ``earlier`` flat weights of
     each loss's encoder to today's with minus the loss's gradient. None stands for what cannot be
-    said: all of it without an encoder (``observation: state``), cosines where a vector is zero,
-    where the two losses read separate encoders, or where there are no earlier weights.
+    said: all of it without an encoder (``observation: state``), ``grad_v`` without a V, and cosines
+    where a vector is zero, the two losses read separate encoders, or there are no earlier weights.
     """
     names = ("grad_critic", "grad_vae", "grad_cosine", "grad_q", "grad_v")
     signals = dict[str, float | None].fromkeys((*names, "moved_critic", "moved_vae"))
@@ -72,12 +71,8 @@ def encoder_signals(
     with agent.noise_from(seed):
         fixed = agent.fix(batch)
         features = agent.features(fixed.obs, batch.proprio_BP)
-        q1_B, q2_B = agent.critic.q(features.critic, batch.action_BA)
-        q_loss = F.mse_loss(q1_B, fixed.td_target_B) + F.mse_loss(q2_B, fixed.td_target_B)
-        v_loss = F.mse_loss(agent.critic.v(features.critic), fixed.v_target_B)
-        grads = {
-            "q": _gradient(agent, "critic", q_loss),
-            "v": _gradient(agent, "critic", v_loss),
+        terms = agent.critic_terms(features, batch, fixed)
+        grads = {name: _gradient(agent, "critic", term) for name, term in terms.items()} | {
             "critic": _gradient(agent, "critic", agent.critic_loss(features, batch, fixed)[0]),
             "vae": _gradient(agent, "vae", agent.vae_loss(features, batch, fixed)[0]),
         }
@@ -90,12 +85,12 @@ def encoder_signals(
     return signals
 
 
-def _gradient(agent: LAPO, reader: Loss, loss: torch.Tensor) -> torch.Tensor:
+def _gradient(agent: Agent, reader: Loss, loss: torch.Tensor) -> torch.Tensor:
     parameters = list(agent.encoder(reader).parameters())
     return _flat(torch.autograd.grad(loss, parameters, retain_graph=True))
 
 
-def _weights(agent: LAPO, reader: Loss) -> torch.Tensor:
+def _weights(agent: Agent, reader: Loss) -> torch.Tensor:
     parameters = list(agent.encoder(reader).parameters())
     return _flat(p.detach() for p in parameters) if parameters else torch.empty(0)
 

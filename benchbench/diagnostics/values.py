@@ -6,19 +6,19 @@ import numpy as np
 import torch
 from scipy import stats
 
-from benchbench.agent.lapo import LAPO
+from benchbench.agent.protocol import Agent, Features
 from benchbench.data.batch import Batch
 from benchbench.diagnostics.dormancy import ROWS_AT_ONCE
 
 
 @torch.no_grad()
-def least_q(agent: LAPO, batch: Batch) -> np.ndarray:
+def least_q(agent: Agent, batch: Batch) -> np.ndarray:
     """min(Q1, Q2) of a batch's actions, (B,) float64: the Q that all errors are taken of.
 
     Both are trained towards the same target; the smaller is what V is trained on, and so what the
     agent goes by, with LAPO's default ``doubleq_min`` of 1.
     """
-    q1_B, q2_B = agent.critic.q(_read(agent, batch.obs, batch.proprio_BP), batch.action_BA)
+    q1_B, q2_B = agent.q(_read(agent, batch.obs, batch.proprio_BP).critic, batch.action_BA)
     return torch.minimum(q1_B, q2_B).double().cpu().numpy()
 
 
@@ -46,7 +46,7 @@ def own_return_errors(
 
 
 @torch.no_grad()
-def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[str, float | None]:
+def q_errors(agent: Agent, batch: Batch, behaviour_returns: np.ndarray) -> dict[str, float | None]:
     """Errors of Q = min(Q1, Q2) on a held-out batch, in units of the behaviour returns' spread.
 
     ``behaviour_returns`` (B,) are the discounted returns that the *data's* policy went on to
@@ -59,8 +59,8 @@ def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[s
         return dict.fromkeys(
             ("td_error", "q_behaviour_error", "q_behaviour_bias", "q_behaviour_spearman")
         )
-    q1_B, q2_B = agent.critic.q(_read(agent, batch.obs, batch.proprio_BP), batch.action_BA)
-    next_v_B = agent.critic.v(_read(agent, batch.next_obs, batch.next_proprio_BP))
+    q1_B, q2_B = agent.q(_read(agent, batch.obs, batch.proprio_BP).critic, batch.action_BA)
+    next_v_B = agent.bootstrap(_read(agent, batch.next_obs, batch.next_proprio_BP))
     td_B = torch.stack([q1_B, q2_B]) - (batch.reward_B + batch.discount_B * next_v_B)
     q = torch.minimum(q1_B, q2_B).double().cpu().numpy()
     error = q - behaviour_returns
@@ -72,10 +72,11 @@ def q_errors(agent: LAPO, batch: Batch, behaviour_returns: np.ndarray) -> dict[s
     }
 
 
-def _read(agent: LAPO, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
-    """What the critic reads of many rows, a few at a time."""
-    parts = zip(obs.split(ROWS_AT_ONCE), proprio_BP.split(ROWS_AT_ONCE), strict=True)
-    return torch.cat([agent.read("critic", *part) for part in parts])
+def _read(agent: Agent, obs: torch.Tensor, proprio_BP: torch.Tensor) -> Features:
+    """What the networks read of many rows, a few at a time."""
+    rows = zip(obs.split(ROWS_AT_ONCE), proprio_BP.split(ROWS_AT_ONCE), strict=True)
+    parts = [agent.features(*part) for part in rows]
+    return Features(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _spearman(q: np.ndarray, returns: np.ndarray) -> float | None:

@@ -86,6 +86,10 @@ def make_pixel_env(env_id: str, size: int, action_repeat: int = 1) -> PixelEnv:
         from benchbench.envs.mujoco import MujocoPixelEnv
 
         return MujocoPixelEnv(env_id, size, action_repeat)
+    if family.name == "bullet":
+        from benchbench.envs.bullet import BulletPixelEnv
+
+        return BulletPixelEnv(env_id, size, action_repeat)
     if family.name == "dmc":
         from benchbench.envs.dmc import DmcPixelEnv
 
@@ -108,6 +112,10 @@ def proprio_columns(
         from benchbench.envs.mujoco import proprio_groups
 
         groups = proprio_groups(env_id)
+    elif family.name == "bullet":
+        from benchbench.envs.bullet import proprio_groups as bullet_groups
+
+        groups = bullet_groups(env_id)
     else:
         groups = {name: (column,) for column, name in enumerate(state_names)}
     for name in names:

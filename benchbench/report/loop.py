@@ -17,7 +17,7 @@ from benchbench.report.look import looks, style
 from benchbench.routing import LOSSES
 
 HEADS = {"critic": "critic", "vae": "actor_vae", "actor": "actor"}
-"""The module that each loss is there to train."""
+"""The module that each loss is there to train; without a VAE the policy stands in its place."""
 
 NAMES, ROW, TOP, BOTTOM = 0.95, 0.62, 0.28, 0.3
 """Inches: the column of names, a row, and what stands above and below the rows."""
@@ -48,20 +48,23 @@ def flow_figure(flows: pd.DataFrame) -> Figure:
             ax.text(0.06, y, folded(variant), ha="left", va="center", fontsize=7, weight="bold",
                     color=look.color)  # fmt: skip
             for number, loss in enumerate(LOSSES):
+                head = HEADS[loss] if (variant, loss, HEADS[loss]) in rows else "actor"
                 found = {
                     module: rows[variant, loss, module]
-                    for module in (HEADS[loss], "obs_encoder")
+                    for module in (head, "obs_encoder")
                     if (variant, loss, module) in rows
                 }
-                _step(ax, NAMES + STEP * number, y, loss, found, look.color)
+                _step(ax, NAMES + STEP * number, y, loss, head, found, look.color)
         _key(ax, height - BOTTOM / 2)
     return figure
 
 
-def _step(ax: Axes, x: float, y: float, loss: str, found: dict[str, pd.Series], color: str) -> None:
+def _step(
+    ax: Axes, x: float, y: float, loss: str, head: str, found: dict[str, pd.Series], color: str
+) -> None:
     """One loss with its two modules; the encoder's arrow in the variant's colour."""
     _box(ax, x + LOSS_AT, y, LOSS_WIDE, f"{loss} loss", GREY, filled=False)
-    for module, rise in ((HEADS[loss], -0.14), ("obs_encoder", 0.14)):
+    for module, rise in ((head, -0.14), ("obs_encoder", 0.14)):
         shade = color if module == "obs_encoder" else GREY
         row = found.get(module)
         reached = row is not None and row["computed"] > 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from benchbench.agent.lapo import LAPO
+from benchbench.agent.protocol import Agent
 from benchbench.data.store import open_dataset
 from benchbench.diagnostics.audit import Audit, audit_steps
 from benchbench.diagnostics.ledger import (
@@ -158,7 +158,7 @@ def flow(one: VariantAudit) -> Flow:
     return Flow(one.routing.name, holders, labels, tuple(bars))
 
 
-def _mismatch(audit: Audit, agent: LAPO, routing: Routing) -> str | None:
+def _mismatch(audit: Audit, agent: Agent, routing: Routing) -> str | None:
     shares = [replace(share, loss=str(share.loss).removesuffix("_loss")) for share in audit.shares]
     try:
         check_routing(first_step_entries(shares, list(agent.modules())), routing)

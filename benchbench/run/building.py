@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.agent.named import agent_class
+from benchbench.agent.networks import make_encoder
+from benchbench.agent.protocol import Agent, AgentSpec
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, split_episodes
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.grid import Cell
+from benchbench.own_code import is_import_path
 from benchbench.sources import family_of
 
 PARALLEL_EPISODES = 16
@@ -44,10 +47,22 @@ def make_sampler(
     )
 
 
-def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> LAPO:
+def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> Agent:
     """The cell's agent before its first update; the same whatever the number of threads."""
+    make = agent_class(cell.agent.algorithm)
     with _one_thread():
-        return LAPO(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
+        return make(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
+
+
+def check_own_code(cells: Sequence[Cell]) -> None:
+    """Import the agents and make the encoders of the user's own that the cells name.
+
+    Raises :class:`UserError` where that fails, so that it is told before a cell starts.
+    """
+    for agent, pixels in dict.fromkeys((c.agent, c.pixels) for c in cells if c.own_code):
+        agent_class(agent.algorithm)
+        if is_import_path(agent.encoder):
+            make_encoder(agent.encoder, 3 * pixels.stack, pixels.size, agent.feature_dim)
 
 
 def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
@@ -64,6 +79,8 @@ def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
         max_value=sampler.max_reward * horizon,
         shift_pad=cell.train.shift_pad if cell.train.augmentation == "random-shift" else 0,
         mean_image=sampler.mean_image() if pixels and cell.pixels.centre else None,
+        action_mean=torch.from_numpy(sampler.action_normalizer.mean).float(),
+        action_std=torch.from_numpy(sampler.action_normalizer.scale).float(),
     )
 
 
@@ -88,7 +105,7 @@ def make_evaluator(cell: Cell) -> Evaluator | None:
     )
 
 
-def make_policy(agent: LAPO, sampler: Sampler, device: torch.device) -> Policy:
+def make_policy(agent: Agent, sampler: Sampler, device: torch.device) -> Policy:
     """The agent as the evaluator wants it: from raw observations to the environment's actions."""
 
     def policy(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:

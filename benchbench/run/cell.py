@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from benchbench.agent.lapo import Info
+from benchbench.agent.protocol import Info
 from benchbench.data.store import open_dataset
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.signals import Signals

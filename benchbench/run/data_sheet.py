@@ -61,7 +61,7 @@ def card_text(card: dict[str, Any]) -> str:
         ("state", ", ".join(card["state_names"]) or "not known"),
         *(
             (f"part {part['policy']}", f"{part['transitions']:,} rows, mean return "
-             f"{part['mean_return']:.2f}")
+             f"{part['mean_return']:.2f}, normalised {part['normalized_score_mean']:.1f}")
             for part in card.get("parts", ())
         ),
         ("sha256", card["sha256"]),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from benchbench.agent.lapo import LAPO
+from benchbench.agent.protocol import Agent
 from benchbench.data.sampler import Sampler, returns_to_go, stack_rows
 from benchbench.data.store import Dataset
 from benchbench.diagnostics.dormancy import encode
@@ -68,13 +68,13 @@ class Measures:
                 pixels=cell.observation == "pixels",
             )
 
-    def at_evaluation(self, agent: LAPO, index: int, *, last: bool) -> dict[str, float | None]:
+    def at_evaluation(self, agent: Agent, index: int, *, last: bool) -> dict[str, float | None]:
         """What is due at an evaluation, keyed as in ``evaluations.parquet``; 0 is the untrained."""
         measures = self.held_out.measure(agent)
         due = last or (index > 0 and index % self._cell.diagnose.q_every == 0)
         return measures | (self.own_return_errors(agent) if due else {})
 
-    def own_return_errors(self, agent: LAPO) -> dict[str, float | None]:
+    def own_return_errors(self, agent: Agent) -> dict[str, float | None]:
         """Q against the Monte-Carlo returns of the agent's own policy; empty without roll-outs.
 
         The policy is the one that is evaluated: without the noise that V's target adds to it.
@@ -90,9 +90,9 @@ class Measures:
             self.held_out.sigma,
         )
 
-    def features(self, agent: LAPO, update: int) -> Iterator[dict[str, object]]:
+    def features(self, agent: Agent, update: int) -> Iterator[dict[str, object]]:
         """Rows of ``features.parquet``: the encoder's output; none where there is no encoder."""
-        encoder = agent.encoder("critic")
+        encoder = agent.probed()
         if not list(encoder.parameters()):
             return
         features, _ = encode(encoder, self._feature_batch.obs)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from benchbench.agent.lapo import LAPO, AgentSpec
+from benchbench.agent.named import agent_class
+from benchbench.agent.protocol import AgentSpec
 from benchbench.data.batch import Batch
 from benchbench.data.store import is_here, set_folder
 from benchbench.envs import make_pixel_env
@@ -125,11 +126,13 @@ def _update_seconds(cell: Cell, slots: Slots) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(slots.threads)
     try:
-        agent = LAPO(spec, cell.agent, cell.routing, cell.stream, device)
+        make = agent_class(cell.agent.algorithm)
+        agent = make(spec, cell.agent, cell.routing, cell.stream, device)
         agent.update(batch)
         start, updates = time.perf_counter(), 0
         while time.perf_counter() - start < TRIAL_SECONDS:
-            float(agent.update(batch)["actor_loss"])
+            *_, last = agent.update(batch).values()
+            float(last)  # waits for the device
             updates += 1
         return (time.perf_counter() - start) / updates
     finally:
