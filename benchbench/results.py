@@ -53,7 +53,7 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("diagnose_seconds", pa.float64(), "of which in probes, errors and gradient samples"),
         ("update_ms", pa.float64(), "median wall time of one update, milliseconds"),
         ("oracle_state_r2", pa.float64(), "state probe on the same encoder trained on the state"),
-        ("peak_memory_mb", pa.float64(), "largest resident (CPU) or allocated (CUDA) memory, MiB"),
+        ("peak_memory_mb", pa.float64(), "most memory of its own (CPU) or allocated (CUDA), MiB"),
         ("device", pa.string(), "'cpu' or 'cuda'"),
         ("device_name", pa.string(), "model of the processor or GPU"),
         ("threads", pa.int64(), "CPU threads of the cell"),

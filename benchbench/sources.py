@@ -148,10 +148,15 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
         Family("bullet", "beside", "reactive", repeats=True),
     ),
     (
-        r"(hopper|halfcheetah|walker2d|ant)-(random|medium|medium-replay|medium-expert|expert)-v2",
+        r"(hopper|halfcheetah|walker2d)-(random|medium|medium-replay|medium-expert|expert)-v2",
         Family("mujoco", "track", "d4rl"),
     ),
+    (
+        r"ant-(random|medium|medium-replay|medium-expert|expert)-v2",
+        Family("mujoco", "above", "d4rl"),
+    ),
     (r"vd4rl:(main|distracting)/[a-z_]+/[a-z_]+", Family("dmc", "0", "vd4rl", (), action_repeat=2)),
+    (r"minari:mujoco/ant/[\w./-]+", Family("minari", "above", "minari")),
     (r"minari:[\w./-]+", Family("minari", "track", "minari")),
 )
 

@@ -1,6 +1,8 @@
 """What several rooms' tests share."""
 
 import os
+import shutil
+import subprocess
 
 # Before numpy and torch come in: where cores are shared, small networks on several threads spend
 # their time waiting for each other.
@@ -55,3 +57,15 @@ def tiny_data(data_home, monkeypatch):
     """``BENCHBENCH_DATA`` points at :func:`data_home`."""
     monkeypatch.setenv("BENCHBENCH_DATA", str(data_home))
     return data_home
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of eight megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

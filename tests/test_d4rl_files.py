@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mujoco_files import record, write_d4rl
 
-from benchbench.data import d4rl, d4rl_files, download
+from benchbench.data import d4rl, d4rl_files, download, store
 from benchbench.data.identity import DataIdentity
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv, state_names
 from benchbench.errors import UserError
@@ -113,12 +113,11 @@ def test_a_killed_maker_is_gone_on_from_and_only_with_the_same_positions(recorde
 
 
 PROGRAM = """
-from pathlib import Path
-from benchbench.data import d4rl_files
+from benchbench.data import store
 from benchbench.data.identity import DataIdentity
 if __name__ == "__main__":
     identity = DataIdentity.of("hopper-medium-v2", None, 64)
-    d4rl_files.make(identity, Path("set"), lambda done, total: print(done, flush=True))
+    store.prepare(identity, lambda done, total: print(done, flush=True))
 """
 
 
@@ -126,7 +125,6 @@ if __name__ == "__main__":
 def test_a_killed_maker_leaves_no_worker_and_what_it_drew(recorded, tmp_path):
     columns = {key: np.concatenate([v] * 40) for key, v in recorded["hopper"][0].items()}
     write_d4rl(d4rl_files.file_path(IDS["hopper"]), columns)
-    (tmp_path / "set").mkdir()
     (tmp_path / "maker.py").write_text(PROGRAM)
     maker = subprocess.Popen(
         [sys.executable, "maker.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
@@ -140,12 +138,14 @@ def test_a_killed_maker_leaves_no_worker_and_what_it_drew(recorded, tmp_path):
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < until
         time.sleep(0.05)
-    drawn = json.loads((tmp_path / "set" / "drawn.json").read_text())["rows"]
+    assert not store.is_here(identity(size=64))
+    (record_file,) = (tmp_path / "data").glob("*/.*-draft/drawn.json")
+    drawn = json.loads(record_file.read_text())["rows"]
     assert first <= drawn < len(columns["rewards"])
     told = []
-    d4rl_files.make(identity(size=64), tmp_path / "set", lambda *row: told.append(row))
+    store.prepare(identity(size=64), lambda *row: told.append(row))
     assert told[0][0] == drawn + 500
-    frames = np.load(tmp_path / "set" / "frames.npy")
+    frames = store.open_dataset(identity(size=64), verify=True).frames
     assert np.array_equal(frames[:ROWS], frames[-ROWS:])
     assert frames[:ROWS].any(axis=(1, 2, 3)).all()
 

@@ -230,3 +230,30 @@ def test_the_cpus_memory_is_kept_for_the_next_updates_tensors_and_does_not_grow(
     (plain, _), (claimed, growth) = run("plain"), run("claimed")
     assert claimed < plain / 5, (plain, claimed)
     assert growth < 1.1
+
+
+PEAKS = """
+import sys
+import numpy as np
+from benchbench.run.devices import Device
+def tell():
+    print(Device("cpu").peak_memory_mb())
+tell()
+mapped = np.memmap(sys.argv[1], np.uint8, "w+", shape=2**27)
+mapped.sum()
+tell()
+np.ones(2**27, np.uint8).sum()
+tell()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not told apart")
+def test_mapped_frames_are_no_memory_of_the_cells_own(tmp_path):
+    """Else one cell on a set of 20 GB would seem to fill the machine, though all cells share it."""
+    told = subprocess.run(
+        [sys.executable, "-c", PEAKS, str(tmp_path / "frames.npy")],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    before, mapped, own = map(float, told)
+    assert mapped < before + 20
+    assert own > before + 110

@@ -384,18 +384,6 @@ def test_a_results_folder_that_cannot_be_written(bench, how):
     assert err.count("\n") == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of eight megabytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_a_disk_that_is_full_and_then_is_not(bench, undisturbed, small_disk):
     """Full before anything is written, and full when the first cell is to be published."""
     filler, results = small_disk / "filler", ("--results", str(small_disk))

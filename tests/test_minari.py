@@ -1,10 +1,12 @@
 """Minari's sets: drawn where their infos say enough, else refused in a sentence."""
 
 import json
+import random
 
 import h5py
 import numpy as np
 import pytest
+from test_fuzz import FIRST, ROUNDS, check_sentence, damaged_bytes
 
 from benchbench.data import minari as source
 from benchbench.data.identity import DataIdentity
@@ -119,3 +121,25 @@ def test_what_is_not_here_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: None)
     told = source.lacking(DataIdentity.of("minari:mujoco/hopper/expert-v0", None, 64))
     assert told.endswith("pip install 'benchbench[minari]'")
+
+
+def test_damaged_bytes(folders):
+    place = source.dataset_folder(record("hopper"))
+    identity = DataIdentity.of("minari:mujoco/hopper/medium-v0", None, 32)
+    paths = [path for path in place.rglob("*") if path.is_file()]
+    for number in range(FIRST, FIRST + ROUNDS):
+        rng = random.Random(number)
+        path = rng.choice(paths)
+        whole = path.read_bytes()
+        path.write_bytes(damaged_bytes(whole, rng))
+        told = None
+        try:
+            source.count(identity)
+            rows = source.read(source._open(identity), place, "hopper")
+            assert len({len(values) for values in rows.values()}) == 1
+            assert all(np.isfinite(values).all() for values in rows.values())
+        except UserError as error:
+            told = error.message
+        if told:
+            check_sentence(told, place)
+        path.write_bytes(whole)

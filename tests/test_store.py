@@ -45,6 +45,7 @@ def progress(done, total):
     if not calls:
         print("making", flush=True)
     calls.append(done)
+print("asking", flush=True)
 store.prepare(identity, progress)
 print(store.open_dataset(identity).sha256, flush=True)
 """
@@ -54,6 +55,11 @@ def start(transitions):
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(transitions)], stdout=subprocess.PIPE, text=True
     )
+
+
+def hear(maker, word):
+    """Wait until it says so."""
+    assert word in iter(lambda: maker.stdout.readline().strip(), "")
 
 
 def test_of_two_processes_one_makes_the_set_and_both_get_it(monkeypatch, tmp_path):
@@ -70,7 +76,7 @@ def test_of_two_processes_one_makes_the_set_and_both_get_it(monkeypatch, tmp_pat
 
 def test_a_killed_maker_leaves_nothing_that_looks_whole_and_the_next_one_cleans_up(cache):
     maker = start(200_000)
-    assert maker.stdout.readline() == "making\n"
+    hear(maker, "making")
     maker.send_signal(signal.SIGKILL)
     maker.wait(timeout=30)
     maker.stdout.close()
@@ -86,6 +92,21 @@ def test_a_killed_maker_leaves_nothing_that_looks_whole_and_the_next_one_cleans_
         store.prepare(killed, _interrupt)
     assert list(folder.glob(".*-draft")) == []
     assert not store.is_here(killed)
+
+
+def test_who_waits_takes_over_from_a_killed_maker(cache):
+    first = start(3000)
+    hear(first, "making")
+    first.send_signal(signal.SIGSTOP)  # it keeps the lock
+    second = start(3000)
+    hear(second, "asking")
+    first.kill()
+    first.wait(timeout=30)
+    first.stdout.close()
+    said = second.communicate(timeout=120)[0].split()
+    assert second.returncode == 0
+    assert said == ["making", store.open_dataset(identity(3000), verify=True).sha256]
+    assert list((cache / OPEN).glob(".*-draft")) == []
 
 
 def _interrupt(done, total):

@@ -6,7 +6,6 @@ Whatever is wrong with a file is one sentence with the file, the key and what to
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,10 +19,6 @@ from benchbench.errors import UserError
 
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
-
-_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError,
-           zipfile.BadZipFile, zlib.error)  # fmt: skip
-"""What h5py, zipfile and numpy raise on bytes that make no sense."""
 
 Shape = tuple[int | None, ...]
 """What an array's shape should be; None for any number, the first stands for the rows."""
@@ -58,7 +53,7 @@ class ArrayFile:
         names: set[str] = set()
         with self._telling("its list of keys is damaged"):
             self._open.visititems(
-                lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None
+                lambda name, item: names.add(str(name)) if isinstance(item, h5py.Dataset) else None
             )
         return names
 
@@ -75,6 +70,8 @@ class ArrayFile:
     def pieces(self, key: str) -> Iterator[np.ndarray]:
         """The array in pieces along its first axis. Raises :class:`UserError`."""
         shape, dtype = self.shape(key)
+        if not shape:
+            raise UserError(f"{self.path}: the key '{key}' holds a single value, not a row a step")
         row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         rows = max(1, PIECE_BYTES // max(1, row_bytes))
         with self._telling(f"the key '{key}' is damaged"):
@@ -85,27 +82,36 @@ class ArrayFile:
                         count = min(rows, shape[0] - start)
                         read = member.read(count * row_bytes)
                         yield np.frombuffer(read, dtype).reshape(count, *shape[1:])
+                    if member.read(1):  # at the end, where the archive's checksum is looked at
+                        raise ValueError("longer than its head says")
             else:
                 for start in range(0, shape[0], rows):
                     yield np.asarray(self._open[key][start : start + rows])
 
     def read(self, key: str) -> np.ndarray:
         """The whole array. Raises :class:`UserError`."""
-        shape, dtype = self.shape(key)
-        parts = list(self.pieces(key))
-        return np.concatenate(parts) if parts else np.empty(shape, dtype)
+        pieces, (shape, dtype) = self.pieces(key), self.shape(key)
+        with self._telling(f"the key '{key}' is damaged"):
+            values, done = np.empty(shape, dtype), 0
+        for piece in pieces:
+            values[done : done + len(piece)] = piece
+            done += len(piece)
+        return values
 
     def _require(self, key: str) -> None:
         if key not in self.names:
-            there = ", ".join(sorted(self.names)) or "nothing"
+            there = " ".join(", ".join(sorted(self.names)).split())[:300] or "nothing"
             raise UserError(f"{self.path}: has no key '{key}'; it holds {there}")
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
+        """Say it of whatever h5py, zipfile or numpy raise on bytes that make no sense: anything."""
         try:
             yield
-        except _DAMAGE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{self.path}: {what} ({reason}); get or write it again") from None
 
 
@@ -127,7 +133,10 @@ def check_columns(
         wanted = shapes.get(key)
         if wanted is not None and (
             values.ndim != len(wanted)
-            or any(w not in (None, n) for w, n in zip(wanted[1:], values.shape[1:], strict=True))
+            or any(
+                n == 0 or w not in (None, n)
+                for w, n in zip(wanted[1:], values.shape[1:], strict=True)
+            )
         ):
             told = " x ".join("N" if n is None else str(n) for n in wanted)
             raise UserError(
@@ -140,11 +149,23 @@ def check_columns(
             )
         if values.dtype.kind not in "fiub":
             raise UserError(f"{path}: the key '{key}' holds {values.dtype}, not numbers")
-        bad = np.flatnonzero(~np.isfinite(values).reshape(count, -1).all(axis=1))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite once it is stored
+            finite = np.isfinite(values.astype(np.float32, copy=False))
+        bad = np.flatnonzero(~finite.reshape(count, -1).all(axis=1))
         if len(bad):
             raise UserError(
                 f"{path}: the key '{key}' is not a finite number in row {bad[0]}"
                 f"{f' and {len(bad) - 1} others' if len(bad) > 1 else ''}; take those episodes out"
+            )
+
+
+def check_flags(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Refuse ``terminals`` and ``timeouts`` that are neither true nor false."""
+    for key in ("terminals", "timeouts"):
+        if (bad := np.flatnonzero(~np.isin(columns[key], (0, 1)))).size:
+            raise UserError(
+                f"{path}: the key '{key}' is neither true nor false in row {bad[0]}; "
+                "get or write the file again"
             )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbench.data.draft import CARD, FILES
+from benchbench.data.card import CARD, FILES, read_card
 from benchbench.data.places import cache_folder, file_sha256
 
 
@@ -30,6 +29,11 @@ class SetHere:
         return self.folder.name
 
     @property
+    def is_readable(self) -> bool:
+        """Whether its card says what it is."""
+        return "unreadable" not in self.card
+
+    @property
     def bytes(self) -> int:
         """What its files take on disk."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
@@ -41,30 +45,25 @@ class SetHere:
 
 def sets_here() -> Iterator[SetHere]:
     """Every set in the data folder, by environment and key."""
-    for path in sorted(cache_folder().glob(f"*/[!.]*/{CARD}")):
+    for folder in sorted(cache_folder().glob(f"*/{'[0-9a-f]' * 12}/")):
         try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-            found = SetHere(path.parent, card)
-            assert found.env
-        except (OSError, ValueError, KeyError, TypeError, AssertionError):
-            card = {"identity": {"env": path.parent.parent.name}, "unreadable": True}
-            found = SetHere(path.parent, card)
-        yield found
+            card = read_card(folder)
+        except (OSError, ValueError):
+            card = {"identity": {"env": folder.parent.name}, "unreadable": True}
+        yield SetHere(folder, card)
 
 
 def damage(found: SetHere) -> str | None:
     """What is wrong with a set's bytes, with the file and the cure; None if nothing is."""
     cure = f"delete the folder {found.folder} and run 'benchbench data prepare {found.env}'"
-    if "unreadable" in found.card:
-        return f"{found.folder / CARD}: cannot be read; {cure}"
+    if not found.is_readable:
+        return f"{found.folder / CARD}: is missing or cannot be read; {cure}"
     for name in FILES:
         path = found.folder / name
         try:
             fits = file_sha256(path) == found.card["files"][name]["sha256"]
         except OSError as error:
             return f"{path}: {error.strerror}; {cure}"
-        except (KeyError, TypeError):
-            return f"{found.folder / CARD}: says nothing of {name}; {cure}"
         if not fits:
             return f"{path}: has other bytes than its card says; {cure}"
     return None

@@ -6,23 +6,23 @@ row's state, ``card.json`` says what they are. The same identity gives the same 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from benchbench.data.card import CARD, FILES
 from benchbench.data.identity import DataIdentity
 from benchbench.data.places import file_sha256
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in all."""
-
-FILES = ("transitions.hdf5", "frames.npy")
-CARD = "card.json"
 
 
 class Draft:
@@ -100,14 +100,33 @@ class Draft:
 
 
 def _frames(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """The file to draw into: what a killed maker left, where it fits, else a new one."""
+    """The file to draw into: what a killed maker left, where it fits, else a new one.
+
+    Raises ``OSError`` where the disk has no room for all of it.
+    """
     try:
-        found = np.lib.format.open_memmap(path, "r+")
-        if found.shape == shape and found.dtype == np.uint8:
-            return found
+        frames = np.lib.format.open_memmap(path, "r+")
+        if frames.shape != shape or frames.dtype != np.uint8:
+            raise ValueError("of another set")
     except (OSError, ValueError):
-        pass
-    return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        frames = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    _take_room(path)
+    return frames
+
+
+def _take_room(path: Path) -> None:
+    """Have the disk set the whole file aside, where it can.
+
+    Else it fills up while frames are written to mapped memory, and that ends the process (SIGBUS).
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
 
 
 def episode_returns(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:

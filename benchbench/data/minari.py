@@ -114,7 +114,9 @@ def read(dataset: Any, place: Path, body: str) -> dict[str, np.ndarray]:
         for episode in dataset.iterate_episodes():
             for key, values in _rows(episode, place, body).items():
                 parts.setdefault(key, []).append(values)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # as in _open
         raise UserError(f"{place}: cannot be read ({_reason(error)}); get it again") from None
     if not parts:
         raise UserError(f"{place}: holds no episode; get it again")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchbench.data.arrays import ArrayFile, Shape, check_columns, check_episodes
+from benchbench.data.arrays import ArrayFile, Shape, check_columns, check_episodes, check_flags
 from benchbench.data.draft import Draft, Progress
 from benchbench.data.identity import DataIdentity
 from benchbench.errors import UserError
@@ -70,6 +70,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
         keys = [key for key in _SHAPES if key not in _OPTIONAL or key in there]
         columns = {key: file.read(key) for key in keys}
         check_columns(path, columns, _SHAPES)
+        check_flags(path, columns)
         terminals = columns["terminals"].astype(bool)
         timeouts = columns["timeouts"].astype(bool) & ~terminals
         timeouts[-1] = not terminals[-1]

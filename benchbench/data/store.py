@@ -8,10 +8,8 @@ synced, then renamed: what is there is whole. A lock lets one process make it wh
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,17 @@ import h5py
 import numpy as np
 from filelock import FileLock
 
-from benchbench.data.draft import CARD, FILES, Progress
+from benchbench.data.card import CARD, FILES, read_card
+from benchbench.data.draft import Progress
 from benchbench.data.identity import DataIdentity
 from benchbench.data.makers import maker_of
 from benchbench.data.places import cache_folder, file_sha256
 from benchbench.errors import UserError
 
-_MAZE_STATE = ("x", "y", "vx", "vy")
+_COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts",
+            "infos/qpos", "infos/qvel")  # fmt: skip
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _VERIFIED = ".verified"
 """An empty file beside the set's: its hashes were checked once since it was made."""
@@ -113,9 +115,12 @@ def prepare(identity: DataIdentity, progress: Progress) -> Path:
         with FileLock(folder.parent / f".{identity.key}.lock"):
             if not folder.is_dir():
                 _make(identity, folder, progress)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _no_room(identity, folder.parent, "needs more room than is") from None
         raise UserError(
-            f"{error.filename}: cannot be written; set BENCHBENCH_DATA to a folder of yours"
+            f"{error.filename or folder.parent}: {error.strerror or error}, so the data set of "
+            f"{identity.env} cannot be made there; set BENCHBENCH_DATA to a folder of yours"
         ) from None
     return folder
 
@@ -154,11 +159,12 @@ def open_folder(
                 marker.unlink(missing_ok=True)
                 raise _damaged(folder / name, "has other bytes than its card says")
         _mark(marker)
-    with h5py.File(folder / "transitions.hdf5", "r") as file:
-        column = {name: np.asarray(file[name]) for name in _flat_names(file)}
+    column = _columns(folder / "transitions.hdf5")
+    frames = _frames(folder / "frames.npy")
+    if len(frames) != len(column["rewards"]):
+        raise _damaged(folder / "frames.npy", "has other rows than transitions.hdf5")
     return Dataset(
-        # Copy-on-write: the file stays as it is, and torch takes the array without a warning.
-        frames=np.load(folder / "frames.npy", mmap_mode="c", allow_pickle=False),
+        frames=frames,
         states=column["observations"],
         actions=column["actions"],
         rewards=column["rewards"],
@@ -169,6 +175,16 @@ def open_folder(
         state_names=tuple(card["state_names"]),
         card=card,
     )
+
+
+def room_for(identity: DataIdentity, rows: int) -> int:
+    """About how many bytes a set of so many rows takes on disk."""
+    return rows * (identity.size**2 * 3 + 512) + 2**20
+
+
+def format_bytes(count: int) -> str:
+    """So many bytes for a person, in MB or GB."""
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
 
 def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +212,7 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     draft = folder.with_name(f".{identity.key}-draft")
     if draft.exists() and not maker.RESUMES:
         shutil.rmtree(draft)
-    _check_room(identity, maker.count(identity), folder.parent)
+    _check_room(identity, maker.count(identity), draft)
     draft.mkdir(exist_ok=True)
     try:
         maker.make(identity, draft, progress)
@@ -204,11 +220,6 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
             _sync(path)
         os.rename(draft, folder)
         _sync(folder.parent)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if error.errno == errno.ENOSPC:
-            raise _no_room(identity, folder.parent) from None
-        raise
     except Exception:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -218,15 +229,20 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
         raise
 
 
-def _check_room(identity: DataIdentity, rows: int, folder: Path) -> None:
-    """Raise :class:`UserError` where the disk is too full for so many rows."""
-    needed = rows * (identity.size**2 * 3 + 512) + 2**20
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise _no_room(identity, folder, f"needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are")
+def _check_room(identity: DataIdentity, rows: int, draft: Path) -> None:
+    """Raise :class:`UserError` where the disk is too full for so many rows.
+
+    What a killed maker left in ``draft`` has its room already.
+    """
+    needed = room_for(identity, rows)
+    taken = sum(path.stat().st_blocks * 512 for path in draft.glob("*"))
+    free = shutil.disk_usage(draft.parent).free
+    if needed - taken > free:
+        what = f"needs {format_bytes(needed - taken)} and {format_bytes(free)} are"
+        raise _no_room(identity, draft.parent, what)
 
 
-def _no_room(identity: DataIdentity, folder: Path, what: str = "needs more than is") -> UserError:
+def _no_room(identity: DataIdentity, folder: Path, what: str) -> UserError:
     return UserError(
         f"{folder}: the data set of {identity.env} {what} free; make room, or set BENCHBENCH_DATA "
         "to another disk"
@@ -234,19 +250,34 @@ def _no_room(identity: DataIdentity, folder: Path, what: str = "needs more than 
 
 
 def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:
-    path = folder / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        fits = identity is None or card["identity"] == identity.settings()
-        fits = fits and set(card["files"]) == set(FILES)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise _damaged(path, "is missing or cannot be read") from None
-    if not fits:
-        raise _damaged(path, "describes another data set")
-    if "state_names" not in card:  # as cards of mazes were before there was anything else
-        card["state_names"] = _MAZE_STATE
-    result: dict[str, Any] = card
-    return result
+        card = read_card(folder)
+    except (OSError, ValueError):
+        raise _damaged(folder / CARD, "is missing or cannot be read") from None
+    if identity is not None and card["identity"] != identity.settings():
+        raise _damaged(folder / CARD, "describes another data set")
+    return card
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns by name, each with as many rows. Raises :class:`UserError`."""
+    try:
+        with h5py.File(path, "r") as file:
+            columns = {name: np.asarray(file[name]) for name in _COLUMNS}
+        if len({len(values) for values in columns.values()}) != 1:
+            raise ValueError("rows")
+    except Exception:  # h5py raises anything on bytes that make no sense
+        raise _damaged(path, "cannot be read") from None
+    return columns
+
+
+def _frames(path: Path) -> np.ndarray:
+    """The frames, mapped copy-on-write: the file stays as it is, and torch does not warn."""
+    try:
+        frames: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+    except Exception:  # as above
+        raise _damaged(path, "cannot be read") from None
+    return frames
 
 
 def _damaged(path: Path, what: str) -> UserError:
@@ -259,14 +290,6 @@ def _mark(marker: Path) -> None:
         marker.touch()
     except OSError:
         return
-
-
-def _flat_names(file: h5py.File) -> Iterator[str]:
-    names: list[str] = []
-    file.visititems(
-        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
-    )
-    yield from names
 
 
 def _sync(path: Path) -> None:

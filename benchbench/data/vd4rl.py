@@ -52,7 +52,7 @@ def lacking(identity: DataIdentity) -> str | None:
 
 def origin(identity: DataIdentity) -> str:
     """Where the set comes from."""
-    return "V-D4RL's own files"
+    return "V-D4RL's own files, got by hand from github.com/conglu1997/v-d4rl"
 
 
 def fetch(identity: DataIdentity, progress: Progress) -> None:
@@ -135,8 +135,6 @@ def read(path: Path, size: int) -> dict[str, np.ndarray]:
             )
         columns = {}
         for key in (*_KEYS, *marks):
-            if not file.shape(key)[0]:
-                raise UserError(f"{path}: the key '{key}' holds a single value, not a row a step")
             values = file.read(key)
             is_column = values.ndim == 2 and values.shape[1] == 1 and key != "action"
             columns[key] = values[:, 0] if is_column else values

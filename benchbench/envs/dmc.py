@@ -12,6 +12,7 @@ here.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -170,4 +171,7 @@ def load(domain: str, task: str) -> Any:
     gl.choose()
     from dm_control import suite
 
+    # dm_control's models use what MuJoCo has deprecated, and it logs so at each load; to where the
+    # standard error was when it was imported, which may be closed by now.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     return suite.load(domain, task, task_kwargs={"random": 0}, visualize_reward=False)

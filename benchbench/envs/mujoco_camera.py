@@ -42,6 +42,8 @@ _PINK: Colour = (1.0, 0.45, 0.75)
 _CYAN: Colour = (0.25, 0.85, 0.95)
 _PURPLE: Colour = (0.6, 0.2, 0.8)
 _GREEN: Colour = (0.1, 0.6, 0.2)
+_DARK_RED: Colour = (0.45, 0.08, 0.05)
+_DARK_BLUE: Colour = (0.05, 0.1, 0.5)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Look:
     """The side of a ground tile: over twice as far as the body gets in a step."""
     colours: dict[str, Colour]
     """Of the named shapes; the others stay :data:`_BODY`."""
+    view: float = 45.0
+    """The camera's angle of view."""
 
     @property
     def period(self) -> float:
@@ -82,12 +86,15 @@ LOOKS = {
         {"thigh_geom": _RED, "leg_geom": _PINK, "foot_geom": _GREEN,
          "thigh_left_geom": _BLUE, "leg_left_geom": _CYAN, "foot_left_geom": _PURPLE},
     ),
+    # From afar, so that a jump neither enlarges the ant nor takes its feet out of the picture. What
+    # of a leg is fixed to the torso stays the torso's colour: the hip's angle is seen against it.
     "ant": Look(
-        "ant.xml", 2, 0.4, 3.2, -50.0, 0.75,
-        {"left_leg_geom": _RED, "left_ankle_geom": _RED, "aux_1_geom": _RED,
-         "right_leg_geom": _BLUE, "right_ankle_geom": _BLUE, "aux_2_geom": _BLUE,
-         "back_leg_geom": _PINK, "third_ankle_geom": _PINK, "aux_3_geom": _PINK,
-         "rightback_leg_geom": _CYAN, "fourth_ankle_geom": _CYAN, "aux_4_geom": _CYAN},
+        "ant.xml", 2, 0.5, 10.5, -60.0, 0.75,
+        {"left_leg_geom": _RED, "left_ankle_geom": _DARK_RED,
+         "right_leg_geom": _BLUE, "right_ankle_geom": _DARK_BLUE,
+         "back_leg_geom": _PINK, "third_ankle_geom": _PURPLE,
+         "rightback_leg_geom": _CYAN, "fourth_ankle_geom": _GREEN},
+        view=15.0,
     ),
 }  # fmt: skip
 """The look of each body that D4RL has in MuJoCo."""
@@ -195,6 +202,7 @@ def _drawn_model(look: Look, side: int) -> Any:
     with unlogged():
         model = mujoco.MjModel.from_xml_path(str(model_file(look)))
     model.vis.global_.offwidth = model.vis.global_.offheight = side
+    model.vis.global_.fovy = look.view
     quality = model.vis.quality
     quality.offsamples = quality.shadowsize = 0
     quality.numslices, quality.numstacks = 16, 8

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from benchbench.data.catalogue import SetHere, sets_here
+from benchbench.data.catalogue import SetHere, damage, sets_here
 from benchbench.data.identity import DataIdentity
 from benchbench.data.makers import maker_of
 from benchbench.data.places import cache_folder
-from benchbench.data.store import is_here, set_folder
+from benchbench.data.store import format_bytes, room_for, set_folder
+from benchbench.errors import UserError
 from benchbench.run.progress import DataProgress
 from benchbench.sources import KNOWN_ENVS
 
@@ -17,28 +19,29 @@ _SIZE = 84
 
 
 def list_text(identities: Sequence[DataIdentity] | None) -> str:
-    """A line for each set; without ``identities`` one for each known environment, or set of it."""
+    """A line for each set; without ``identities`` one for each known environment, or set of it.
+
+    Below them, for those of ``identities`` that can be neither opened nor made, what to do.
+    """
     here = {one.folder: one for one in sets_here()}
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[_Row] = []
     if identities is not None:
         for identity in identities:
-            rows.append(_row(identity, here.get(set_folder(identity))))
+            made = here.get(set_folder(identity))
+            rows.append(_made(made) if made else _not_made(identity))
     else:
         for env in KNOWN_ENVS:
-            made = [one for one in here.values() if one.env == env]
-            identity = DataIdentity.of(env, None, _SIZE)
-            rows += [_row(identity, one) for one in made] or [_row(identity, None)]
-        known = set(KNOWN_ENVS)
-        rows += [
-            (one.env, "here", _size(one), one.key) for one in here.values() if one.env not in known
-        ]
-    header = ("environment", "state", "size", "where from")
+            of_env = [_made(one) for one in here.values() if one.env == env]
+            rows += of_env or [_not_made(DataIdentity.of(env, None, _SIZE))]
+        rows += [_made(one) for one in here.values() if one.env not in set(KNOWN_ENVS)]
+    header = _Row("environment", "state", "size", "where from")
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(3)]
     lines = [
-        "  ".join((*(text.ljust(w) for text, w in zip(row[:3], widths, strict=True)), row[3]))
+        "  ".join((*(text.ljust(w) for text, w in zip(row[:3], widths, strict=True)), row.origin))
         for row in (header, *rows)
     ]
-    return "\n".join([*lines, "", f"data folder  {cache_folder()}"])
+    told = dict.fromkeys(row.cure for row in rows if row.cure) if identities is not None else ()
+    return "\n".join([*lines, "", f"data folder  {cache_folder()}", *told])
 
 
 def fetch(identity: DataIdentity) -> None:
@@ -48,16 +51,35 @@ def fetch(identity: DataIdentity) -> None:
         maker.fetch(identity, DataProgress(f"fetch {identity.env}", unit="B"))
 
 
-def _row(identity: DataIdentity, made: SetHere | None) -> tuple[str, str, str, str]:
+class _Row(NamedTuple):
+    """A line of the list."""
+
+    env: str
+    state: str
+    size: str
+    origin: str
+    cure: str | None = None
+
+
+def _made(one: SetHere) -> _Row:
+    if not one.is_readable:
+        return _Row(one.env, "damaged", format_bytes(one.bytes), f"key {one.key}", damage(one))
+    identity = one.card["identity"]
+    return _Row(
+        one.env,
+        "here",
+        format_bytes(one.bytes),
+        f"source {identity['source']['source']}; {identity['size']} pixels, key {one.key}",
+    )
+
+
+def _not_made(identity: DataIdentity) -> _Row:
     maker = maker_of(identity)
-    origin = maker.origin(identity)
-    if made is not None:
-        frames = made.card.get("identity", {}).get("size", "?")
-        return identity.env, "here", _size(made), f"{origin}; {frames} pixels, key {made.key}"
-    if is_here(identity) or maker.lacking(identity) is None:
-        return identity.env, "can be made", "", origin
-    return identity.env, "missing", "", origin
-
-
-def _size(one: SetHere) -> str:
-    return f"{one.bytes / 1e6:,.1f} MB"
+    origin, lacking = maker.origin(identity), maker.lacking(identity)
+    if lacking is not None:
+        return _Row(identity.env, "missing", "", origin, lacking)
+    try:
+        size = format_bytes(room_for(identity, maker.count(identity)))
+    except UserError as error:  # a file of its source is damaged
+        return _Row(identity.env, "damaged", "", origin, error.message)
+    return _Row(identity.env, "can be made", size, f"{origin}; in {identity.size} pixels")

@@ -6,6 +6,7 @@ devices. Where NVML is not to be had, torch is asked for their number, and their
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -83,13 +84,21 @@ class Device:
             torch.cuda.synchronize()
 
     def peak_memory_mb(self) -> float:
-        """Largest resident (CPU) or allocated (CUDA) memory of this process, MiB."""
+        """Largest resident (CPU) or allocated (CUDA) memory of this process, MiB.
+
+        On Linux without what is resident of mapped files when it is asked for: frames stay there
+        for as long as nobody else needs the room, and all cells share them.
+        """
         if self.kind == "cuda":
             import torch
 
             return torch.cuda.max_memory_allocated() / MIB
+        # Not getrusage's: on Linux that begins at what the parent had when it made this process.
+        own = _told_mb("/proc/self/status", "VmHWM") - _told_mb("/proc/self/status", "RssFile")
+        if math.isfinite(own):
+            return own
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**10 if platform.system() != "Darwin" else peak / MIB
+        return peak / MIB if platform.system() == "Darwin" else peak / 2**10
 
     def is_lost(self) -> bool:
         """Whether the driver no longer reaches this GPU. For the parent: makes no CUDA context."""
@@ -108,12 +117,17 @@ def cpu_count() -> int:
 
 def free_ram_mb() -> float:
     """Memory of this machine that programs could take now, MiB; infinite where it is unknown."""
+    return _told_mb("/proc/meminfo", "MemAvailable")
+
+
+def _told_mb(path: str, name: str) -> float:
+    """A figure of one of Linux's lists, MiB; infinite where it is unknown."""
     try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except OSError:
-        return float("inf")
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
-    return int(found.group(1)) / 2**10 if found else float("inf")
+        return math.inf
+    found = re.search(rf"^{name}:\s*(\d+) kB", text, re.MULTILINE)
+    return int(found.group(1)) / 2**10 if found else math.inf
 
 
 def _warn(text: str) -> None:
