@@ -1,10 +1,12 @@
 """The README says what is so."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 import yaml
@@ -33,6 +35,31 @@ def test_ci_runs_the_readmes_second_command():
 def test_every_verb_in_the_readme_exists_and_every_verb_stands_there():
     named = set(re.findall(r"^benchbench (\w+)", README, re.MULTILINE))
     assert named == set(main.commands)
+
+
+COMMANDS = sorted(
+    {
+        " ".join(found.replace("\\\n", " ").split())
+        for found in re.findall(r"`(benchbench [^`]+)`", README)
+        + re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?(benchbench [^#\n]+)", README, re.MULTILINE)
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_in_the_readme_is_one_that_the_command_line_takes(
+    command, tmp_path, monkeypatch
+):
+    words = shlex.split(command)[1:]
+    group = main
+    while isinstance(group, click.Group):
+        verb = words.pop(0)
+        assert verb in group.commands, f"{verb} is not a verb"
+        group = group.commands[verb]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+    group.make_context(verb, words)
 
 
 def test_the_readme_names_every_variant():
