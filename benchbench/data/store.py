@@ -273,9 +273,9 @@ def columns_of(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _frames(path: Path) -> np.ndarray:
-    """The frames, mapped copy-on-write: the file stays as it is, and torch does not warn."""
+    """The frames, mapped to be read only: else Linux refuses what is larger than its memory."""
     try:
-        frames: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        frames: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # as above
         raise _damaged(path, "cannot be read") from None
     return frames

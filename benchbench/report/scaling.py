@@ -43,33 +43,34 @@ PROPORTION: Line = ("#999999", ":", "")
 
 
 def medians(found: pd.DataFrame) -> pd.DataFrame:
-    """Median, least and largest of the rounds: ``along, jobs, at``, then ``(measure, …)``."""
-    by = found.groupby(["along", "jobs", "at"])[list(TOLD)]
-    return by.agg(["median", "min", "max"])
+    """``along, jobs, at, measure`` and the ``median, min, max`` of its rounds."""
+    by = ["along", "jobs", "at", "measure"]
+    rounds = found.melt(by[:3], list(TOLD), "measure").dropna().groupby(by)["value"]
+    return rounds.agg(median="median", min="min", max="max").reset_index()
 
 
 def scaling_figure(found: pd.DataFrame) -> Figure:
     """A column for each that grows: time above, memory below; last a grid's time, and a start."""
     table = medians(found)
-    grids = table.loc["seeds"]
-    jobs = list(dict.fromkeys(grids.index.get_level_values("jobs")))
     with style():
         figure, axes = grid(2, 4, 1.55, names=7)
         for above, below, along in zip(axes, axes[4:], ("batch", "size", "rows"), strict=False):
-            _panel(above, table, along, ("update_ms", "cpu_ms"))
-            _panel(below, table, along, ("memory_mb",))
+            _panel(above, table[table["along"] == along], ("update_ms", "cpu_ms"))
+            _panel(below, table[table["along"] == along], ("memory_mb",))
             below.set_xlabel(ALONG[along])
-        _panel(axes[7], table, "rows", ("start_s",))
+        _panel(axes[7], table[table["along"] == "rows"], ("start_s",))
         axes[7].set_xlabel(ALONG["rows"])
-        for count, look in zip(jobs, JOB_LINES, strict=False):
-            _line(axes[3], grids.loc[count]["grid_s"], look)
-        _across(axes[3], grids.loc[jobs[0]])
-        _up(axes[3], grids[["grid_s"]])
+        grids = table[table["along"] == "seeds"]
+        jobs = dict(zip(dict.fromkeys(grids["jobs"]), JOB_LINES, strict=False))
+        for count, look in jobs.items():
+            _line(axes[3], grids[grids["jobs"] == count], look)
+        _across(axes[3], grids)
+        _up(axes[3], grids)
         axes[3].set_xlabel(ALONG["seeds"])
         for place, name in ((0, "update_ms"), (4, "memory_mb"), (3, "grid_s"), (7, "start_s")):
             axes[place].set_ylabel(TOLD[name])
         named = {TOLD[name]: LINES[name] for name in ("update_ms", "cpu_ms")}
-        named |= {f"a grid, jobs: {n}": look for n, look in zip(jobs, JOB_LINES, strict=False)}
+        named |= {f"a grid, jobs: {count}": look for count, look in jobs.items()}
         handles = [
             Line2D([], [], color=color, ls=ls, marker=marker, ms=2.8, lw=1.1, label=name)
             for name, (color, ls, marker) in {**named, "in proportion": PROPORTION}.items()
@@ -80,42 +81,45 @@ def scaling_figure(found: pd.DataFrame) -> Figure:
 
 def scaling_text(found: pd.DataFrame) -> str:
     """The medians as a table for the terminal."""
-    rows = [
-        (ALONG[along], f"{at:,}", str(jobs) if along == "seeds" else "",
-         *(number(row[name, "median"]) for name in TOLD))
-        for (along, jobs, at), row in medians(found).iterrows()
-    ]  # fmt: skip
+    told: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in medians(found).to_dict("records"):
+        jobs = str(row["jobs"]) if row["along"] == "seeds" else ""
+        line = told.setdefault((ALONG[row["along"]], f"{row['at']:,}", jobs), {})
+        line[row["measure"]] = number(row["median"])
+    rows = [(*of, *(line.get(name, "") for name in TOLD)) for of, line in told.items()]
     return plain_table(("along", "at", "jobs", *TOLD.values()), rows)
 
 
-def _panel(ax: Axes, table: pd.DataFrame, along: str, names: tuple[str, ...]) -> None:
-    if along not in table.index:
+def _panel(ax: Axes, table: pd.DataFrame, names: tuple[str, ...]) -> None:
+    """What ``names`` took against what grew, from ``medians`` along one thing."""
+    if table.empty:
         ax.set_visible(False)
         return
-    mine = table.loc[along, 1]
+    table = table[table["measure"].isin(names)]
     for name in names:
-        _line(ax, mine[name], LINES[name])
-    _across(ax, mine)
+        _line(ax, table[table["measure"] == name], LINES[name])
+    _across(ax, table)
     if names == ("memory_mb",):
-        ax.set_ylim(0, 1.15 * mine["memory_mb", "max"].max())
-    else:
-        _up(ax, mine[list(names)])
-        steeper = 2 if along == "size" else 1  # an update sees an area
-        last = mine[names[0], "median"].iloc[-1]
-        proportional = [last * (at / mine.index[-1]) ** steeper for at in mine.index]
-        ax.plot(mine.index, proportional, ls=":", color="#999999", lw=0.9, zorder=1)
+        ax.set_ylim(0, 1.15 * float(table["max"].max()))
+        return
+    _up(ax, table)
+    first = table[table["measure"] == names[0]]
+    share = first["at"] / first["at"].max()
+    area = share**2 if first["along"].iloc[0] == "size" else share  # an update sees an area
+    color, ls, _ = PROPORTION
+    ax.plot(first["at"], first["median"].iloc[-1] * area, ls=ls, color=color, lw=0.9, zorder=1)
 
 
-def _line(ax: Axes, spread: pd.DataFrame, look: Line) -> None:
+def _line(ax: Axes, table: pd.DataFrame, look: Line) -> None:
     color, ls, marker = look
-    middle = spread["median"]
-    ax.errorbar(spread.index, middle, yerr=[middle - spread["min"], spread["max"] - middle],
-                color=color, ls=ls, marker=marker, ms=2.8, lw=1.1, elinewidth=0.6)  # fmt: skip
+    spread = [table["median"] - table["min"], table["max"] - table["median"]]
+    ax.errorbar(table["at"], table["median"], yerr=spread, color=color, ls=ls, marker=marker,
+                ms=2.8, lw=1.1, elinewidth=0.6)  # fmt: skip
 
 
 def _across(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xscale("log")
-    at = list(table.index)
+    at = sorted(set(table["at"]))
     ax.set_xticks(at, [f"$10^{len(str(n)) - 1}$" if n >= 10_000 else str(n) for n in at])
     ax.xaxis.set_minor_locator(NullLocator())
 
@@ -126,4 +130,4 @@ def _up(ax: Axes, table: pd.DataFrame) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_ylim(table.min(axis=None) / 1.6, table.max(axis=None) * 1.6)
+    ax.set_ylim(float(table["min"].min()) / 1.6, float(table["max"].max()) * 1.6)
