@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -59,6 +59,10 @@ class Cell:
     def label(self) -> str:
         """How people name the cell."""
         return f"{self.env} seed {self.seed} {self.variant}"
+
+    def under(self, routing: Routing) -> Cell:
+        """The same cell under another variant."""
+        return replace(self, routing=routing)
 
     def settings(self) -> dict[str, Any]:
         """All that the cell is, as plain JSON values."""

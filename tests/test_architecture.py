@@ -31,7 +31,10 @@ MAY_KNOW = {
     "data": DATA | {"envs", "sources", "errors"},
     "envs": {"data.d4rl", "settings", "sources", "errors"},
     "diagnostics": {"routing", "agent", "data.batch"},
-    "run": DATA | SETTINGS | {"agent", "envs", "diagnostics", "grid", "results", "report.look"},
+    "run": DATA
+    | SETTINGS
+    | {"agent", "envs", "diagnostics", "grid", "results", "agent_settings"}
+    | {"report.look", "report.text"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors", "report.statistics"},
     "verbs": SETTINGS | {"suite_file", "data", "grid", "run", "report", "results", "gate"},

@@ -1,13 +1,19 @@
 """The README says what is so."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
+import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
+from benchbench.agent.named import agent_class
+from benchbench.agent.networks import make_encoder
 from benchbench.cli import main
 from benchbench.grid import expand
 from benchbench.routing import REGISTRY
@@ -31,6 +37,31 @@ def test_every_verb_in_the_readme_exists_and_every_verb_stands_there():
     assert named == set(main.commands)
 
 
+COMMANDS = sorted(
+    {
+        " ".join(found.replace("\\\n", " ").split())
+        for found in re.findall(r"`(benchbench [^`]+)`", README)
+        + re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?(benchbench [^#\n]+)", README, re.MULTILINE)
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_in_the_readme_is_one_that_the_command_line_takes(
+    command, tmp_path, monkeypatch
+):
+    words = shlex.split(command)[1:]
+    group = main
+    while isinstance(group, click.Group):
+        verb = words.pop(0)
+        assert verb in group.commands, f"{verb} is not a verb"
+        group = group.commands[verb]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+    group.make_context(verb, words)
+
+
 def test_the_readme_names_every_variant():
     listed = README[README.index("`benchbench variants`") :].split("Only `before`")[0]
     assert set(re.findall(r"`([a-z-]+)`", listed)) >= set(REGISTRY)
@@ -51,3 +82,19 @@ def test_the_readmes_audit_finds_what_it_says():
     said = " ".join(done.stdout.split())
     warning = README[README.index("warning 1:") :].split("```")[0]
     assert " ".join(warning.split()) in said
+
+
+def test_the_readmes_agent_and_encoder_are_usable(tmp_path, monkeypatch):
+    code = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(LAPO)" in b)
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert agent_class("mine:Steeper")
+    assert make_encoder("mine:body", 6, 16, 8)(
+        torch.zeros(2, 6, 16, 16, dtype=torch.uint8)
+    ).shape == (2, 8)
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "results").rglob("*.md")]))
+def test_links_and_pictures_of_the_pages_are_there(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link

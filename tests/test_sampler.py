@@ -115,6 +115,19 @@ def test_a_pixel_batch_holds_the_stack_oldest_first_and_channels_last():
             assert np.array_equal(shown, colourful.frames[row])
 
 
+def test_a_large_batch_is_stacked_as_its_rows_one_by_one():
+    """A few at a time on a CPU; 37 are neither one part nor whole parts."""
+    colourful = dataset(REWARDS, timeouts=[4])
+    colourful.frames[...] = np.random.default_rng(0).integers(0, 255, colourful.frames.shape)
+    draw = sampler(colourful, spacing=2)
+    rows = np.random.default_rng(1).choice(draw.train_rows, 37)
+    batch = draw.batch(rows)
+    for position, row in enumerate(rows):
+        alone = draw.batch(np.array([row]))
+        assert torch.equal(batch.obs[position], alone.obs[0])
+        assert torch.equal(batch.next_obs[position], alone.next_obs[0])
+
+
 def test_proprio_is_the_named_columns_z_scored_and_may_be_none():
     drawn = sampler(SMALL)
     batch = drawn.batch(np.array([1, 2]))

@@ -24,6 +24,9 @@ from benchbench.errors import UserError
 MEAN_FRAMES = 2_000
 """How many frames a mean image is taken over."""
 
+CACHED_ROWS = 16
+"""So many observations are stacked at once on a CPU."""
+
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
@@ -193,14 +196,34 @@ class Sampler:
         )
 
     def _observations(self, row_B: Tensor) -> Tensor:
-        # index_select is some fifteen times as fast as indexing here.
-        frames = [
-            self._source.index_select(0, rows) for rows in self._stacks_NS[row_B].unbind(dim=1)
-        ]
-        stacked = torch.cat(frames, dim=-1)
+        rows_BS = self._stacks_NS[row_B]
+        if self._source.is_cuda or rows_BS.shape[1] == 1:
+            # index_select is some fifteen times as fast as indexing here.
+            frames = [self._source.index_select(0, rows_B) for rows_B in rows_BS.unbind(dim=1)]
+            stacked = torch.cat(frames, dim=-1)
+        else:
+            stacked = self._interleaved(rows_BS)
         if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
             stacked = stacked.permute(0, 3, 1, 2)
         return stacked.to(self.device)
+
+    def _interleaved(self, rows_BS: Tensor) -> Tensor:
+        """The same as a gather of each frame and a ``cat``, in two thirds of its time on a CPU.
+
+        ``cat`` would copy three bytes at a time; these are long runs of one channel's bytes, a few
+        pictures after another so that they stay in the cache.
+        """
+        batch, stack = rows_BS.shape
+        _, height, width, depth = self._source.shape
+        stacked = self._source.new_empty(batch, height, width, stack * depth)
+        parts = zip(stacked.split(CACHED_ROWS), rows_BS.split(CACHED_ROWS), strict=True)
+        for part, rows_PS in parts:
+            pixels = part.view(-1, stack * depth)
+            for place, rows_P in enumerate(rows_PS.unbind(dim=1)):
+                frames = self._source.index_select(0, rows_P).view(-1, depth)
+                for channel in range(depth):
+                    pixels[:, place * depth + channel] = frames[:, channel]
+        return stacked
 
     def _placed(self, source: Tensor) -> Tensor:
         """``source`` on the device where it takes less than half of what is free there."""

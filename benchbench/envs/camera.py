@@ -1,14 +1,16 @@
 """A camera straight above a maze, drawn by PyBullet's software renderer.
 
-It has a world of its own with nothing in it but the picture's shapes, so that drawing cannot touch
-the physics. The walls, the floor and the goal never move: they are drawn once, and a frame draws
-only the few pixels around the ball. Needs no display and no GPU.
+It has worlds of its own with nothing in them but the picture's shapes, so that drawing cannot touch
+the physics. The walls, the floor and the goal never move: their picture is kept. A frame draws the
+ball alone, in the few pixels around it, and lays it over them: the renderer's time goes by the
+triangles in its world, whether they are in the picture or not. Needs no display and no GPU.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ GOAL_HALF_WIDTH = 0.5  # the goal's reward reaches 0.5 from its centre
 RIM = 0.4  # how much of the outer walls is in the picture, in cells
 SUPERSAMPLING = 4  # so that motion of less than a pixel shows, as shades of the ball's edge
 
+WINDOWS_KEPT = 256  # pictures of the maze without the ball, for its next visits
+
 _HEIGHT = 100.0  # so far above that the perspective is flat
 _DEPTHS = {"wall": 0.0, "goal": 0.02, "ball": 0.04}
 
@@ -45,38 +49,47 @@ class TopDownCamera:
         inside = np.array(walls.shape) - 2 + 2 * RIM
         self._pixel = float(inside.max()) / size  # length of a pixel's side, in cells
         self._corner = (np.array(walls.shape) - 1 - inside.max()) / 2  # position of the top left
-        self._client = _connect()
-        self._add(_squares(_wall_cells(walls, self._pixel * size), 0.5), WALL, _DEPTHS["wall"])
-        self._add(_squares([goal], GOAL_HALF_WIDTH), GOAL, _DEPTHS["goal"])
-        self._ball = self._add(_disc(BALL_RADIUS), BALL, 0.0)
+        self._maze, self._ball = _World(), _World()
+        cells = _wall_cells(walls, self._pixel * size)
+        self._maze.add(_squares(cells, 0.5), WALL, _DEPTHS["wall"])
+        self._maze.add(_squares([goal], GOAL_HALF_WIDTH), GOAL, _DEPTHS["goal"])
+        self._ball.add(_disc(BALL_RADIUS), BALL, _DEPTHS["ball"])
         # The ball's window: so many pixels that the ball fits wherever in a pixel its centre is.
         self._window = min(size, math.ceil(2 * BALL_RADIUS / self._pixel) + 2)
-        self._move_ball((-1e3, -1e3))
-        self._background = self._draw(0, 0, size)
+        # Where a wall's edge falls on a sample, its pixels depend on the window that is drawn.
+        self._empty = lru_cache(WINDOWS_KEPT)(partial(self._draw, self._maze))
+        self._background = _coarse(self._draw(self._maze, 0, 0, size))
 
     def frame(self, position: Point) -> np.ndarray:
         """The maze with the ball at ``position`` (x, y); (size, size, 3) uint8."""
         frame = self._background.copy()
-        self._move_ball(position)
         centre = (np.asarray(position) - self._corner) / self._pixel
         first = np.floor(centre - self._window / 2 + 0.5).astype(int)
-        row, column = np.clip(first, 0, self.size - self._window)
+        row, column = np.clip(first, 0, self.size - self._window).tolist()
         window = np.s_[row : row + self._window, column : column + self._window]
-        frame[window] = self._draw(row, column, self._window)
+        frame[window] = _coarse(self._with_ball(position, row, column, self._window))
         return frame
 
     def whole_frame(self, position: Point) -> np.ndarray:
-        """The same picture as :meth:`frame`, every pixel drawn anew; for checking it."""
-        self._move_ball(position)
-        return self._draw(0, 0, self.size)
+        """The same picture as :meth:`frame`, all of it searched for the ball; for checking it."""
+        return _coarse(self._with_ball(position, 0, 0, self.size))
 
     def close(self) -> None:
-        """Free the renderer's world."""
-        self._client.disconnect()
+        """Free the renderer's worlds."""
+        self._maze.client.disconnect()
+        self._ball.client.disconnect()
 
-    def _draw(self, row: int, column: int, count: int) -> np.ndarray:
-        """Draw ``count`` × ``count`` pixels of the frame, the first being (row, column)."""
-        p = self._client
+    def _with_ball(self, position: Point, row: int, column: int, count: int) -> np.ndarray:
+        """``count`` × ``count`` pixels of the maze with the ball, the first (row, column); fine."""
+        self._ball.move(position)
+        ball = self._draw(self._ball, row, column, count)
+        picture = self._empty(row, column, count).copy()
+        picture[ball[..., 1] != FLOOR[1]] = BALL
+        return picture
+
+    def _draw(self, world: _World, row: int, column: int, count: int) -> np.ndarray:
+        """``count`` × ``count`` pixels of a world, the first (row, column), supersampled."""
+        p = world.client
         top, left = self._corner + np.array([row, column]) * self._pixel
         half = count * self._pixel / 2
         x, y = top + half, left + half
@@ -96,36 +109,46 @@ class TopDownCamera:
             lightDiffuseCoeff=0,
             lightSpecularCoeff=0,
         )[2]
-        fine = np.asarray(image, dtype=np.uint8).reshape(side, side, 4)[..., :3]
-        blocks = fine.reshape(count, SUPERSAMPLING, count, SUPERSAMPLING, 3)
-        total = blocks.sum(axis=(1, 3), dtype=np.uint16)
-        return (total // SUPERSAMPLING**2).astype(np.uint8)
+        return np.asarray(image, dtype=np.uint8).reshape(side, side, 4)[..., :3].copy()
 
-    def _move_ball(self, position: Point) -> None:
-        at = [float(position[0]), float(position[1]), _DEPTHS["ball"]]
-        self._client.resetBasePositionAndOrientation(self._ball, at, [0, 0, 0, 1])
 
-    def _add(self, mesh: tuple[list[list[float]], list[int]], colour: Colour, depth: float) -> int:
-        """Add a flat body made of triangles; returns its id."""
+class _World:
+    """A renderer's world of flat bodies."""
+
+    def __init__(self) -> None:
+        with quiet():
+            import pybullet
+            from pybullet_utils.bullet_client import BulletClient
+
+            self.client: Any = BulletClient(pybullet.DIRECT)
+
+    def add(self, mesh: tuple[list[list[float]], list[int]], colour: Colour, depth: float) -> None:
+        """Add a body made of triangles, so high."""
         vertices, indices = mesh
-        p = self._client
-        shape = p.createVisualShape(
-            p.GEOM_MESH,
+        shape = self.client.createVisualShape(
+            self.client.GEOM_MESH,
             vertices=vertices,
             indices=indices,
             normals=[[0, 0, 1]] * len(vertices),
             rgbaColor=[(value + 0.5) / 255 for value in colour] + [1],
             specularColor=[0, 0, 0],
         )
-        return int(p.createMultiBody(0, -1, shape, basePosition=[0, 0, depth]))
+        body = self.client.createMultiBody(0, -1, shape, basePosition=[0, 0, depth])
+        self._last, self._depth = int(body), depth
+
+    def move(self, position: Point) -> None:
+        """Put the last body there."""
+        at = [float(position[0]), float(position[1]), self._depth]
+        self.client.resetBasePositionAndOrientation(self._last, at, [0, 0, 0, 1])
 
 
-def _connect() -> Any:
-    with quiet():
-        import pybullet
-        from pybullet_utils.bullet_client import BulletClient
-
-        return BulletClient(pybullet.DIRECT)
+def _coarse(fine: np.ndarray) -> np.ndarray:
+    """The supersampled picture at its own size: each pixel the mean of its block."""
+    count = len(fine) // SUPERSAMPLING
+    rows = fine.reshape(count, SUPERSAMPLING, -1).sum(1, dtype=np.uint16)
+    columns = rows.reshape(count, count, SUPERSAMPLING, 3)
+    total = sum(columns[:, :, place] for place in range(SUPERSAMPLING))
+    return (total // SUPERSAMPLING**2).astype(np.uint8)
 
 
 def _wall_cells(walls: np.ndarray, extent: float) -> list[tuple[int, int]]:

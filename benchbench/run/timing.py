@@ -20,12 +20,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
+from benchbench.data.sampler import Sampler
 from benchbench.data.store import open_dataset
 from benchbench.errors import UserError
 from benchbench.grid import Cell, expand
@@ -37,24 +39,37 @@ from benchbench.suite import Suite
 
 
 class TimedCell:
-    """A cell's sampler and agent, and nothing else of it. Makes the data if it is not here."""
+    """A cell's sampler and agent, and nothing else of it.
 
-    def __init__(self, cell: Cell, device: Device) -> None:
-        prepare_data([cell])
-        dataset, torch_device = open_dataset(cell.data), torch.device(device.kind)
-        train_rows, _ = split(cell, dataset)
-        self._device = device
-        self._sampler = make_sampler(cell, dataset, train_rows, torch_device)
-        self._agent = make_agent(cell, self._sampler, torch_device)
+    Makes the data if it is not here; a ``sampler`` that another such cell has may be shared.
+    """
+
+    def __init__(self, cell: Cell, device: Device, sampler: Sampler | None = None) -> None:
+        self._device, torch_device = device, torch.device(device.kind)
+        if sampler is None:
+            prepare_data([cell])
+            dataset = open_dataset(cell.data)
+            sampler = make_sampler(cell, dataset, split(cell, dataset)[0], torch_device)
+        self.sampler = sampler
+        self.agent = make_agent(cell, sampler, torch_device)
 
     def seconds(self, updates: int) -> float:
         """Wall time of so many updates, the drawing of their batches included."""
-        self._device.synchronize()
+        return timed(lambda: self.agent.update(self.sampler.sample()), self._device)(updates)
+
+
+def timed(piece: Callable[[], object], device: Device) -> Callable[[int], float]:
+    """What says how long so many calls of ``piece`` take, the device's queue included."""
+
+    def seconds(count: int) -> float:
+        device.synchronize()
         start = time.perf_counter()
-        for _ in range(updates):
-            self._agent.update(self._sampler.sample())
-        self._device.synchronize()
+        for _ in range(count):
+            piece()
+        device.synchronize()
         return time.perf_counter() - start
+
+    return seconds
 
 
 class _Server:
