@@ -47,7 +47,7 @@ class AgentSettings(Settings):
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs; with fp32 "
+        description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs; in fp32 "
         "NVIDIA GPUs convolve in TF32, as is PyTorch's default",
     )
     feature_dim: Count = Field(50, description="size of the encoder's output")
