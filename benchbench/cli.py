@@ -152,6 +152,7 @@ def run(
         from benchbench.run.building import check_own_code
 
         check_own_code(wanted)
+    store.unpack(cells)
     left_out = leave_out(loaded, cells, wanted, store)
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
