@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from conftest import TINY
 
 from benchbench.cli import main
+from benchbench.data import read_ahead
 from benchbench.data.store import is_here, open_dataset, set_folder
 from benchbench.data.stretched import stretched
 from benchbench.grid import expand
@@ -55,6 +56,28 @@ def test_a_set_larger_than_the_memory_is_opened_and_drawn_from(cell):
         assert dataset.frames.nbytes > memory
         sampler = make_sampler(cell, dataset, split(cell, dataset)[0], torch.device("cpu"))
         assert sampler.batch(np.array([rows - 3])).obs.shape == (1, 6, 2048, 2048)
+
+
+def test_frames_of_a_large_set_are_asked_for_before_they_are_read(cell, monkeypatch):
+    asked, advise = set(), os.posix_fadvise
+
+    def remember(descriptor, place, count, advice):
+        assert advice == os.POSIX_FADV_WILLNEED
+        asked.add(os.pread(descriptor, count, place))
+        advise(descriptor, place, count, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", remember)
+    dataset = open_dataset(cell.data)
+    rows = split(cell, dataset)[0]
+    small = make_sampler(cell, dataset, rows, torch.device("cpu")).sample()
+    assert not asked  # it fits into the memory
+    monkeypatch.setattr(read_ahead, "SHARE", 0.0)
+    large = make_sampler(cell, dataset, rows, torch.device("cpu")).sample()
+    assert torch.equal(large.obs, small.obs)
+    for stacks in (large.obs, large.next_obs):
+        frames = stacks.permute(0, 2, 3, 1).unflatten(3, (2, 3)).permute(0, 3, 1, 2, 4)
+        needed = {frame.contiguous().numpy().tobytes() for frame in frames.flatten(0, 1)}
+        assert needed <= asked
 
 
 def test_the_verb_measures_all_that_grows(cell, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchbench.data.batch import Batch
+from benchbench.data.read_ahead import ReadAhead, read_ahead
 from benchbench.data.store import Dataset
 from benchbench.errors import UserError
 
@@ -93,6 +94,7 @@ class Sampler:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self._rng = np.random.default_rng(seed)
+        self._disk: ReadAhead | None = None
 
         columns = list(proprio)
         self.state_normalizer = Normalizer.of(dataset.states[train_rows])
@@ -115,6 +117,8 @@ class Sampler:
 
         if observation == "pixels":
             self._source = self._placed(_unwritten(dataset.frames))
+            if not self._source.is_cuda:
+                self._disk = read_ahead(dataset.frames)
             table = stack_rows(dataset.step_in_episode, stack, spacing)
         else:
             self._source = self._placed(
@@ -186,6 +190,8 @@ class Sampler:
     def _gather(self, rows: np.ndarray) -> Batch:
         row_B = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._source.device)
         next_B = self._next_N[row_B]
+        if self._disk:
+            self._disk.ask(self._stacks_NS[torch.cat([row_B, next_B])].numpy())
         return Batch(
             obs=self._observations(row_B),
             proprio_BP=self._proprio_NP[row_B].to(self.device),
