@@ -97,7 +97,7 @@ class Faulty:
     at: int = 60
     times: int = 1
 
-    def __call__(self, cell, device, on_update, checkpoints, on_alive):
+    def __call__(self, cell, device, on_update, checkpoints, on_alive, processes):
         struck = []
 
         def updated(updates):
@@ -107,7 +107,7 @@ class Faulty:
                 if self._strikes():
                     self.fault()
 
-        return run_cell(cell, device, updated, checkpoints, on_alive)
+        return run_cell(cell, device, updated, checkpoints, on_alive, processes)
 
     def _strikes(self):
         self.marks.mkdir(exist_ok=True)
@@ -128,7 +128,7 @@ class KilledOnTheWay:
     at: tuple[int, ...]
     variant: str = "after"
 
-    def __call__(self, cell, device, on_update, checkpoints, on_alive):
+    def __call__(self, cell, device, on_update, checkpoints, on_alive, processes):
         def updated(updates):
             on_update(updates)
             self.marks.mkdir(exist_ok=True)
@@ -141,4 +141,4 @@ class KilledOnTheWay:
                 (self.marks / str(number)).touch()
                 kill()
 
-        return run_cell(cell, device, updated, checkpoints, on_alive)
+        return run_cell(cell, device, updated, checkpoints, on_alive, processes)
