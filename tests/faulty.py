@@ -1,5 +1,6 @@
 """Cells in which something goes wrong, for real: what the fault tests hand to the runner."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -50,6 +51,11 @@ def fill_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
 
+def kill_a_worker():
+    """End one of the processes that play this one's episodes."""
+    multiprocessing.active_children()[0].kill()
+
+
 def kill_in_publishing():
     """Die with a table half written."""
     write = store._write_parquet
@@ -84,6 +90,19 @@ def kill_after_publishing():
         kill()
 
     os.rename = renamed
+
+
+@dataclass(frozen=True)
+class WithWorkers:
+    """A fault, before which the processes that play the cell's episodes are noted in a file."""
+
+    note: Path
+    fault: object
+
+    def __call__(self):
+        workers = multiprocessing.active_children()
+        self.note.write_text(" ".join(str(worker.pid) for worker in workers))
+        self.fault()
 
 
 @dataclass(frozen=True)
