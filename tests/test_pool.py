@@ -184,27 +184,29 @@ def test_a_cells_rows_do_not_depend_on_the_number_of_processes(tiny_data):
 
 @pytest.mark.slow
 @LINUX
-def test_a_cell_whose_worker_dies_fails_by_name_and_a_killed_one_leaves_none(tiny_data, tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        (faulty.kill_a_worker, "raised", "WorkerDied: a process that plays the cell's episodes"),
+        (faulty.kill, "killed", "its process was ended by SIGKILL"),
+        (faulty.stop, "killed", "told to stop at update 7"),
+    ],
+)
+def test_a_cell_that_fails_with_workers_does_so_by_name_and_leaves_none(
+    tiny_data, tmp_path, fault, kind, words
+):
     suite, wanted = cells()
     slots = Slots((Device("cpu"),), jobs=1, threads=1)
     options = RunOptions(retries=0, processes=3)
-
     noted = tmp_path / "noted"
-
-    def run(fault):
-        folder = tmp_path / fault.__name__
-        runner = faulty.Faulty(faulty.WithWorkers(noted, fault), folder / "marks", at=7)
-        folder.mkdir()
-        return run_grid(suite, wanted, wanted, Store(folder, "tiny"), slots, options, runner)
-
-    ((cell, failure, _),) = run(faulty.kill_a_worker)
-    assert (cell, failure.kind) == (wanted[0], "raised")
-    assert failure.text.startswith("WorkerDied: a process that plays the cell's episodes was ended")
-    wait_until_gone(noted.read_text().split())
-    ((_, failure, _),) = run(faulty.kill)
-    assert failure.kind == "killed"
-    assert len(noted.read_text().split()) == 2
-    wait_until_gone(noted.read_text().split())
+    runner = faulty.Faulty(faulty.WithWorkers(noted, fault), tmp_path / "marks", at=7)
+    store = Store(tmp_path, "tiny")
+    ((cell, failure, _),) = run_grid(suite, wanted, wanted, store, slots, options, runner)
+    assert (cell, failure.kind) == (wanted[0], kind)
+    assert failure.text.startswith(words)
+    workers = noted.read_text().split()
+    assert len(workers) == 2
+    wait_until_gone(workers)
 
 
 def test_a_cell_has_a_process_for_each_of_its_cpus_where_that_pays():

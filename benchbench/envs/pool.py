@@ -106,6 +106,8 @@ class Pool:
 
     def close(self) -> None:
         """Shut the simulators and the workers down."""
+        for worker in self._workers:
+            worker.let_go()  # so that they end all at once
         while self._workers:
             self._workers.pop().close()
         self._own.close()
@@ -204,6 +206,10 @@ class _Worker:
             raise answer
         return answer
 
+    def let_go(self) -> None:
+        """Tell the worker to end."""
+        self._pipe.close()
+
     def _died(self) -> NoReturn:
         self._process.join(CLOSING_SECONDS)
         code = self._process.exitcode
@@ -215,7 +221,7 @@ class _Worker:
 
 
 def _end(pipe: Connection, process: BaseProcess) -> None:
-    pipe.close()  # which a worker takes for its end
+    pipe.close()
     process.join(CLOSING_SECONDS)
     process.kill()
     process.join()
