@@ -46,7 +46,9 @@ class AgentSettings(Settings):
         json_schema_extra=_schema(ENCODERS),
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs"
+        "fp32",
+        description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs; in fp32 "
+        "NVIDIA GPUs convolve in TF32, as is PyTorch's default",
     )
     feature_dim: Count = Field(50, description="size of the encoder's output")
     hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)

@@ -155,6 +155,7 @@ def run(
         from benchbench.run.building import check_own_code
 
         check_own_code(wanted)
+    store.unpack(cells)
     left_out = leave_out(loaded, cells, wanted, store)
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(

@@ -15,6 +15,7 @@ from results_factory import BRIEF, NOTHING, Rows, as_results, make_results, make
 from benchbench.report import describe, judge, learned, pairs
 from benchbench.report.claims import PAIRS_NEEDED, chosen, row_verdict, verdict
 from benchbench.report.curves import costs, diagnosed_share, improvements
+from benchbench.report.described import by_environment
 from benchbench.report.measures import (
     area_under_curve,
     drawdown,
@@ -384,3 +385,18 @@ def stats_iqr(scores: list[float]) -> float:
 def test_pairs_of_all_environments_count() -> None:
     envs = ["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"]
     assert judge(make_results(envs=envs, seeds=5))["n_pairs"].iloc[1] == 10 >= PAIRS_NEEDED
+
+
+def test_each_environment_alone_averages_to_the_claim() -> None:
+    results = make_results(envs=["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"], seeds=5)
+    moved = results.cells["env"].str.contains("umaze") & (results.cells["variant"] == "after")
+    results.cells.loc[moved, "final_score"] -= 500.0
+    scores = by_environment(results).query("row == 6").set_index("env")
+    assert scores["n_pairs"].to_list() == [5, 5]
+    assert scores["difference"].iloc[0] > 0 > scores["difference"].iloc[1]
+    judged = judge(results).query("row == 6").iloc[0]
+    assert scores["difference"].mean() == pytest.approx(judged["difference"])
+
+
+def test_one_environment_has_no_table_of_its_own() -> None:
+    assert by_environment(make_results()).empty

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_lapo import SETTINGS, SPEC, make_batches, stream
+from test_sampler import SMALL, sampler
 
 from benchbench.agent.lapo import LAPO
 from benchbench.data.batch import Batch
@@ -43,3 +44,13 @@ def test_training_goes_on_and_memory_is_measured():
     device.synchronize()
     assert all(torch.isfinite(value) for value in info.values())
     assert Device("cuda", 0).peak_memory_mb() > 0
+
+
+@pytest.mark.parametrize("free", [0, 2**40])
+def test_batches_are_the_cpus_wherever_the_frames_lie(free, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
+    here, there = sampler(SMALL), sampler(SMALL, device="cuda")
+    for _ in range(3):
+        mine, theirs = here.sample(), there.sample()
+        for name, value in vars(mine).items():
+            assert torch.equal(value, vars(theirs)[name].cpu()), name

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -218,3 +220,29 @@ def test_every_column_is_described_and_every_table_names_its_cell(name):
 def test_a_row_with_an_unknown_column_is_refused():
     with pytest.raises(ValueError, match="the table 'training' has no column colour, vae_los"):
         to_table("training", [{"vae_los": 1.0, "colour": "red"}])
+
+
+def test_results_passed_on_without_their_cells_are_gone_on_from(store):
+    published(store, CELLS[:3])
+    store.gather(SUITE, CELLS)
+    before = read_results(store.folder)
+    shutil.rmtree(store.folder / "cells")
+    (store.folder / "features.parquet").unlink()
+    store.unpack(CELLS)
+    assert [store.is_done(cell.key) for cell in CELLS] == [True] * 3 + [False] * (len(CELLS) - 3)
+    published(store, CELLS[3:])
+    store.gather(SUITE, CELLS)
+    after = read_results(store.folder)
+    for name in ("cells", "evaluations", "training", "ledger"):
+        kept = getattr(after, name)
+        kept = kept[kept["key"].isin(before.cells["key"])]
+        pd.testing.assert_frame_equal(kept, getattr(before, name))
+    assert set(after.features["key"]) == {cell.key for cell in CELLS[3:]}
+
+
+def test_a_cell_that_was_taken_away_to_be_run_again_stays_away(store):
+    published(store)
+    store.gather(SUITE, CELLS)
+    shutil.rmtree(store.cell_folder(CELLS[0].key))
+    store.unpack(CELLS)
+    assert not store.is_done(CELLS[0].key)

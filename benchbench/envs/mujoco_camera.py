@@ -88,6 +88,9 @@ LOOKS = {
     ),
     # From afar, so that a jump neither enlarges the ant nor takes its feet out of the picture. What
     # of a leg is fixed to the torso stays the torso's colour: the hip's angle is seen against it.
+    # The encoder `small` trained on the positions (7,000 batches of 64, three frames of 64 pixels,
+    # 36,000 rows of random play) tells the joint angles of held-out episodes with R² 0.92 to 0.96;
+    # from 3.2 metres at 45 degrees, each leg in one colour, it was 0.85 to 0.94.
     "ant": Look(
         "ant.xml", 2, 0.5, 10.5, -60.0, 0.75,
         {"left_leg_geom": _RED, "left_ankle_geom": _DARK_RED,

@@ -165,6 +165,10 @@ PHRASES: dict[str, str] = {
     "Likeness of features": "特征的相似度",
     "and": "与",
     "linear CKA of their features [95 %]": "两者特征的线性 CKA [95 %]",
+    "By environment": "各环境单独的结果",
+    "Claims are judged over the pairs of all environments together, and environments may "
+    "disagree. Here is each alone: described, never judged; 95 % intervals, each on its own.":
+        "各项论断由所有环境的配对共同判定，而各环境的结果可能互相矛盾。以下为每个环境单独的结果：仅作描述，不下结论；各自为 95 % 区间。",
     "Also reported": "其他度量",
     "Described, never judged; 95 % intervals, each on its own.": "仅作描述，不下结论；各自为 95 % 区间。",
     "No pair has finished, so there is nothing to describe.": "没有完成的配对，无可描述。",

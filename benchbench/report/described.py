@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,21 @@ def describe(results: Results) -> pd.DataFrame:
     rows += _spread(results)
     frame = pd.DataFrame([{c: row[c] for c in COLUMNS} for row in rows], columns=list(COLUMNS))
     return frame[frame["n_pairs"] > 0].sort_values("row", kind="stable").reset_index(drop=True)
+
+
+def by_environment(results: Results) -> pd.DataFrame:
+    """The judged measures in each environment alone, measure by measure: environments may disagree.
+
+    Columns: ``env`` and those of :func:`describe`. Empty where there is only one environment.
+    """
+    cells, envs = measure_cells(results), list(dict.fromkeys(results.plan["env"]))
+    rows = []
+    for measure, _ in chosen(results, cells) if len(envs) > 1 else ():
+        for env in envs:
+            alone = replace(results, plan=results.plan[results.plan["env"] == env])
+            rows.append({"env": env} | estimate(measure, alone, cells, LEVEL))
+    frame = pd.DataFrame(rows, columns=["env", *COLUMNS])
+    return frame[frame["n_pairs"] > 0].reset_index(drop=True)
 
 
 def reported(results: Results, cells: pd.DataFrame) -> list[Measure]:

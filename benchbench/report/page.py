@@ -15,7 +15,7 @@ import pandas as pd
 from benchbench.report import sections
 from benchbench.report.brief import ASPECTS
 from benchbench.report.claims import PAIRS_NEEDED, judge, learned, row_verdict
-from benchbench.report.described import describe, pairs
+from benchbench.report.described import by_environment, describe, pairs
 from benchbench.report.document import (
     Block,
     Document,
@@ -43,17 +43,24 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
     results.
     """
     results = read_results(folder)
-    claims, described, learning = judge(results), describe(results), learned(results)
+    claims, learning = judge(results), learned(results)
+    environments, described = by_environment(results), describe(results)
     drawn = draw(results, folder / "figures")
     for each in LANGS:
         markdown, html = report_files(folder, each)
         if each == lang or markdown.exists():
             words = Words(each)
-            document = page(results, claims, described, learning, drawn, words)
+            document = page(results, claims, environments, described, learning, drawn, words)
             markdown.write_text(to_markdown(document), encoding="utf-8", newline="\n")
             whole = to_html(document, folder / "figures", words)
             html.write_text(whole, encoding="utf-8", newline="\n")
-    for name, frame in (("claims", claims), ("described", described), ("pairs", pairs(results))):
+    tables = {
+        "claims": claims,
+        "environments": environments,
+        "described": described,
+        "pairs": pairs(results),
+    }
+    for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
     return terminal(claims, learning, Words(lang))
@@ -68,6 +75,7 @@ def report_files(folder: Path, lang: Lang = "en") -> tuple[Path, Path]:
 def page(
     results: Results,
     claims: pd.DataFrame,
+    environments: pd.DataFrame,
     described: pd.DataFrame,
     learning: pd.DataFrame,
     drawn: Drawn,
@@ -81,6 +89,7 @@ def page(
     titled: list[tuple[str, str, list[Block]]] = [
         ("table", "The brief's table, measured",
          [sections.brief_table(claims, words), *sections.how_to_read(claims, words)]),
+        ("environments", "By environment", sections.environments_section(environments, words)),
         ("learned", "Did anything learn?", sections.learning_section(learning, words)),
         ("figures", "Figures", [*pictures]),
         ("variants", "All variants", sections.variants_section(results, words)),
@@ -95,6 +104,8 @@ def page(
         blocks.append(Paragraph(foreign(suite.description)))
     blocks.append(Paragraph(marked(verdict_sentences(claims, learning, words)), lead=True))
     for anchor, title, inside in titled:
+        if anchor == "environments" and environments.empty:
+            continue
         blocks += [Heading(words(title), anchor), *inside]
     option = "" if words.lang == "en" else f" --lang {words.lang}"
     again = words("Make this report again with `{command}`.",

@@ -35,7 +35,7 @@ def list_text(identities: Sequence[DataIdentity] | None) -> str:
             rows += of_env or [_not_made(DataIdentity.of(env, None, _SIZE))]
         rows += [_made(one) for one in here.values() if one.env not in set(KNOWN_ENVS)]
     header = _Row("environment", "state", "size", "where from")
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(3)]
+    widths = [max(len(row[:3][i]) for row in (header, *rows)) for i in range(3)]
     lines = [
         "  ".join((*(text.ljust(w) for text, w in zip(row[:3], widths, strict=True)), row.origin))
         for row in (header, *rows)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchbench.errors import UserError
@@ -105,6 +106,38 @@ class Store:
                     raise ValueError(f"{path.name} is not whole ({error})") from None
                 if set(keys) - {cell.key} or (name == "cells" and len(keys) != 1):
                     raise ValueError(f"{path.name} is of another cell")
+
+    def unpack(self, cells: Sequence[Cell]) -> None:
+        """Publish those of the cells that the joined tables hold, where no cell has a folder yet.
+
+        Results that were passed on are like that, such as the repository's: running their suite
+        goes on from them, and writes no others over them. A joined table that was left out counts
+        as empty. Raises :class:`UserError` where one is damaged or nothing can be written.
+        """
+        place, path = self.folder / "cells", self.folder / "cells.parquet"
+        if place.exists() or not path.exists():
+            return
+        joined = {"cells": read_table(path, "cells")}
+        for name in set(TABLES) - {"cells"}:
+            path = self.folder / f"{name}.parquet"
+            joined[name] = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
+        done = joined["cells"].filter(pc.field("status") == "done")["key"].to_pylist()
+        try:
+            with tempfile.TemporaryDirectory(prefix=DRAFT, dir=self.folder) as draft:
+                whole = Path(draft) / "cells"
+                for key in {cell.key for cell in cells} & set(done):
+                    (whole / key).mkdir(parents=True)
+                    for name, table in joined.items():
+                        mine = table.filter(pc.field("key") == key)
+                        _write_parquet(whole / key / f"{name}.parquet", mine)
+                if whole.exists():
+                    os.rename(whole, place)
+                    sync(self.folder)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: its results cannot be unpacked ({error.strerror}); make room, or "
+                "choose another folder with --results"
+            ) from None
 
     @contextmanager
     def _draft(self, cell: Cell) -> Iterator[Path]:
