@@ -17,7 +17,7 @@ from benchbench.grid import expand, select
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
 from benchbench.verbs.audit import audit
-from benchbench.verbs.bench import bench
+from benchbench.verbs.bench import bench, scaling
 from benchbench.verbs.data import data
 from benchbench.verbs.nightly import baseline, compare, history
 from benchbench.verbs.options import (
@@ -258,7 +258,8 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, baseline, history)
+VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
+         history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 

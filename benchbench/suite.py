@@ -263,6 +263,16 @@ class Suite(Settings):
         return self
 
     @model_validator(mode="after")
+    def _state_has_no_proprio(self) -> Self:
+        for index, env in enumerate(self.envs):
+            if env.proprio and (env.observation or self.observation) == "state":
+                raise ValueError(
+                    f"envs.{index}.proprio: {env.id} is seen as its state, which holds all that "
+                    "could stand beside an image; take proprio out, or write observation: pixels"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _variants_fit_the_agents(self) -> Self:
         for algorithm in {self.agent.overridden_by(env.agent).algorithm for env in self.envs}:
             for routing in self.routings:

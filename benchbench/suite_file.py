@@ -120,7 +120,8 @@ def _explain(
         loc = (*loc, first["loc"][-1])
     if kind == "value_error":  # of a whole mapping; it names the key that is wrong in front
         named, colon, rest = message.partition(": ")
-        inner = _in_file((*first["loc"], *named.split(".")), raw)
+        parts = [int(part) if part.isdecimal() else part for part in named.split(".")]
+        inner = _in_file((*first["loc"], *parts), raw)
         if colon and len(inner) == len(loc) + named.count(".") + 1:
             loc, message = inner, rest
     known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())

@@ -186,7 +186,9 @@ def test_a_full_disk_is_said_before_anything_is_made(monkeypatch, cache):
 def test_a_dataset_cannot_be_changed_through_its_frames():
     folder = store.prepare(identity(), silent)
     before = (folder / "frames.npy").read_bytes()
-    store.open_dataset(identity()).frames[0] = 7
+    frames = store.open_dataset(identity()).frames
+    with pytest.raises(ValueError, match="read-only"):
+        frames[0] = 7
     assert (folder / "frames.npy").read_bytes() == before
 
 

@@ -210,6 +210,17 @@ def test_states_have_no_variants(tmp_path, change):
     assert {cell.observation for cell in expand(alone)} == {"state"}
 
 
+def test_a_state_has_nothing_beside_it(tmp_path):
+    text = GOOD.replace("[before, after]", "[frozen]") + "observation: state\n"
+    text = text.replace("agent:", "    proprio: [velocity]\nagent:")
+    message = mistake(tmp_path, text)
+    assert message.startswith("mine.yaml:6: envs.0.proprio:")
+    assert message.endswith("take proprio out, or write observation: pixels")
+    load(tmp_path, text.replace("    proprio", "    observation: pixels\n    proprio"))
+    message = mistake(tmp_path, text.replace("open-v0", "open-v0\n    observation: state"))
+    assert message.startswith("mine.yaml:7: envs.0.proprio:")
+
+
 def test_an_environment_overrides_exactly_the_keys_it_states(tmp_path):
     text = GOOD.replace(
         "agent:",

@@ -9,6 +9,7 @@ D state, A action, P proprio, N rows of the data set, S frames of a stack.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,7 +114,7 @@ class Sampler:
         )
 
         if observation == "pixels":
-            self._source = self._placed(torch.from_numpy(dataset.frames))
+            self._source = self._placed(_unwritten(dataset.frames))
             table = stack_rows(dataset.step_in_episode, stack, spacing)
         else:
             self._source = self._placed(
@@ -234,6 +235,13 @@ class Sampler:
             return source
         free, _ = torch.cuda.mem_get_info(self.device)
         return source.to(self.device) if source.nbytes < free / 2 else source
+
+
+def _unwritten(frames: np.ndarray) -> Tensor:
+    """Frames that cannot be written to, as a tensor that nobody writes to; torch warns of those."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(frames)
 
 
 def reward_scale(rewards: np.ndarray) -> float:

@@ -30,7 +30,7 @@ _COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts",
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_VERIFIED = ".verified"
+VERIFIED = ".verified"
 """An empty file beside the set's: its hashes were checked once since it was made."""
 
 
@@ -152,14 +152,14 @@ def open_folder(
             raise _damaged(path, "is missing")
         if path.stat().st_size != card["files"][name]["bytes"]:
             raise _damaged(path, "has another size than its card says")
-    marker = folder / _VERIFIED
+    marker = folder / VERIFIED
     if verify or not marker.exists():
         for name in FILES:
             if file_sha256(folder / name) != card["files"][name]["sha256"]:
                 marker.unlink(missing_ok=True)
                 raise _damaged(folder / name, "has other bytes than its card says")
         _mark(marker)
-    column = _columns(folder / "transitions.hdf5")
+    column = columns_of(folder)
     frames = _frames(folder / "frames.npy")
     if len(frames) != len(column["rewards"]):
         raise _damaged(folder / "frames.npy", "has other rows than transitions.hdf5")
@@ -259,8 +259,9 @@ def _read_card(folder: Path, identity: DataIdentity | None) -> dict[str, Any]:
     return card
 
 
-def _columns(path: Path) -> dict[str, np.ndarray]:
-    """The columns by name, each with as many rows. Raises :class:`UserError`."""
+def columns_of(folder: Path) -> dict[str, np.ndarray]:
+    """A set's columns by name, each with as many rows. Raises :class:`UserError`."""
+    path = folder / "transitions.hdf5"
     try:
         with h5py.File(path, "r") as file:
             columns = {name: np.asarray(file[name]) for name in _COLUMNS}
@@ -272,9 +273,9 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def _frames(path: Path) -> np.ndarray:
-    """The frames, mapped copy-on-write: the file stays as it is, and torch does not warn."""
+    """The frames, mapped to be read only: else Linux refuses what is larger than its memory."""
     try:
-        frames: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        frames: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # as above
         raise _damaged(path, "cannot be read") from None
     return frames

@@ -1,26 +1,35 @@
-"""The verb that measures benchbench itself on the machine at hand."""
+"""The verbs that measure benchbench itself on the machine at hand."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from benchbench.errors import UserError
-from benchbench.verbs.options import only_option, parse_only, set_option
+from benchbench.verbs.options import only_option, parse_only, results_option, set_option
 from benchbench.verbs.verdicts import json_option
+
+if TYPE_CHECKING:
+    from benchbench.run.devices import Device
+
+
+suite_argument = click.argument("suite", type=click.Path(path_type=Path), required=False)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, or one device, as in cuda:0."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as processors."
+)
 
 
 @click.command()
-@click.argument("suite", type=click.Path(path_type=Path), required=False)
+@suite_argument
 @only_option
 @set_option
-@click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, or one device, as in cuda:0."
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as processors."
-)
+@device_option
+@threads_option
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
@@ -48,13 +57,70 @@ def bench(
     from benchbench.run.bench.choice import DEFAULT, choose
     from benchbench.run.bench.measure import bench as measure
     from benchbench.run.bench.measure import json_text, table_text
-    from benchbench.run.devices import choose_devices, cpu_count
+    from benchbench.run.devices import cpu_count
     from benchbench.suite_file import load_suite
 
     loaded = load_suite(suite or DEFAULT, overrides)
+    one = _one_device(device)
+    cell, routings = choose(loaded, parse_only(only))
+    found = measure(loaded.name, cell, routings, one, threads or cpu_count(), rounds)
+    click.echo(json_text(found) if as_json else table_text(found))
+
+
+@click.command()
+@suite_argument
+@only_option
+@set_option
+@device_option
+@threads_option
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Turns of every figure; 1 for a quick look, without a spread.",
+)
+@results_option
+def scaling(
+    suite: Path | None,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    rounds: int,
+    results: Path,
+) -> None:
+    """Measure how cost grows from the settings of SUITE's first environment; quickstart's without.
+
+    Time and memory of a cell against its batch, the size of its frames and the rows of its data
+    set, and the time of a grid of short cells against its seeds and jobs; in some minutes. The
+    large data sets are the cell's own, stretched: their frames are black and take no room, so what
+    a disk takes to read them is not in it. Writes scaling.png and scaling.parquet into scaling/ of
+    the results folder.
+    """
+    from benchbench.report.look import save
+    from benchbench.report.scaling import scaling_figure, scaling_text
+    from benchbench.run.bench.choice import DEFAULT, choose
+    from benchbench.run.bench.scaling import scaling as measure
+    from benchbench.run.bench.scaling import write_table
+    from benchbench.run.devices import cpu_count
+    from benchbench.suite_file import load_suite
+
+    loaded = load_suite(suite or DEFAULT, overrides)
+    one = _one_device(device)
+    cell, _ = choose(loaded, parse_only(only))
+    found = measure(loaded, cell, one, threads or cpu_count(), rounds)
+    folder = results / "scaling"
+    write_table(found, folder / "scaling.parquet")
+    save(scaling_figure(found), folder, "scaling")
+    click.echo(scaling_text(found))
+    click.echo(f"results  {folder}/scaling.png, scaling.svg and scaling.parquet")
+
+
+def _one_device(device: str) -> Device:
+    from benchbench.run.devices import choose_devices
+
     devices = choose_devices(device)
     if len(devices) > 1 and device != "auto":
         raise UserError(f"--device {device}: name one, such as cuda:0; times are of one device")
-    cell, routings = choose(loaded, parse_only(only))
-    found = measure(loaded.name, cell, routings, devices[0], threads or cpu_count(), rounds)
-    click.echo(json_text(found) if as_json else table_text(found))
+    return devices[0]

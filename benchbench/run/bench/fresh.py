@@ -24,6 +24,8 @@ class Cost:
     start_seconds: float
     """From its being asked for until its first update was done."""
     update_seconds: float
+    cpu_seconds: float
+    """Processor time of an update, all threads together."""
     peak_memory_mb: float
 
 
@@ -43,7 +45,7 @@ def cost_of(cell: Cell, device: Device, threads: int) -> Cost:
     try:
         here.recv()
         started = time.perf_counter() - start
-        update_seconds, peak = here.recv()
+        told = here.recv()
     except EOFError:
         process.join()
         raise UserError(
@@ -52,7 +54,7 @@ def cost_of(cell: Cell, device: Device, threads: int) -> Cost:
             "the most of it"
         ) from None
     process.join()
-    return Cost(started, update_seconds, peak)
+    return Cost(started, *told)
 
 
 def start_figures(cell: Cell, costs: Sequence[Cost]) -> list[Figure]:
@@ -78,5 +80,7 @@ def _work(connection: Connection, cell: Cell, device: Device, threads: int) -> N
     timed = TimedCell(cell, device)
     timed.seconds(1)
     connection.send(None)
+    before = time.process_time()
     seconds = timed.seconds(UPDATES) / UPDATES
-    connection.send((seconds, device.peak_memory_mb()))
+    cpu_seconds = (time.process_time() - before) / UPDATES
+    connection.send((seconds, cpu_seconds, device.peak_memory_mb()))
