@@ -22,6 +22,7 @@ from benchbench.verbs.data import data
 from benchbench.verbs.nightly import baseline, compare, history
 from benchbench.verbs.options import (
     device_option,
+    eval_processes_option,
     jobs_option,
     only_option,
     parse_only,
@@ -60,6 +61,7 @@ def main() -> None:
 @device_option
 @jobs_option
 @per_device_option
+@eval_processes_option
 @results_option
 @click.option(
     "--retries",
@@ -118,6 +120,7 @@ def run(
     device: str,
     jobs: int | None,
     jobs_per_device: int | None,
+    eval_processes: int | None,
     results: Path,
     retries: int,
     keep_going: bool,
@@ -155,7 +158,9 @@ def run(
     store.unpack(cells)
     left_out = leave_out(loaded, cells, wanted, store)
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
-    options = RunOptions(checkpoint_every, silence, retries, fail_fast=not keep_going)
+    options = RunOptions(
+        checkpoint_every, silence, retries, fail_fast=not keep_going, processes=eval_processes
+    )
     where: Slots | Executor
     for option, given, of in (("--cluster", cluster, "slurm"), ("--address", address, "ray")):
         if given is not None and executor != of:

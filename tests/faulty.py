@@ -1,5 +1,6 @@
 """Cells in which something goes wrong, for real: what the fault tests hand to the runner."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -16,6 +17,11 @@ from benchbench.run.cell import run_cell
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop():
+    """Be told to stop, as by Slurm: leave a checkpoint and end."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave():
@@ -48,6 +54,11 @@ def lose_numbers():
 def fill_disk():
     """From now on no file of this process may grow beyond a few bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+
+def kill_a_worker():
+    """End one of the processes that play this one's episodes."""
+    multiprocessing.active_children()[0].kill()
 
 
 def kill_in_publishing():
@@ -87,6 +98,19 @@ def kill_after_publishing():
 
 
 @dataclass(frozen=True)
+class WithWorkers:
+    """A fault, before which the processes that play the cell's episodes are noted in a file."""
+
+    note: Path
+    fault: object
+
+    def __call__(self):
+        workers = multiprocessing.active_children()
+        self.note.write_text(" ".join(str(worker.pid) for worker in workers))
+        self.fault()
+
+
+@dataclass(frozen=True)
 class Faulty:
     """Runs cells as ever, but the first ``times`` that one of ``variant`` gets to ``at`` updates
     ``fault`` happens. ``marks`` is an empty folder to remember it in."""
@@ -97,7 +121,7 @@ class Faulty:
     at: int = 60
     times: int = 1
 
-    def __call__(self, cell, device, on_update, checkpoints, on_alive):
+    def __call__(self, cell, device, on_update, checkpoints, on_alive, processes):
         struck = []
 
         def updated(updates):
@@ -107,7 +131,7 @@ class Faulty:
                 if self._strikes():
                     self.fault()
 
-        return run_cell(cell, device, updated, checkpoints, on_alive)
+        return run_cell(cell, device, updated, checkpoints, on_alive, processes)
 
     def _strikes(self):
         self.marks.mkdir(exist_ok=True)
@@ -128,7 +152,7 @@ class KilledOnTheWay:
     at: tuple[int, ...]
     variant: str = "after"
 
-    def __call__(self, cell, device, on_update, checkpoints, on_alive):
+    def __call__(self, cell, device, on_update, checkpoints, on_alive, processes):
         def updated(updates):
             on_update(updates)
             self.marks.mkdir(exist_ok=True)
@@ -141,4 +165,4 @@ class KilledOnTheWay:
                 (self.marks / str(number)).touch()
                 kill()
 
-        return run_cell(cell, device, updated, checkpoints, on_alive)
+        return run_cell(cell, device, updated, checkpoints, on_alive, processes)

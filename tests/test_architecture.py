@@ -20,6 +20,7 @@ MAY_KNOW = {
     "errors": set(),
     "routing": set(),
     "settings": set(),
+    "processes": set(),
     "sources": {"settings"},
     "own_code": {"settings", "errors"},
     "agent_settings": {"own_code", "routing", "settings"},
@@ -29,11 +30,11 @@ MAY_KNOW = {
     "results": {"suite", "errors"},
     "agent": {"routing", "agent_settings", "own_code", "errors", "data.batch"},
     "data": DATA | {"envs", "sources", "errors"},
-    "envs": {"data.d4rl", "settings", "sources", "errors"},
+    "envs": {"data.d4rl", "settings", "sources", "errors", "processes"},
     "diagnostics": {"routing", "agent", "data.batch"},
     "run": DATA
     | SETTINGS
-    | {"agent", "envs", "diagnostics", "grid", "results", "agent_settings"}
+    | {"agent", "envs", "diagnostics", "grid", "results", "agent_settings", "processes"}
     | {"report.look", "report.text"},
     "report": {"results", "suite", "routing", "errors"},
     "gate": {"results", "suite", "routing", "errors", "report.statistics"},
@@ -48,6 +49,7 @@ OUTSIDE = {
     "errors": {"click"},
     "settings": {"pydantic"},
     "sources": {"pydantic"},
+    "processes": set(),
     "own_code": set(),
     "agent_settings": {"pydantic"},
     "suite": {"pydantic"},

@@ -200,6 +200,7 @@ def test_only_a_part_of_the_grid_is_run_and_the_rest_stays_wanted(bench):
         (["run", "tiny.yaml", "--device", "tpu"], "choose auto, cpu, cuda, or cuda:0,2"),
         (["run", "tiny.yaml", "--device", "cuda:99"], "--device cuda:99: there"),
         (["run", "tiny.yaml", "--jobs", "0"], "--jobs"),
+        (["run", "tiny.yaml", "--eval-processes", "0"], "--eval-processes 0: choose auto, or a"),
         (["report"], "results: holds no results; make some with 'benchbench run SUITE'"),
         (["report", "tiny"], "tiny: holds no results; make some"),
         (["report", "tiny.yaml", "--results", "elsewhere"], "elsewhere/tiny: holds no results"),

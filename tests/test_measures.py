@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from benchbench.diagnostics.signals import Signals, encoder_signals
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import make_pixel_env
 from benchbench.envs.maze import MazePixelEnv
+from benchbench.envs.pool import Pool
 from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.grid import expand
 from benchbench.report.similarity import linear_cka
@@ -63,10 +65,10 @@ def replay(dataset, rows):
 
 
 def roll_outs(one, dataset, rows, horizon, discount):
-    envs = [make_pixel_env(one.env, one.pixels.size, one.action_repeat) for _ in rows]
+    make = partial(make_pixel_env, one.env, one.pixels.size, one.action_repeat)
     return RollOuts(
-        envs, starts(one, dataset, rows), horizon=horizon, discount=discount,
-        stack=one.pixels.stack, spacing=one.pixels.spacing, proprio=one.proprio, pixels=True,
+        Pool(make, len(rows), proprio=one.proprio), starts(one, dataset, rows), horizon=horizon,
+        discount=discount, stack=one.pixels.stack, spacing=one.pixels.spacing,
     )  # fmt: skip
 
 
@@ -181,8 +183,8 @@ def test_a_terminal_ends_a_roll_out_and_a_timeout_does_not():
 
     envs = [Countdown(), Countdown()]
     played = RollOuts(
-        envs, [start(3), start(99), start(1)], horizon=4, discount=0.5, stack=1, spacing=1,
-        proprio=(), pixels=False,
+        Pool(iter(envs).__next__, 2, pixels=False), [start(3), start(99), start(1)], horizon=4,
+        discount=0.5, stack=1, spacing=1,
     )  # fmt: skip
     returns, missing = played.returns(lambda frames, states, proprio: ["own"] * len(states))
     assert list(returns) == [1 + 1 + 0.75, 1 + 1 + 0.75 + 0.5, 1]
@@ -190,8 +192,8 @@ def test_a_terminal_ends_a_roll_out_and_a_timeout_does_not():
     assert envs[1].taken == ["before", "first", "own", "own", "own"]
     with pytest.raises(ValueError, match="put back"):
         RollOuts(
-            [SimpleNamespace(can_reset=False)], [], horizon=1, discount=0.5, stack=1, spacing=1,
-            proprio=(), pixels=False,
+            Pool(lambda: SimpleNamespace(can_reset=False), 1), [], horizon=1, discount=0.5, stack=1,
+            spacing=1,
         )  # fmt: skip
 
 

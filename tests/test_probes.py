@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchbench.agent.protocol import Features
 from benchbench.diagnostics.probes import PENALTIES, effective_rank, probe_r2
 from benchbench.diagnostics.values import q_errors
 
@@ -134,22 +135,17 @@ def test_effective_rank_by_hand(singular, rank):
     assert effective_rank(7 * features) == rank
 
 
-class StubCritic:
-    """Q1, Q2 and V are written into the features."""
+class StubAgent:
+    """Q1, Q2 and V stand in an observation's three numbers; each Q grows with the action."""
+
+    def features(self, obs, proprio):
+        return Features(obs, obs, obs)
 
     def q(self, feature, action):
         return feature[:, 0] + action[:, 0], feature[:, 1] + action[:, 0]
 
-    def v(self, feature):
-        return feature[:, 2]
-
-
-class StubAgent:
-    critic = StubCritic()
-
-    def read(self, reader, obs, proprio):
-        assert reader == "critic"
-        return obs
+    def bootstrap(self, next_features):
+        return next_features.critic[:, 2]
 
 
 def stub_batch(q1, q2, next_v, action, reward, discount):

@@ -237,6 +237,10 @@ class TestChinese:
         reported(tmp_path, NOTHING, changes[change], lang="zh", **suite)
 
 
+def lose_before(rows: Rows) -> None:
+    rows["cells"] = [cell for cell in rows["cells"] if cell["variant"] != "before"]
+
+
 class TestIncompleteResults:
     @pytest.mark.usefixtures("undrawn")
     @pytest.mark.parametrize(
@@ -253,6 +257,7 @@ class TestIncompleteResults:
              "no data for the figure: Signal strength on the encoder"),
             (lambda rows: rows["cells"].pop(), {},
              "missing: bullet-maze2d-open-v0 seed 9 after"),
+            (lose_before, {}, "missing: bullet-maze2d-open-v0 before, all 10 seeds"),
             (lambda rows: rows["features"].clear(), {}, "20 of 20 cells are done"),
         ],
     )  # fmt: skip

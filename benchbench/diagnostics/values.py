@@ -76,7 +76,11 @@ def _read(agent: Agent, obs: torch.Tensor, proprio_BP: torch.Tensor) -> Features
     """What the networks read of many rows, a few at a time."""
     rows = zip(obs.split(ROWS_AT_ONCE), proprio_BP.split(ROWS_AT_ONCE), strict=True)
     parts = [agent.features(*part) for part in rows]
-    return Features(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    critic_BF = torch.cat([part.critic for part in parts])
+    if parts[0].critic is parts[0].vae:  # one encoder for all: one tensor for all
+        return Features(critic_BF, critic_BF, critic_BF)
+    vae_BF, actor_BF = (torch.cat([part[i] for part in parts]) for i in (1, 2))
+    return Features(critic_BF, vae_BF, actor_BF)
 
 
 def _spearman(q: np.ndarray, returns: np.ndarray) -> float | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from benchbench.envs import PixelEnv
+from benchbench.envs.pool import Pool, Shown
 
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Actions (E, A) in the environment's units from frames uint8 (E, H, W, stack x 3), states (E, D)
@@ -23,9 +23,9 @@ class FrameStack:
         self._ages = [spacing * age for age in reversed(range(stack))]
         self._frames: list[np.ndarray] = []
 
-    def start(self, frame: np.ndarray) -> None:
-        """Begin an episode with its first frame, uint8 (H, W, 3)."""
-        self._frames = [frame]
+    def start(self, frames: Iterable[np.ndarray]) -> None:
+        """Begin an episode with its frames so far, uint8 (H, W, 3), oldest first."""
+        self._frames = list(frames)
 
     def push(self, frame: np.ndarray) -> None:
         """Add the next frame."""
@@ -38,71 +38,69 @@ class FrameStack:
         return np.concatenate([self._frames[max(0, last - age)] for age in self._ages], axis=2)
 
 
+class Stacks:
+    """The frame stacks of a pool's environments, by place, and what the policy is shown."""
+
+    def __init__(self, pool: Pool, stack: int, spacing: int) -> None:
+        self._stacks = [FrameStack(stack, spacing) for _ in range(pool.count)]
+        self._pixels = pool.pixels
+
+    def start(self, place: int, frames: Iterable[np.ndarray]) -> None:
+        """Begin an episode with its frames so far, oldest first; none without pixels."""
+        self._stacks[place].start(frames)
+
+    def push(self, shown: Mapping[int, Shown]) -> None:
+        """Add the next frames."""
+        for place, now in shown.items():
+            if now.frame is not None:
+                self._stacks[place].push(now.frame)
+
+    def observed(self, shown: Mapping[int, Shown]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A :data:`Policy`'s arguments, in the order of ``shown``."""
+        return (
+            np.stack([self._stacks[place].stacked() for place in shown])
+            if self._pixels
+            else np.empty((0,), np.uint8),
+            np.stack([now.state for now in shown.values()]),
+            np.stack([now.proprio for now in shown.values()]),
+        )
+
+
 class Evaluator:
     """Plays fixed episodes with a policy; equal seeds mean equal start states.
 
-    ``envs`` are as many environments as episodes are to be played side by side, ``seeds`` one
+    ``pool`` has as many environments as episodes are to be played side by side, ``seeds`` are one
     integer an episode.
     """
 
-    def __init__(
-        self,
-        envs: Sequence[PixelEnv],
-        seeds: Sequence[int],
-        *,
-        stack: int,
-        spacing: int,
-        proprio: Sequence[str],
-        pixels: bool,
-    ) -> None:
-        self.envs, self._seeds = list(envs), list(seeds)
-        self._stacks = [FrameStack(stack, spacing) for _ in envs]
-        self._proprio, self._pixels = tuple(proprio), pixels
+    def __init__(self, pool: Pool, seeds: Sequence[int], *, stack: int, spacing: int) -> None:
+        self.pool, self._seeds = pool, list(seeds)
+        self._stacks = Stacks(pool, stack, spacing)
 
     def returns(self, policy: Policy) -> np.ndarray:
         """Undiscounted return of every episode, in the order of the seeds."""
-        batches = [
-            self._seeds[start : start + len(self.envs)]
-            for start in range(0, len(self._seeds), len(self.envs))
-        ]
+        size = self.pool.count
+        batches = [self._seeds[k : k + size] for k in range(0, len(self._seeds), size)]
         return np.concatenate([self._play(policy, seeds) for seeds in batches])
 
     def score(self, return_: float) -> float:
         """D4RL-normalised score x 100 of a return."""
-        return self.envs[0].normalized_score(return_)
+        return self.pool.normalized_score(return_)
 
     def close(self) -> None:
         """Shut the simulators down."""
-        for env in self.envs:
-            env.close()
+        self.pool.close()
 
     def _play(self, policy: Policy, seeds: Sequence[int]) -> np.ndarray:
         totals = np.zeros(len(seeds))
-        for index, seed in enumerate(seeds):
-            self.envs[index].reset(seed)
-            self._look(index, first=True)
-        active = list(range(len(seeds)))
-        while active:
-            envs = [self.envs[i] for i in active]
-            actions = policy(
-                np.stack([self._stacks[i].stacked() for i in active]) if self._pixels else _EMPTY,
-                np.stack([env.state() for env in envs]),
-                np.stack([env.proprio(self._proprio) for env in envs]),
-            )
-            for index, action in zip(tuple(active), actions, strict=True):
-                reward, terminal, timeout = self.envs[index].step(action)
-                totals[index] += reward
-                if terminal or timeout:
-                    active.remove(index)
-                else:
-                    self._look(index, first=False)
+        shown = self.pool.reset(dict(enumerate(seeds)))
+        for place, now in shown.items():
+            self._stacks.start(place, [] if now.frame is None else [now.frame])
+        while shown:
+            actions = policy(*self._stacks.observed(shown))
+            stepped = self.pool.step(dict(zip(shown, actions, strict=True)))
+            for place, now in stepped.items():
+                totals[place] += now.reward
+            shown = {p: now for p, now in stepped.items() if not now.terminal and not now.timeout}
+            self._stacks.push(shown)
         return totals
-
-    def _look(self, index: int, *, first: bool) -> None:
-        if self._pixels:
-            frame = self.envs[index].frame()
-            stack = self._stacks[index]
-            stack.start(frame) if first else stack.push(frame)
-
-
-_EMPTY = np.empty((0,), dtype=np.uint8)

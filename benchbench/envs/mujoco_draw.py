@@ -8,19 +8,18 @@ go on where a killed process stopped.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from benchbench.envs.mujoco_camera import MujocoCamera, shared_camera
 from benchbench.errors import UserError
+from benchbench.processes import begin_worker
 
 CHUNK = 500
 """Rows that a worker draws between two reports."""
@@ -55,7 +54,7 @@ def draw_frames(
                 part = qpos[start : start + CHUNK]
                 progress(start + _draw(camera, part, frames, offset, start), total)
         else:
-            with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
                 tasks = ((body, shape[1], qpos[k : k + CHUNK], frames, offset, k) for k in starts)
                 _collect(pool, tasks, 2 * workers, lambda row: progress(row, total))
     except BrokenProcessPool:
@@ -84,22 +83,6 @@ def _collect(
         for future in waiting:
             future.cancel()
         raise
-
-
-def _start_worker() -> None:
-    """What a worker does before its first frame."""
-    # Mesa would give each worker a thread a core.
-    os.environ.setdefault("LP_NUM_THREADS", "1")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, and they would wait for work for good."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _worker_draw(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchbench.envs import PixelEnv
-from benchbench.envs.evaluate import FrameStack, Policy
+from benchbench.envs.evaluate import Policy, Stacks
+from benchbench.envs.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,26 @@ class Start:
 
 
 class RollOuts:
-    """Plays on from fixed rows, side by side in ``envs``, for ``horizon`` steps each.
+    """Plays on from fixed rows, side by side in ``pool``, for ``horizon`` steps each.
 
     Raises ``ValueError`` where the environments cannot be put back to a row.
     """
 
     def __init__(
         self,
-        envs: Sequence[PixelEnv],
+        pool: Pool,
         starts: Sequence[Start],
         *,
         horizon: int,
         discount: float,
         stack: int,
         spacing: int,
-        proprio: Sequence[str],
-        pixels: bool,
     ) -> None:
-        if not all(env.can_reset for env in envs):
+        if not pool.can_reset:
             raise ValueError("the environment cannot be put back to a stored row")
-        self._envs, self._starts = list(envs), list(starts)
+        self._pool, self._starts = pool, list(starts)
         self._horizon, self._discount = horizon, discount
-        self._stack, self._spacing = stack, spacing
-        self._proprio, self._pixels = tuple(proprio), pixels
+        self._stacks = Stacks(pool, stack, spacing)
 
     def returns(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
         """Discounted return of every start (n,) in the environment's rewards, and what it misses.
@@ -62,7 +59,7 @@ class RollOuts:
         The second is the discount of the first reward that is not in the sum, (n,): discount to
         the horizon, or 0 where the episode ended for good.
         """
-        size = len(self._envs)
+        size = self._pool.count
         parts = [
             self._play(policy, self._starts[first : first + size])
             for first in range(0, len(self._starts), size)
@@ -73,33 +70,22 @@ class RollOuts:
     def _play(self, policy: Policy, starts: Sequence[Start]) -> tuple[np.ndarray, np.ndarray]:
         returns = np.zeros(len(starts))
         missing = np.full(len(starts), self._discount**self._horizon)
-        stacks = [FrameStack(self._stack, self._spacing) for _ in starts]
-        for env, stack, start in zip(self._envs, stacks, starts, strict=False):
-            env.set_state(start.qpos, start.qvel, start.last_action)
-            for index, frame in enumerate(start.frames):
-                stack.push(frame) if index else stack.start(frame)
-        active = list(range(len(starts)))
-        actions = [start.action for start in starts]
+        self._pool.set_state(
+            {place: (s.qpos, s.qvel, s.last_action) for place, s in enumerate(starts)}
+        )
+        for place, start in enumerate(starts):
+            self._stacks.start(place, start.frames)
+        actions = {place: start.action for place, start in enumerate(starts)}
         for step in range(self._horizon):
-            for index, action in zip(tuple(active), actions, strict=True):
-                _, terminal, _ = self._envs[index].step(action)
-                returns[index] += self._discount**step * self._envs[index].data_reward()
-                if terminal:
-                    missing[index] = 0.0
-                    active.remove(index)
-                elif self._pixels and step + 1 < self._horizon:
-                    stacks[index].push(self._envs[index].frame())
-            if not active or step + 1 == self._horizon:
+            is_last = step + 1 == self._horizon
+            stepped = self._pool.step(actions, draw=not is_last)
+            for place, now in stepped.items():
+                returns[place] += self._discount**step * now.data_reward
+                if now.terminal:
+                    missing[place] = 0.0
+            shown = {place: now for place, now in stepped.items() if not now.terminal}
+            if is_last or not shown:
                 break
-            envs = [self._envs[i] for i in active]
-            actions = list(
-                policy(
-                    np.stack([stacks[i].stacked() for i in active]) if self._pixels else _EMPTY,
-                    np.stack([env.state() for env in envs]),
-                    np.stack([env.proprio(self._proprio) for env in envs]),
-                )
-            )
+            self._stacks.push(shown)
+            actions = dict(zip(shown, policy(*self._stacks.observed(shown)), strict=True))
         return returns, missing
-
-
-_EMPTY = np.empty((0,), dtype=np.uint8)

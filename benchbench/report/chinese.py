@@ -188,6 +188,7 @@ PHRASES: dict[str, str] = {
     "{done} of {planned} cells are done.": "{planned} 个单元中已完成 {done} 个。",
     "failed: {cell}": "失败：{cell}",
     "missing: {cell}": "缺失：{cell}",
+    "missing: {env} {variant}, all {n} seeds": "缺失：{env} {variant}，全部 {n} 个种子",
     "left out: {env}": "未运行：{env}",
     "not scored: {env}, as there is no environment to play it in":
         "未计分：{env}，因为没有可供评估的环境",

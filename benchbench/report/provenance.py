@@ -23,7 +23,16 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
         (*marked(words("failed: {cell}", cell=label(row)) + colon), *foreign(str(row["error"])))
         for _, row in failed.iterrows()
     ]
-    lines += [marked(words("missing: {cell}", cell=label(row))) for _, row in missing.iterrows()]
+    for (env, variant), cells_of in missing.groupby(["env", "variant"], sort=False):
+        planned = results.plan[(results.plan[["env", "variant"]] == [env, variant]).all(axis=1)]
+        if len(cells_of) == len(planned) > 1:
+            said = words("missing: {env} {variant}, all {n} seeds", env=env, variant=variant,
+                         n=len(planned))  # fmt: skip
+            lines.append(marked(said))
+        else:
+            lines += [
+                marked(words("missing: {cell}", cell=label(row))) for _, row in cells_of.iterrows()
+            ]
     lines += [
         (*marked(words("left out: {env}", env=env) + colon), *foreign(why))
         for env, why in results.left_out.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, split_episodes
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
+from benchbench.envs.pool import Pool
 from benchbench.grid import Cell
 from benchbench.own_code import is_import_path
 from benchbench.sources import family_of
@@ -84,25 +86,22 @@ def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
     )
 
 
-def make_evaluator(cell: Cell) -> Evaluator | None:
-    """The cell's evaluation episodes; they follow from (env, seed) alone.
+def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
+    """The cell's evaluation episodes, in at most so many processes.
 
-    None where there is no environment to play them in.
+    They follow from (env, seed) alone. None where there is no environment to play them in.
     """
     if not family_of(cell.env).scored:
         return None
-    side_by_side = min(cell.evaluate.episodes, PARALLEL_EPISODES)
-    return Evaluator(
-        [
-            make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
-            for _ in range(side_by_side)
-        ],
-        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
-        stack=cell.pixels.stack,
-        spacing=cell.pixels.spacing,
+    pool = Pool(
+        partial(make_pixel_env, cell.env, cell.pixels.size, cell.action_repeat),
+        min(cell.evaluate.episodes, PARALLEL_EPISODES),
+        processes=processes,
         proprio=cell.proprio,
         pixels=cell.observation == "pixels",
     )
+    seeds = [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)]
+    return Evaluator(pool, seeds, stack=cell.pixels.stack, spacing=cell.pixels.spacing)
 
 
 def make_policy(agent: Agent, sampler: Sampler, device: torch.device) -> Policy:

@@ -56,14 +56,17 @@ def run_cell(
     on_update: Callable[[int], None],
     checkpoints: Checkpoints | None = None,
     on_alive: Callable[[], None] = lambda: None,
+    processes: int = 1,
 ) -> TableRows:
     """Train and measure one cell; calls ``on_update`` with the number of updates done.
 
     ``on_alive`` is called now and then where no updates are made. With ``checkpoints`` the cell
-    goes on from the one that is there, and writes new ones. Raises whatever goes wrong, among it
-    :class:`Diverged`, ``RoutingMismatch``, and ``Stopped`` where the checkpoints were told to stop.
+    goes on from the one that is there, and writes new ones. At most ``processes`` play its
+    episodes, this one among them; its results do not depend on their number. Raises whatever goes
+    wrong, among it :class:`Diverged`, ``RoutingMismatch``, and ``Stopped`` where the checkpoints
+    were told to stop.
     """
-    return _Run(cell, device, on_update, checkpoints, on_alive).to_the_end()
+    return _Run(cell, device, on_update, checkpoints, on_alive, processes).to_the_end()
 
 
 class _Run:
@@ -76,6 +79,7 @@ class _Run:
         on_update: Callable[[int], None],
         checkpoints: Checkpoints | None,
         on_alive: Callable[[], None],
+        processes: int = 1,
     ) -> None:
         self.started_at = datetime.now(UTC)
         self.clock = _Clock(device)
@@ -87,7 +91,7 @@ class _Run:
         self.sampler = make_sampler(cell, self.dataset, train_rows, torch_device)
         self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
-        self.evaluator = make_evaluator(cell)
+        self.evaluator = make_evaluator(cell, processes)
         self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
         with self.clock.running("diagnose"):
             self.measures = Measures(
@@ -96,7 +100,7 @@ class _Run:
                 self.sampler,
                 train_rows,
                 held_out_rows,
-                self.evaluator.envs if self.evaluator else [],
+                self.evaluator.pool if self.evaluator else None,
                 self.policy,
             )
             self.signals = Signals(self.agent, cell.diagnose.signals_every)

@@ -24,13 +24,14 @@ from types import FrameType
 from typing import Protocol
 
 from benchbench.grid import Cell
+from benchbench.processes import end_with_parent
 from benchbench.run.attempts import Attempts
 from benchbench.run.devices import Device
 from benchbench.run.failures import Failure, of_exit
-from benchbench.run.placing import peak_of
+from benchbench.run.placing import peak_of, playing_processes
 from benchbench.run.schedule import Scheduler
 from benchbench.run.store import Store
-from benchbench.run.worker import CellRunner, end_with_parent, work
+from benchbench.run.worker import CellRunner, work
 
 STARTING_SECONDS = 120.0
 """A cell's first word may take this long: the fork server imports torch and the simulators."""
@@ -51,6 +52,8 @@ class RunOptions:
     """How often a failed cell is tried again without having got further in between."""
     fail_fast: bool = False
     """Whether the first failure ends the run."""
+    processes: int | None = None
+    """Processes that play a cell's episodes; None: as many as its CPUs, where that pays."""
 
 
 DEFAULTS = RunOptions()
@@ -204,6 +207,7 @@ class _Run:
                 cell,
                 device,
                 self.threads,
+                self.options.processes or playing_processes(cell, self.threads),
                 self.store,
                 self.options.checkpoint_every,
                 theirs,
@@ -315,6 +319,7 @@ def _process(
     cell: Cell,
     device: Device,
     threads: int,
+    processes: int,
     store: Store,
     checkpoint_every: float,
     pipe: Connection,
@@ -330,4 +335,4 @@ def _process(
         except BrokenPipeError:  # the parent is gone: the cell was stopped, it did not fail
             os._exit(1)
 
-    work(cell, device, threads, store, checkpoint_every, tell, run_one)
+    work(cell, device, threads, processes, store, checkpoint_every, tell, run_one)

@@ -5,7 +5,7 @@ All draws follow from (env, seed), so the variants of a pair are measured on the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from benchbench.data.store import Dataset
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import HeldOut, Rows
 from benchbench.diagnostics.values import least_q, own_return_errors
-from benchbench.envs import PixelEnv, imaged_columns
+from benchbench.envs import imaged_columns
 from benchbench.envs.evaluate import Policy
+from benchbench.envs.pool import Pool
 from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.errors import UserError
 from benchbench.grid import Cell
@@ -31,7 +32,7 @@ FEATURE_ROWS = 256
 class Measures:
     """Everything measured on held-out rows: probes, errors of Q, features.
 
-    ``policy`` is the agent's, ``envs`` are free for roll-outs between evaluations. Raises
+    ``policy`` is the agent's, ``pool`` is free for roll-outs between evaluations. Raises
     :class:`UserError` where the data holds too few episodes whose return-to-go is known.
     """
 
@@ -42,7 +43,7 @@ class Measures:
         sampler: Sampler,
         train_rows: np.ndarray,
         held_out_rows: np.ndarray,
-        envs: Sequence[PixelEnv],
+        pool: Pool | None,
         policy: Policy,
     ) -> None:
         self._cell, self._policy, self._scale = cell, policy, sampler.reward_scale
@@ -53,19 +54,17 @@ class Measures:
         self.feature_rows = draw.rows("feature rows", score, FEATURE_ROWS)
         self._feature_batch = sampler.batch(self.feature_rows)
         self._roll_outs: RollOuts | None = None
-        if cell.diagnose.q_pairs and envs and all(env.can_reset for env in envs):
+        if cell.diagnose.q_pairs and pool and pool.can_reset:
             self.q_rows = draw.rows("q rows", held_out_rows, cell.diagnose.q_pairs)
             self._q_batch = sampler.batch(self.q_rows)
             self._largest_reward = max(abs(sampler.min_reward), abs(sampler.max_reward))
             self._roll_outs = RollOuts(
-                envs,
+                pool,
                 starts(cell, dataset, self.q_rows),
                 horizon=cell.diagnose.q_horizon,
                 discount=cell.agent.discount,
                 stack=cell.pixels.stack,
                 spacing=cell.pixels.spacing,
-                proprio=cell.proprio,
-                pixels=cell.observation == "pixels",
             )
 
     def at_evaluation(self, agent: Agent, index: int, *, last: bool) -> dict[str, float | None]:

@@ -12,15 +12,12 @@ What it says goes to whoever started it as pairs of a word and a value:
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +44,7 @@ class CellRunner(Protocol):
         on_update: Callable[[int], None],
         checkpoints: Checkpoints | None,
         on_alive: Callable[[], None],
+        processes: int,
     ) -> TableRows:
         """Run the cell and return its rows."""
         ...
@@ -56,6 +54,7 @@ def work(
     cell: Cell,
     device: Device,
     threads: int,
+    processes: int,
     store: Store,
     checkpoint_every: float,
     tell: Tell,
@@ -63,7 +62,8 @@ def work(
 ) -> None:
     """Run a cell and publish its results; to be called once, in a process of its own.
 
-    Returns when the cell is done, has failed or was stopped, all of which ``tell`` has heard.
+    At most ``processes`` play its episodes. Returns when the cell is done, has failed or was
+    stopped, all of which ``tell`` has heard.
     """
     sign: SignWriter | None = None
     try:
@@ -81,7 +81,7 @@ def work(
         )
         signal.signal(signal.SIGTERM, lambda *_: checkpoints.stop())
         reporter = _Reporter(tell, sign, checkpoints)
-        rows = _run(cell, device, threads, checkpoints, reporter, run_one)
+        rows = _run(cell, device, threads, processes, checkpoints, reporter, run_one)
         store.publish(cell, rows)
         checkpoints.discard()
     except Stopped as stopped:
@@ -102,6 +102,7 @@ def _run(
     cell: Cell,
     device: Device,
     threads: int,
+    processes: int,
     checkpoints: Checkpoints,
     reporter: _Reporter,
     run_one: CellRunner | None,
@@ -112,7 +113,7 @@ def _run(
 
     torch.set_num_threads(threads)
     one = run_one or run_cell
-    return one(cell, device, reporter.updated, checkpoints, reporter.alive)
+    return one(cell, device, reporter.updated, checkpoints, reporter.alive, processes)
 
 
 class _Reporter:
@@ -134,24 +135,6 @@ class _Reporter:
             self._next = now + MESSAGE_SECONDS
             self._tell("at", self._updates)
             self._sign.tell(self._updates, self._checkpoints.resumed_from)
-
-
-def end_with_parent() -> None:
-    """Have this process end when the one that asked for it is gone, however that ended.
-
-    The parent of a fork server's child is the fork server, so the system's own signal for this
-    would not come; but the child holds a pipe whose other end only the asking process has.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    sentinel = parent.sentinel
-
-    def watch() -> None:
-        wait([sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 def _redirect_output(log: Path) -> None:

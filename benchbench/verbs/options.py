@@ -50,6 +50,16 @@ per_device_option = click.option(
     help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
 )
 
+eval_processes_option = click.option(
+    "--eval-processes",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
+    help="Processes that play a cell's episodes side by side, its own among them; auto is as many "
+    "as CPUs are left to each cell. Scores do not depend on it.",
+)
+
 
 def parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:
     """What ``--only`` asks for: the wanted values by name."""

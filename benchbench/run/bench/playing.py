@@ -70,7 +70,7 @@ class Evaluation:
     def figures(self) -> Iterator[Figure]:
         """What came of it."""
         if self._evaluator:
-            name = f"steps, {len(self._evaluator.envs)} episodes side by side"
+            name = f"steps, {self._evaluator.pool.count} episodes side by side"
             yield Figure.of("evaluation", name, "1/s", self._work.rates)
 
     def _seconds(self, steps: int) -> float:
