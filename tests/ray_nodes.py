@@ -60,6 +60,9 @@ def end_node_of(pid, nodes, signs):
 
 
 def main():
+    # Ray notes the head's address in a folder for all clusters, which it takes to be there.
+    os.environ["RAY_TMPDIR"] = sys.argv[1]
+    Path(sys.argv[1], "ray").mkdir()
     head = {"num_cpus": 0, "num_gpus": 0, "temp_dir": sys.argv[1], "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=SMALL | head)
     nodes, frozen = [], []

@@ -1042,7 +1042,13 @@ def test_the_command_shows_the_flows_of_the_variants_and_draws_them(tmp_path, mo
         (["--variant", "befor"], "did you mean 'before'?"),
         (["--figure", "flows.gif"], "ends in .png, .svg, .pdf"),
         (["--figure", "nowhere/flows.png"], "make it first"),
-        (["--set", "observation=state", "--set", "variants=[frozen]"], "no encoder to audit"),
+        (
+            [
+                f"--set={key}"
+                for key in ("observation=state", "variants=[frozen]", "envs.0.proprio=[]")
+            ],
+            "no encoder to audit",
+        ),
     ],
 )
 def test_mistakes_in_the_command_are_told_without_a_traceback(options, words):

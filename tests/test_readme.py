@@ -88,6 +88,8 @@ def test_the_readmes_agent_and_encoder_are_usable(tmp_path, monkeypatch):
     code = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(LAPO)" in b)
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     assert agent_class("mine:Steeper")
     assert make_encoder("mine:body", 6, 16, 8)(
         torch.zeros(2, 6, 16, 16, dtype=torch.uint8)
