@@ -86,12 +86,11 @@ def test_the_readmes_audit_finds_what_it_says():
 
 def test_the_readmes_agent_and_encoder_are_usable(tmp_path, monkeypatch):
     code = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(LAPO)" in b)
-    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
+    # By another name than the README's: a module of that name may have been imported before.
+    (tmp_path / "of_the_readme.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    assert agent_class("mine:Steeper")
-    assert make_encoder("mine:body", 6, 16, 8)(
+    assert agent_class("of_the_readme:Steeper")
+    assert make_encoder("of_the_readme:body", 6, 16, 8)(
         torch.zeros(2, 6, 16, 16, dtype=torch.uint8)
     ).shape == (2, 8)
 
