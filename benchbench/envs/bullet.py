@@ -3,7 +3,7 @@
 What the simulator does, as measured (d4rl 1.1, pybullet 3.2.7):
 
 - A seed is an episode: PyBullet goes back to its saved start, the joints are drawn from the seed,
-  and observations and rewards are the same bytes whatever went before, in a new process too.
+  and observations and rewards are the same bytes whatever went before.
 - In an observation the joints are those of now. What it says of the torso is a quarter of a step
   old (of the last of the step's four parts), and the feet's contacts are a whole step old. Hence a
   stored row has more than positions and velocities: see :meth:`BulletPixelEnv.qpos_qvel`.
