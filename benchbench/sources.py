@@ -18,7 +18,7 @@ Transitions = Annotated[int, Strict(), Field(ge=100)]
 
 PART = r"^(expert|shipped|random|noisy-\d+(\.\d+)?)$"
 EPISODE_STEPS = 1000
-"""Of D4RL's PyBullet bodies: the longest episode, in simulator steps."""
+"""D4RL's limit for its bodies, in simulator steps; its MuJoCo ids only say so with mujoco_py."""
 
 _SHIPPED = {"hopper": "expert", "ant": "expert", "halfcheetah": "shipped", "walker2d": "shipped"}
 """What the policy that PyBullet ships for a body is worth the name of, in D4RL's environments.

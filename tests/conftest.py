@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from unittest import mock
 
 # Before numpy and torch come in: where cores are shared, small networks on several threads spend
 # their time waiting for each other.
@@ -39,6 +40,13 @@ TINY = {
     },
 }
 """A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a test changes in ``os.environ`` ends with it: a cell hides the GPUs from its process."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -355,6 +355,16 @@ class TestLooks:
         assert len({look.color for look in table.values()}) == 12
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_another_agent_is_named_and_what_its_vae_is(tmp_path: Path, lang: Lang) -> None:
+    def drq(rows: Rows) -> None:
+        for cell in rows["cells"]:
+            cell["settings"] = '{"agent": {"algorithm": "drq-bc"}}'
+
+    assert "`drq-bc`" in reported(tmp_path / "drq", change=drq, lang=lang)[0]
+    assert "Agent:" not in reported(tmp_path / "lapo")[0]
+
+
 def test_global_plotting_state_is_left_alone(tmp_path: Path) -> None:
     with mpl.rc_context():
         mpl.rcdefaults()

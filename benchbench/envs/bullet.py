@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchbench.data import d4rl
+from benchbench.envs.body import BodyPixelEnv
 from benchbench.envs.bullet_camera import BulletCamera, movable_joints
 from benchbench.sources import EPISODE_STEPS
 
@@ -73,33 +74,29 @@ def proprio_groups(env_id: str) -> dict[str, tuple[int, ...]]:
     }
 
 
-class BulletPixelEnv:
+class BulletPixelEnv(BodyPixelEnv):
     """One body and its camera; see :class:`benchbench.envs.PixelEnv` for the public face.
 
-    Actions are torques in [-1, 1]. A step pays 1 for being upright (-1 when not) and the way
-    covered towards the target, and takes for torque and for joints at their limit. Hopper, walker
-    and ant end for good where they fall, the halfcheetah never; all are cut after
-    ``EPISODE_STEPS``.
+    A step pays 1 for being upright (-1 when not) and the way covered towards the target, and takes
+    for torque and for joints at their limit. Hopper, walker and ant end for good where they fall,
+    the halfcheetah never.
     """
 
-    can_reset = True
-
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
-        self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
         body = body_of(env_id)
         self._env = d4rl.make_env(env_id).unwrapped
+        super().__init__(
+            env_id,
+            size,
+            action_repeat,
+            action_dim=int(self._env.action_space.shape[0]),
+            state_names=state_names(body),
+            groups=proprio_groups(env_id),
+        )
         self._task = self._env.wrapped_env
         self._camera = BulletCamera(body, size)
         self._body = self._task.robot.objects[0]
         self._joints = movable_joints(self._task._p, self._body)
-        self.action_dim = int(self._env.action_space.shape[0])
-        self.state_names = state_names(body)
-        self._groups = proprio_groups(env_id)
-        self.proprio_names = tuple(self._groups)
-        self.max_episode_steps = math.ceil(EPISODE_STEPS / action_repeat)
-        self._steps_left: float = EPISODE_STEPS
-        self._reward = 0.0
-        self._state = np.zeros(len(self.state_names), np.float32)
 
     def reset(self, seed: int) -> None:
         """Begin the episode that ``seed`` stands for, whatever episodes went before."""
@@ -107,40 +104,9 @@ class BulletPixelEnv:
         self._state = np.asarray(self._env.reset(), np.float32)
         self._steps_left = EPISODE_STEPS
 
-    def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
-        """Apply an action ``action_repeat`` times, or until the episode ends.
-
-        ``action`` (A,) is clipped to [-1, 1]. Returns the sum of the rewards, whether the episode
-        ended for good, and whether it was cut by the time limit, never both: as in D4RL, a last
-        step at the limit is a cut.
-        """
-        torque = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        self._reward, terminal = 0.0, False
-        for _ in range(self.action_repeat):
-            obs, reward, terminal, _ = self._env.step(torque)
-            self._reward += float(reward)
-            self._steps_left -= 1
-            if terminal or self._steps_left <= 0:
-                break
-        self._state = np.asarray(obs, np.float32)
-        timeout = self._steps_left <= 0
-        return self._reward, bool(terminal) and not timeout, timeout
-
-    def data_reward(self) -> float:
-        """The last step's reward: D4RL's rows book what the environment gave."""
-        return self._reward
-
     def frame(self) -> np.ndarray:
         """The picture of the simulator's positions, (size, size, 3) uint8."""
         return self._camera.frame(self._positions())
-
-    def state(self) -> np.ndarray:
-        """D4RL's observation, (D,) float32; see :func:`state_names`."""
-        return self._state.copy()
-
-    def proprio(self, names: tuple[str, ...]) -> np.ndarray:
-        """The parts of the state that ``names`` stand for, (P,) float32."""
-        return self._state[[column for name in names for column in self._groups[name]]]
 
     def qpos_qvel(self) -> Saved:
         """The simulator's position and velocity, and what goes on from them needs beside.
@@ -203,6 +169,10 @@ class BulletPixelEnv:
         """Free the simulator and the camera."""
         self._env.close()
         self._camera.close()
+
+    def _simulate(self, torque: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        obs, reward, terminal, _ = self._env.step(torque)
+        return np.asarray(obs, np.float32), float(reward), bool(terminal)
 
     def _positions(self) -> np.ndarray:
         """What the camera takes: the base's pose where it is free, and the joints' positions."""

@@ -25,9 +25,10 @@ import numpy as np
 
 from benchbench.data import d4rl
 from benchbench.envs import gl
+from benchbench.envs.body import BodyPixelEnv
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
 from benchbench.errors import UserError
-from benchbench.settings import suggest
+from benchbench.sources import EPISODE_STEPS
 
 TASKS = {
     "hopper": "Hopper",
@@ -38,9 +39,6 @@ TASKS = {
 """Gymnasium's name of each body."""
 
 _MINARI = re.compile(r"minari:mujoco/([a-z0-9]+)/")
-
-EPISODE_STEPS = 1000
-"""D4RL's limit, in simulator steps; its registry names it only where ``mujoco_py`` works."""
 
 _REPLAYED = 200
 """How many rows :func:`replayed` plays one step from."""
@@ -94,27 +92,24 @@ def state_names(body: str) -> tuple[str, ...]:
     return (*root, *joints, *moving, *(f"w_{joint}" for joint in joints))
 
 
-class MujocoPixelEnv:
+class MujocoPixelEnv(BodyPixelEnv):
     """One body and the process's camera of it; see :class:`benchbench.envs.PixelEnv`.
 
-    Actions are torques in [-1, 1]. An episode ends for good where the body is not healthy (never
-    for the halfcheetah), and is cut after ``EPISODE_STEPS``, as D4RL's are.
+    An episode ends for good where the body is not healthy; the halfcheetah always is.
     """
 
-    can_reset = True
-
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
-        self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
         body = body_of(env_id)
         self._env = make_simulator(body, version_of(env_id))
+        super().__init__(
+            env_id,
+            size,
+            action_repeat,
+            action_dim=int(self._env.action_space.shape[0]),
+            state_names=state_names(body),
+            groups=proprio_groups(env_id),
+        )
         self._camera = shared_camera(body, size)
-        self.action_dim = int(self._env.action_space.shape[0])
-        self.state_names = state_names(body)
-        self.proprio_names = tuple(proprio_groups(env_id))
-        self.max_episode_steps = math.ceil(EPISODE_STEPS / action_repeat)
-        self._steps_left: float = EPISODE_STEPS
-        self._reward = 0.0
-        self._state = np.zeros(len(self.state_names), np.float32)
 
     def reset(self, seed: int) -> None:
         """Begin the episode that ``seed`` stands for, whatever episodes went before."""
@@ -122,40 +117,9 @@ class MujocoPixelEnv:
         self._state = self._known(obs)
         self._steps_left = EPISODE_STEPS
 
-    def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
-        """Apply an action ``action_repeat`` times, or until the episode ends.
-
-        ``action`` (A,) is clipped to [-1, 1]. Returns the sum of the rewards, whether the episode
-        ended for good, and whether it was cut by the time limit, never both: as in D4RL, a last
-        step at the limit is a cut.
-        """
-        torque = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        self._reward, terminal = 0.0, False
-        for _ in range(self.action_repeat):
-            obs, reward, terminal, _, _ = self._env.step(torque)
-            self._reward += float(reward)
-            self._steps_left -= 1
-            if terminal or self._steps_left <= 0:
-                break
-        self._state = self._known(obs)
-        timeout = self._steps_left <= 0
-        return self._reward, bool(terminal) and not timeout, timeout
-
-    def data_reward(self) -> float:
-        """The last step's reward: D4RL's rows book what the environment gave."""
-        return self._reward
-
     def frame(self) -> np.ndarray:
         """The picture of :meth:`state`, (size, size, 3) uint8."""
         return self._camera.frame(self._env.data.qpos)
-
-    def state(self) -> np.ndarray:
-        """D4RL's observation, (D,) float32; see :func:`state_names`."""
-        return self._state.copy()
-
-    def proprio(self, names: tuple[str, ...]) -> np.ndarray:
-        """The parts of the state that ``names`` stand for, (P,) float32."""
-        return self._state[list(proprio_columns(self.env_id, names))]
 
     def qpos_qvel(self) -> tuple[np.ndarray, np.ndarray]:
         """D4RL's ``infos/qpos`` and ``infos/qvel`` of :meth:`state`, (nq,) and (nv,) float32."""
@@ -180,6 +144,10 @@ class MujocoPixelEnv:
     def normalized_score(self, return_: float) -> float:
         """The D4RL score × 100 of an episode's return; see :func:`reference_of`."""
         return d4rl.normalized_score(reference_of(self.env_id), return_)
+
+    def _simulate(self, torque: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        obs, reward, terminal, _, _ = self._env.step(torque)
+        return self._known(obs), float(reward), bool(terminal)
 
     def _known(self, obs: np.ndarray) -> np.ndarray:
         """An observation without the contact forces that v5's ant has at its end."""
@@ -239,15 +207,3 @@ def proprio_groups(env_id: str) -> dict[str, tuple[int, ...]]:
         "velocity": velocity,
         **{name: (column,) for column, name in enumerate(columns)},
     }
-
-
-def proprio_columns(env_id: str, names: tuple[str, ...]) -> tuple[int, ...]:
-    """The state's columns behind ``names``, in their order.
-
-    Raises :class:`UserError` naming the choices where a name is none of them.
-    """
-    groups = proprio_groups(env_id)
-    for name in names:
-        if name not in groups:
-            raise UserError(f"proprio: {env_id} has no '{name}'{suggest(name, groups)}")
-    return tuple(column for name in names for column in groups[name])

@@ -197,6 +197,9 @@ PHRASES: dict[str, str] = {
     "How it is measured": "如何测量",
     "Provenance": "来源",
     "No cell has finished.": "没有完成的单元。",
+    "Agent: {names}. Where this report speaks of the VAE, it means the loss in the VAE's place: "
+    "the one that imitates the data's actions.":
+        "智能体：{names}。本报告所说的 VAE 指处于该位置的损失，即模仿数据动作的那一个。",
     "Data": "数据",
     "data set": "数据集",
     "sha256": "sha256",

@@ -28,7 +28,7 @@ from benchbench.report.document import (
 from benchbench.report.gallery import Drawn, draw
 from benchbench.report.html import to_html
 from benchbench.report.markdown import to_markdown
-from benchbench.report.provenance import provenance, unfinished
+from benchbench.report.provenance import other_agents, provenance, unfinished
 from benchbench.report.text import plain_table, wrapped
 from benchbench.report.words import LANGS, Lang, Words
 from benchbench.results import Results, read_results
@@ -102,6 +102,7 @@ def page(
     blocks: list[Block] = [Heading(suite.name, "top", level=1)]
     if suite.description.strip():
         blocks.append(Paragraph(foreign(suite.description)))
+    blocks += other_agents(results, words)
     blocks.append(Paragraph(marked(verdict_sentences(claims, learning, words)), lead=True))
     for anchor, title, inside in titled:
         if anchor == "environments" and environments.empty:

@@ -54,6 +54,22 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
     return [Paragraph(marked(count)), *([Bullets(tuple(lines))] if lines else [])]
 
 
+def other_agents(results: Results, words: Words) -> list[Block]:
+    """Which agents the cells trained, where it was not LAPO alone, and what is called VAE then."""
+    settings = results.cells["settings"].dropna().unique()
+    agents = sorted(
+        {json.loads(text).get("agent", {}).get("algorithm", "lapo") for text in settings}
+    )
+    if agents in ([], ["lapo"]):
+        return []
+    told = words(
+        "Agent: {names}. Where this report speaks of the VAE, it means the loss in the VAE's "
+        "place: the one that imitates the data's actions.",
+        names=words.listed([f"`{name}`" for name in agents]),
+    )
+    return [Paragraph(marked(told))]
+
+
 def label(row: pd.Series) -> str:
     """How people name a cell."""
     return f"{row['env']} seed {row['seed']} {row['variant']}"

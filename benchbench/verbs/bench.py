@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,28 +17,36 @@ if TYPE_CHECKING:
     from benchbench.run.devices import Device
 
 
-suite_argument = click.argument("suite", type=click.Path(path_type=Path), required=False)
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, or one device, as in cuda:0."
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as processors."
-)
+def _of_one_cell(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What a verb is told that measures one cell's settings on one device, ``rounds`` times."""
+    options = (
+        click.argument("suite", type=click.Path(path_type=Path), required=False),
+        only_option,
+        set_option,
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, or one device, as in cuda:0.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            help="CPU threads; by default as many as processors.",
+        ),
+        click.option(
+            "--rounds",
+            type=click.IntRange(min=1),
+            default=rounds,
+            show_default=True,
+            help="Turns of every figure; 1 for a quick look, without a spread.",
+        ),
+    )
+    return lambda verb: reduce(lambda told, option: option(told), reversed(options), verb)
 
 
 @click.command()
-@suite_argument
-@only_option
-@set_option
-@device_option
-@threads_option
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Turns of every figure; 1 for a quick look, without a spread.",
-)
+@_of_one_cell(rounds=5)
 @json_option
 def bench(
     suite: Path | None,
@@ -68,18 +78,7 @@ def bench(
 
 
 @click.command()
-@suite_argument
-@only_option
-@set_option
-@device_option
-@threads_option
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    help="Turns of every figure; 1 for a quick look, without a spread.",
-)
+@_of_one_cell(rounds=3)
 @results_option
 def scaling(
     suite: Path | None,
