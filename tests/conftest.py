@@ -44,7 +44,7 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def own_environment():
-    """What a test changes in ``os.environ`` ends with it: a cell hides the GPUs from its process."""
+    """What a test changes in ``os.environ`` ends with it; measuring hides the GPUs, for one."""
     with mock.patch.dict(os.environ):
         yield
 
