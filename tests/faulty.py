@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from benchbench.agent.lapo import LAPO
+from benchbench.errors import UserError
 from benchbench.run import store
 from benchbench.run.cell import run_cell
 
@@ -34,6 +35,10 @@ def hang():
 
 def complain():
     raise RuntimeError("no reason at all")
+
+
+def refuse():
+    raise UserError("the data are not fit for this")
 
 
 def lack_memory():

@@ -12,7 +12,8 @@ import pytest
 
 from benchbench.data import arrays, d4rl_files, store
 from benchbench.data.identity import DataIdentity
-from benchbench.data.sampler import Sampler, returns_to_go
+from benchbench.data.returns import returns_to_go
+from benchbench.data.sampler import Sampler
 from benchbench.envs.mujoco import observation_of
 from benchbench.sources import FileData
 

@@ -81,6 +81,16 @@ def test_an_own_data_set_is_trained_and_diagnosed_and_the_report_says_it_is_not_
     assert "left out my-other-robot" in told
 
 
+def test_data_that_tell_no_return_are_refused_before_the_first_cell(tmp_path, tiny_data):
+    suite = own_suite(tmp_path)
+    code, told = run(
+        "run", suite, "--results", tmp_path, "--device", "cpu", "--set", "agent.discount=0.99"
+    )
+    assert code == 2, told
+    assert "it takes 299 steps, and the longest has 60" in told
+    assert not list((tmp_path / "own").glob("logs/*"))
+
+
 def test_without_when_a_missing_data_set_stops_the_run_before_the_first_cell(tmp_path, tiny_data):
     suite = own_suite(tmp_path)
     (tmp_path / "mine.npz").unlink()

@@ -138,6 +138,12 @@ def test_a_cell_killed_before_it_could_say_that_it_is_done_is_done(store, undist
     assert log_of(store).count("--- ") == 1  # it was not run twice
 
 
+def test_what_a_sentence_refuses_is_told_in_it_and_not_tried_again(store, tmp_path):
+    ((cell, failure, _),) = run(store, faulty.Faulty(faulty.refuse, tmp_path / "marks"))
+    assert (cell, failure.attempts) == (AFTER, 1)
+    assert str(failure) == "refused: the data are not fit for this"
+
+
 def test_lost_numbers_fail_the_cell_at_once_by_name_and_step_and_are_not_retried(
     store, undisturbed, tmp_path
 ):

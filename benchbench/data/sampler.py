@@ -299,24 +299,3 @@ def stack_rows(step_in_episode: np.ndarray, stack: int, spacing: int) -> np.ndar
     reach = np.minimum(back[None, :], step_in_episode[:, None])
     rows: np.ndarray = np.arange(len(step_in_episode))[:, None] - reach
     return rows
-
-
-def returns_to_go(dataset: Dataset, discount: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """What the behaviour went on to collect from each row on: the discounted return-to-go.
-
-    Returns (N,) float64 of rewards divided by ``scale``, and (N,) int64: how many rewards each
-    sums. The sum ends at a terminal, and at a cut, unless the data set is one run that goes on
-    behind its cuts (``continuous`` in its card). Nothing stands in for what is not there, so leave
-    out rows with too few rewards where that matters.
-    """
-    ends = dataset.terminals.copy() if dataset.card["continuous"] else dataset.episode_ends
-    returns = np.zeros(len(dataset))
-    remaining = np.zeros(len(dataset), dtype=np.int64)
-    following, left = 0.0, 0
-    for row in range(len(dataset) - 1, -1, -1):
-        if ends[row]:
-            following, left = 0.0, 0
-        following = float(dataset.rewards[row]) / scale + discount * following
-        left += 1
-        returns[row], remaining[row] = following, left
-    return returns, remaining

@@ -114,6 +114,8 @@ def weight(learning: pd.DataFrame, words: Words) -> str:
     compared = overall if compared.empty else compared
     names = words.listed([f"`{name}`" for name in compared.index])
     clear = [f"`{name}`" for name, word in compared.items() if word == "yes"]
+    if compared.empty:
+        return words("no cell was scored, so whether its policy learned anything is not known")
     if (compared == "unknown").all():
         return words(
             "whether anything was learned cannot be said from fewer than two cells a variant"
@@ -134,7 +136,9 @@ def weight(learning: pd.DataFrame, words: Words) -> str:
 def learning_section(learning: pd.DataFrame, words: Words) -> list[Block]:
     """Untrained against final score, with the paired interval."""
     if learning.empty:
-        return [Paragraph(marked(words("No cell has finished, so there is nothing to say.")))]
+        return [
+            Paragraph(marked(words("No finished cell was scored, so there is nothing to say.")))
+        ]
     one_env = learning["env"].nunique() == 2  # it, and 'all', which is the same
     shown = learning[learning["env"] != "all"] if one_env else learning
     rows = tuple(

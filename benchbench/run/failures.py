@@ -7,12 +7,15 @@ import signal
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["killed", "raised", "diverged", "silent", "out of memory", "disk"]
+from benchbench.errors import UserError
+
+Kind = Literal["killed", "raised", "refused", "diverged", "silent", "out of memory", "disk"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 RETRIED: frozenset[Kind] = frozenset({"killed", "raised", "silent", "out of memory"})
-"""What may go better the next time. A loss that diverges will do so again, and a full disk will
-take the next cell's results no more than this one's."""
+"""What may go better the next time. A loss that diverges will do so again, what a sentence of ours
+refuses will be refused again, and a full disk takes the next cell's results no more than this
+one's."""
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
@@ -41,6 +44,8 @@ def of_error(error: BaseException) -> Failure:
 
     from benchbench.run.cell import Diverged
 
+    if isinstance(error, UserError):
+        return Failure("refused", " ".join(str(error).split()))
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, Diverged):
         return Failure("diverged", text)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchbench.agent.protocol import Agent
-from benchbench.data.sampler import Sampler, returns_to_go, stack_rows
+from benchbench.data.returns import known, returns_to_go, why_unknown
+from benchbench.data.sampler import Sampler, stack_rows
 from benchbench.data.store import Dataset
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import HeldOut, Rows
@@ -21,9 +22,6 @@ from benchbench.envs.pool import Pool
 from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.errors import UserError
 from benchbench.grid import Cell
-
-RETURN_TAIL = 0.05
-"""A behaviour return may miss at most this share of the discounted horizon (it was cut off)."""
 
 FEATURE_ROWS = 256
 """At most this many held-out rows stand in ``features.parquet``."""
@@ -124,15 +122,14 @@ _NO_FRAMES = np.empty((0,), dtype=np.uint8)
 class _Draw:
     """Fixed draws of transitions whose return-to-go is known.
 
-    Rows whose return-to-go misses more than ``RETURN_TAIL`` of its discounted horizon are left out.
+    The others, whose episode was cut too soon after them, are left out.
     """
 
     def __init__(self, cell: Cell, dataset: Dataset, sampler: Sampler) -> None:
         self._cell, self._dataset, self._sampler = cell, dataset, sampler
         discount = cell.agent.discount
         self._returns, remaining = returns_to_go(dataset, discount, sampler.reward_scale)
-        last = np.arange(len(dataset)) + remaining - 1
-        self._whole = (discount**remaining <= RETURN_TAIL) | dataset.terminals[last]
+        self._whole = known(dataset, discount, remaining)
         self._episode, self._step = dataset.episode, dataset.step_in_episode
         self._imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
 
@@ -141,10 +138,8 @@ class _Draw:
         rows = self._sampler.transitions(rows)
         rows = rows[self._whole[rows]]
         if len(np.unique(self._episode[rows])) < episodes:
-            raise UserError(
-                f"{self._cell.env}: too few episodes hold rows whose return-to-go is known, so "
-                "there is nothing to probe; raise data.transitions or lower agent.discount"
-            )
+            discount = self._cell.agent.discount
+            raise UserError(why_unknown(self._cell.env, self._dataset, discount))
         rng = np.random.default_rng(self._cell.stream(purpose))
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
 

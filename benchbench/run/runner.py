@@ -20,6 +20,7 @@ from benchbench.grid import Cell
 from benchbench.run.failures import Failure
 from benchbench.run.files import write_text
 from benchbench.run.local import DEFAULTS, RunOptions, Watcher, interruptible, run_cells
+from benchbench.run.measurable import refuse_unmeasurable
 from benchbench.run.placing import Slots, make_scheduler
 from benchbench.run.progress import DataProgress, Progress
 from benchbench.run.store import NOTHING, Store
@@ -59,8 +60,8 @@ def run_grid(
     ``where`` is the slots of this machine, or an executor for others. ``run_one`` is for this one.
     ``left_out`` says why environments of the suite have no cells.
     Returns the failures: cell, failure, log. Raises :class:`UserError` where another run holds the
-    results folder or it cannot be written, and :class:`Interrupted` when stopped by a signal; what
-    is done stays done either way.
+    results folder or it cannot be written, or where the data cannot be measured on, and
+    :class:`Interrupted` when stopped by a signal; what is done stays done either way.
     """
     with interruptible(), held(store):
         to_do = missing(store, wanted)
@@ -68,6 +69,7 @@ def run_grid(
         if not to_do:
             return []
         prepare_data(to_do)
+        refuse_unmeasurable(to_do)
         progress = _GatheringProgress(to_do, lambda: store.gather(suite, cells, left_out))
         try:
             if isinstance(where, Slots):

@@ -1,0 +1,38 @@
+"""Whether a grid's data can be measured on, asked before its first cell starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchbench.data.identity import DataIdentity
+from benchbench.data.returns import known, returns_to_go, why_unknown
+from benchbench.data.store import Dataset, open_dataset, split_episodes
+from benchbench.errors import UserError
+from benchbench.grid import Cell
+
+FITTED, SCORED = 2, 1
+"""Probes are fitted on at least so many episodes, and scored on so many held-out ones."""
+
+
+def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
+    """Raise :class:`UserError` where a cell's data tell too few returns to probe for.
+
+    Raises it too where a data set is damaged. The sets have to be here.
+    """
+    splits = dict.fromkeys(
+        (c.data, c.agent.discount, c.diagnose.holdout, c.stream("holdout")) for c in cells
+    )
+    opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
+    for identity, discount, share, seed in splits:
+        if (identity, discount) not in opened:
+            dataset = open_dataset(identity)
+            _, remaining = returns_to_go(dataset, discount, scale=1.0)
+            opened[identity, discount] = dataset, known(dataset, discount, remaining)
+        dataset, is_known = opened[identity, discount]
+        for rows, needed in zip(
+            split_episodes(dataset, share, seed), (FITTED, SCORED), strict=True
+        ):
+            if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
+                raise UserError(why_unknown(identity.env, dataset, discount))
