@@ -140,7 +140,7 @@ def test_state_names_are_as_many_as_columns_and_proprio_names_part_of_them(env):
     assert np.array_equal(env.proprio(("position", "velocity")), env.state())
     assert len(env.proprio(("velocity",))) == len(qvel)
     assert env.proprio((env.state_names[2],)) == env.state()[2]
-    assert set(env.proprio_names) == {"position", "velocity", *env.state_names}
+    assert set(mujoco.proprio_groups(env.env_id)) == {"position", "velocity", *env.state_names}
 
 
 @pytest.mark.parametrize("size", [64, 84])

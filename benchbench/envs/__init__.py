@@ -29,8 +29,6 @@ class PixelEnv(Protocol):
     max_episode_steps: int
     """The longest episode, in agent steps."""
     state_names: tuple[str, ...]
-    proprio_names: tuple[str, ...]
-    """What :meth:`proprio` accepts."""
     can_reset: bool
     """Whether :meth:`set_state` restores a stored row; without it nothing calls it."""
 

@@ -34,7 +34,6 @@ class BodyPixelEnv(ABC):
     ) -> None:
         self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
         self.action_dim, self.state_names = action_dim, state_names
-        self.proprio_names = tuple(groups)
         self.max_episode_steps = math.ceil(EPISODE_STEPS / action_repeat)
         self._groups = groups
         self._steps_left: float = EPISODE_STEPS

@@ -63,7 +63,6 @@ class DmcPixelEnv:
     """
 
     state_names: tuple[str, ...] = ()
-    proprio_names: tuple[str, ...] = ()
     can_reset = False
 
     def __init__(self, env_id: str, size: int, action_repeat: int = ACTION_REPEAT) -> None:

@@ -43,7 +43,6 @@ class MazePixelEnv:
 
     action_dim = 2
     state_names: tuple[str, ...] = STATE_NAMES
-    proprio_names: tuple[str, ...] = tuple(PROPRIO)
     can_reset = True
 
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:

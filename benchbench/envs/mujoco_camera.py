@@ -132,11 +132,6 @@ class MujocoCamera:
         self._fine = np.empty((side, side, 3), np.uint8)
 
     @property
-    def position_count(self) -> int:
-        """Numbers in a position."""
-        return int(self._model.nq)
-
-    @property
     def renderer(self) -> str:
         """The name of what draws, as OpenGL tells it; another one may round edges another way."""
         if "OpenGL" not in sys.modules:  # MuJoCo went through another library

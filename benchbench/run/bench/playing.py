@@ -59,7 +59,6 @@ class Evaluation:
     def __init__(self, cell: Cell, updates: TimedCell, device: Device) -> None:
         self._evaluator = make_evaluator(cell)
         self._policy = make_policy(updates.agent, updates.sampler, torch.device(device.kind))
-        self._episodes = cell.evaluate.episodes
         self._work = Work("evaluation", self._seconds)
 
     @property
