@@ -42,6 +42,13 @@ def test_every_cell_of_a_committed_study_says_what_it_was_made_by(study):
     assert not cells["git_dirty"].any()
 
 
+def test_before_ends_in_the_very_weights_of_vae_only():
+    cells = read_results(ROOT / "results" / "reference_cpu").cells
+    ends = cells.pivot(index=["env", "seed"], columns="variant", values="final_weights")
+    assert (ends["before"] == ends["vae-only"]).all()
+    assert (ends["before"] != ends["after"]).all()
+
+
 def test_the_readmes_answer_is_the_studys(study):
     folder, _, table = study
     if folder.name == "reference_cpu":
