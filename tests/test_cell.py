@@ -14,8 +14,9 @@ from benchbench.data.sampler import Sampler
 from benchbench.errors import UserError
 from benchbench.grid import expand
 from benchbench.results import TABLES, to_table
-from benchbench.run.cell import Diverged, run_cell
+from benchbench.run.cell import run_cell
 from benchbench.run.devices import Device
+from benchbench.run.failures import Diverged
 from benchbench.suite import Suite
 
 pytestmark = pytest.mark.usefixtures("tiny_data")

@@ -34,6 +34,7 @@ from benchbench.run.building import (
 )
 from benchbench.run.checkpoints import About, Checkpoints, State
 from benchbench.run.devices import Device
+from benchbench.run.failures import Diverged
 from benchbench.run.measures import Measures
 from benchbench.run.oracle import oracle_state_r2
 from benchbench.run.provenance import git_state, versions
@@ -44,10 +45,6 @@ FINAL_EVALUATIONS = 5
 
 LOOK_EVERY = 50
 """Losses are looked at after this many updates at the latest: looking waits for the device."""
-
-
-class Diverged(RuntimeError):
-    """A loss is no longer a finite number."""
 
 
 def run_cell(

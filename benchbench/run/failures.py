@@ -20,6 +20,10 @@ one's."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
+class Diverged(RuntimeError):
+    """A loss is no longer a finite number."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """How a cell failed, and what it said."""
@@ -41,8 +45,6 @@ def kind_of(name: str) -> Kind:
 def of_error(error: BaseException) -> Failure:
     """The failure of a cell that raised; to be called in its own process."""
     from torch import OutOfMemoryError
-
-    from benchbench.run.cell import Diverged
 
     if isinstance(error, UserError):
         return Failure("refused", " ".join(str(error).split()))
