@@ -261,5 +261,5 @@ def test_states_work_without_pixels_and_without_feature_measures():
 
 
 def test_too_few_known_returns_are_said_with_the_cure():
-    with pytest.raises(UserError, match=r"raise data\.transitions or lower agent\.discount"):
+    with pytest.raises(UserError, match=r"Raise data\.transitions, or lower agent\.discount"):
         run(cell("after", agent={"discount": 0.9999}))

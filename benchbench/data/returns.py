@@ -49,9 +49,9 @@ def why_unknown(env: str, dataset: Dataset, discount: float) -> str:
             f"{env}: too few episodes hold rows whose return-to-go is known, so there is nothing "
             "to probe; raise data.transitions, or lower agent.discount"
         )
+    cure = "Raise data.transitions" if dataset.card["continuous"] else "Mark true ends as terminals"
     return (
         f"{env}: no return-to-go is known, as all episodes are cut too early: at agent.discount "
-        f"{discount:g} it takes {needed} steps, and the longest has {longest}. Mark true ends as "
-        f"terminals, or lower agent.discount to about {TAIL ** (2 / longest):.3f}, where half of "
-        "such an episode counts"
+        f"{discount:g} it takes {needed} steps, and the longest has {longest}. {cure}, or lower "
+        f"agent.discount to about {TAIL ** (2 / longest):.3f}, where half of such an episode counts"
     )
