@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchbench.data import d4rl
-from benchbench.data.returns import known, returns_to_go, why_unknown
+from benchbench.data.returns import known, returns_to_go, rewards_left, why_unknown
 from benchbench.data.sampler import Normalizer, Sampler, stack_rows
 from benchbench.data.store import Dataset
 from benchbench.errors import UserError
@@ -194,23 +194,22 @@ def test_all_transitions_are_drawn_about_equally_often():
 
 
 def test_returns_to_go_by_hand():
-    returns, remaining = returns_to_go(SMALL, discount=0.5, scale=10.0)
-    returns, remaining = returns[[2, 4, 7, 10]], remaining[[2, 4, 7, 10]]
+    returns = returns_to_go(SMALL, discount=0.5, scale=10.0)[[2, 4, 7, 10]]
+    remaining = rewards_left(SMALL)[[2, 4, 7, 10]]
     assert returns == pytest.approx([(3 + 4 / 2 + 5 / 4) / 10, 0.5, (8 + 10 / 2) / 10, 1.15])
     assert remaining.tolist() == [3, 1, 2, 2]
 
 
 def test_returns_of_one_continuous_run_go_on_behind_its_cuts():
     data = dataset([1, 2, 3, 4], timeouts=[1], continuous=True)
-    returns, remaining = returns_to_go(data, discount=0.5, scale=1.0)
+    returns, remaining = returns_to_go(data, discount=0.5, scale=1.0), rewards_left(data)
     assert returns == pytest.approx([1 + 1 + 3 / 4 + 4 / 8, 2 + 3 / 2 + 4 / 4, 3 + 2, 4])
     assert remaining.tolist() == [4, 3, 2, 1]
 
 
 def test_a_return_is_known_where_its_missing_tail_weighs_a_twentieth_at_most_or_there_is_none():
-    _, remaining = returns_to_go(SMALL, discount=0.5, scale=1.0)
     # Five rewards to the cut: 0.5 ** 5 < 0.05, 0.5 ** 4 is not. Rows 5 to 8 end for good.
-    assert np.flatnonzero(known(SMALL, 0.5, remaining)).tolist() == [0, 5, 6, 7, 8]
+    assert np.flatnonzero(known(SMALL, 0.5)).tolist() == [0, 5, 6, 7, 8]
 
 
 def test_episodes_cut_too_early_are_told_with_the_discount_that_would_do():
@@ -218,8 +217,7 @@ def test_episodes_cut_too_early_are_told_with_the_discount_that_would_do():
     told = why_unknown("my-robot", cut, 0.9)
     assert "at agent.discount 0.9 it takes 29 steps, and the longest has 10" in told
     cure = float(re.search(r"about (0\.\d+)", told)[1])
-    _, remaining = returns_to_go(cut, cure, scale=1.0)
-    assert known(cut, cure, remaining).sum() in (15, 18)  # half of each, by rounding
+    assert known(cut, cure).sum() == 3 * 6  # the first six of ten: 0.549 ** 5 < 0.05
     assert "raise data.transitions" in why_unknown("my-robot", SMALL, 0.5)
 
 

@@ -12,37 +12,48 @@ TAIL = 0.05
 """A known return may miss at most this share of the discounted horizon (its episode was cut)."""
 
 
-def returns_to_go(dataset: Dataset, discount: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """What the behaviour went on to collect from each row on: the discounted return-to-go.
+def rewards_left(dataset: Dataset) -> np.ndarray:
+    """(N,) int64: how many rewards each row's return-to-go sums, its own among them.
 
-    Returns (N,) float64 of rewards divided by ``scale``, and (N,) int64: how many rewards each
-    sums. The sum ends at a terminal, and at a cut, unless the data set is one run that goes on
-    behind its cuts (``continuous`` in its card). Nothing stands in for what is not there, so leave
-    out rows with too few rewards where that matters.
+    It ends at a terminal, and at a cut, unless the data set is one run that goes on behind its cuts
+    (``continuous`` in its card), and in any case with the set.
     """
     ends = dataset.terminals.copy() if dataset.card["continuous"] else dataset.episode_ends
+    ends[-1] = True
+    rows = np.arange(len(dataset))
+    last = np.flatnonzero(ends)
+    left: np.ndarray = last[np.searchsorted(last, rows)] - rows + 1
+    return left
+
+
+def returns_to_go(dataset: Dataset, discount: float, scale: float) -> np.ndarray:
+    """What the behaviour went on to collect from each row on: the discounted return-to-go.
+
+    (N,) float64, of rewards divided by ``scale``, over :func:`rewards_left`. Nothing stands in for
+    what is not there, so leave out rows that are not :func:`known` where that matters.
+    """
+    left = rewards_left(dataset)
     returns = np.zeros(len(dataset))
-    remaining = np.zeros(len(dataset), dtype=np.int64)
-    following, left = 0.0, 0
+    following = 0.0
     for row in range(len(dataset) - 1, -1, -1):
-        if ends[row]:
-            following, left = 0.0, 0
+        if left[row] == 1:
+            following = 0.0
         following = float(dataset.rewards[row]) / scale + discount * following
-        left += 1
-        returns[row], remaining[row] = following, left
-    return returns, remaining
+        returns[row] = following
+    return returns
 
 
-def known(dataset: Dataset, discount: float, remaining: np.ndarray) -> np.ndarray:
-    """(N,) bool: rows whose return-to-go of ``remaining`` rewards misses no more than ``TAIL``."""
-    last = np.arange(len(dataset)) + remaining - 1
-    whole: np.ndarray = (discount**remaining <= TAIL) | dataset.terminals[last]
+def known(dataset: Dataset, discount: float) -> np.ndarray:
+    """(N,) bool: rows whose return-to-go misses at most ``TAIL`` of its discounted horizon."""
+    left = rewards_left(dataset)
+    last = np.arange(len(dataset)) + left - 1
+    whole: np.ndarray = (discount**left <= TAIL) | dataset.terminals[last]
     return whole
 
 
 def why_unknown(env: str, dataset: Dataset, discount: float) -> str:
-    """Why too few episodes hold rows whose return-to-go is known, and the cure."""
-    longest = int(returns_to_go(dataset, discount, scale=1.0)[1].max())
+    """Why too few episodes hold rows whose return-to-go is known, and the cure, in a sentence."""
+    longest = int(rewards_left(dataset).max())
     needed = math.ceil(math.log(TAIL) / math.log(discount))
     if dataset.terminals.any() or longest >= needed:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,8 @@ class BodyPixelEnv(ABC):
     """The half of :class:`benchbench.envs.PixelEnv` that does not depend on the simulator.
 
     Actions are torques in [-1, 1]. An episode ends for good where the body falls, if it can, and is
-    cut after ``EPISODE_STEPS``, as D4RL's are. ``groups`` are the state's columns behind each name
-    that a suite may write under ``proprio``.
+    cut after ``EPISODE_STEPS``, as D4RL's are. ``env`` is the simulator's own environment, and
+    ``groups`` are the state's columns behind each name that a suite may write under ``proprio``.
     """
 
     can_reset = True
@@ -27,13 +28,13 @@ class BodyPixelEnv(ABC):
         env_id: str,
         size: int,
         action_repeat: int,
-        *,
-        action_dim: int,
+        env: Any,
         state_names: tuple[str, ...],
         groups: Mapping[str, tuple[int, ...]],
     ) -> None:
         self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
-        self.action_dim, self.state_names = action_dim, state_names
+        self._env, self.state_names = env, state_names
+        self.action_dim = int(env.action_space.shape[0])
         self.max_episode_steps = math.ceil(EPISODE_STEPS / action_repeat)
         self._groups = groups
         self._steps_left: float = EPISODE_STEPS

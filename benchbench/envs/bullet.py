@@ -84,15 +84,8 @@ class BulletPixelEnv(BodyPixelEnv):
 
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
         body = body_of(env_id)
-        self._env = d4rl.make_env(env_id).unwrapped
-        super().__init__(
-            env_id,
-            size,
-            action_repeat,
-            action_dim=int(self._env.action_space.shape[0]),
-            state_names=state_names(body),
-            groups=proprio_groups(env_id),
-        )
+        env, groups = d4rl.make_env(env_id).unwrapped, proprio_groups(env_id)
+        super().__init__(env_id, size, action_repeat, env, state_names(body), groups)
         self._task = self._env.wrapped_env
         self._camera = BulletCamera(body, size)
         self._body = self._task.robot.objects[0]

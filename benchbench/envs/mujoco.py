@@ -100,15 +100,8 @@ class MujocoPixelEnv(BodyPixelEnv):
 
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
         body = body_of(env_id)
-        self._env = make_simulator(body, version_of(env_id))
-        super().__init__(
-            env_id,
-            size,
-            action_repeat,
-            action_dim=int(self._env.action_space.shape[0]),
-            state_names=state_names(body),
-            groups=proprio_groups(env_id),
-        )
+        env, groups = make_simulator(body, version_of(env_id)), proprio_groups(env_id)
+        super().__init__(env_id, size, action_repeat, env, state_names(body), groups)
         self._camera = shared_camera(body, size)
 
     def reset(self, seed: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchbench.data.identity import DataIdentity
-from benchbench.data.returns import known, returns_to_go, why_unknown
+from benchbench.data.returns import known, why_unknown
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.errors import UserError
 from benchbench.grid import Cell
@@ -28,8 +28,7 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     for identity, discount, share, seed in splits:
         if (identity, discount) not in opened:
             dataset = open_dataset(identity)
-            _, remaining = returns_to_go(dataset, discount, scale=1.0)
-            opened[identity, discount] = dataset, known(dataset, discount, remaining)
+            opened[identity, discount] = dataset, known(dataset, discount)
         dataset, is_known = opened[identity, discount]
         for rows, needed in zip(
             split_episodes(dataset, share, seed), (FITTED, SCORED), strict=True

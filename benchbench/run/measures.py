@@ -128,8 +128,8 @@ class _Draw:
     def __init__(self, cell: Cell, dataset: Dataset, sampler: Sampler) -> None:
         self._cell, self._dataset, self._sampler = cell, dataset, sampler
         discount = cell.agent.discount
-        self._returns, remaining = returns_to_go(dataset, discount, sampler.reward_scale)
-        self._whole = known(dataset, discount, remaining)
+        self._returns = returns_to_go(dataset, discount, sampler.reward_scale)
+        self._whole = known(dataset, discount)
         self._episode, self._step = dataset.episode, dataset.step_in_episode
         self._imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
 
