@@ -142,14 +142,12 @@ def test_the_capsules_are_where_pybullet_has_the_body(body):
         if len(its) == 1:
             middle = (lowest + highest) / 2
             assert middle == pytest.approx((np.array(low) + high) / 2, abs=1e-3)
-    camera.close()
 
 
 @pytest.mark.parametrize("size", [32, 84])
 def test_each_limb_has_a_colour_that_shows(env, size):
     camera = bullet_camera.BulletCamera(env.env_id.split("-")[1], size)
     frames = [camera.frame(row[2][: len(env._positions())]) for row in play(env, 0, 30)[5::6]]
-    camera.close()
     for part, colour in camera._view.colours.items():
         if not part.endswith("_leg"):
             near = [np.abs(frame.astype(int) - colour).sum(axis=-1).min() for frame in frames]
@@ -167,7 +165,6 @@ def test_the_floor_goes_back_as_the_body_goes_on():
     assert np.array_equal(moved[-1, :-4], still[-1, 4:])
     pose[0] = 0.1 * pixel
     assert not np.array_equal(camera.frame(pose), still)
-    camera.close()
 
 
 def test_names_and_groups_of_the_state():

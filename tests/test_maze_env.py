@@ -94,7 +94,6 @@ def test_rows_of_the_frame_go_along_x_and_columns_along_y():
     )
     view = camera.TopDownCamera(walls, (1, 1), 38)  # 10 pixels a cell, 0.4 cells of rim: 4 pixels
     frame = view.frame((3.0, 2.0))
-    view.close()
 
     def cell(x, y):
         return tuple(frame[4 + 10 * (x - 1) + 5, 4 + 10 * (y - 1) + 5])
@@ -115,7 +114,6 @@ def test_drawing_only_the_balls_window_gives_the_whole_picture():
         # The renderer may round a sample on the ball's rim the other way: a sixteenth of a pixel.
         assert difference.max() <= 2 * 256 / camera.SUPERSAMPLING**2
         assert (difference.max(axis=-1) > 0).sum() <= 8
-    view.close()
 
 
 def test_motion_of_a_tenth_of_a_pixel_shows():
@@ -124,8 +122,35 @@ def test_motion_of_a_tenth_of_a_pixel_shows():
     view = camera.TopDownCamera(walls, (1, 1), 32)
     step = 0.1 * 3.8 / 32
     pictures = [view.frame((2 + k * step, 3.0)) for k in range(11)]
-    view.close()
     assert len({picture.tobytes() for picture in pictures}) >= 4
+
+
+def test_one_camera_serves_all_environments_of_a_maze_and_outlives_them(umaze):
+    alone = run(umaze, 7)[1]
+    other, larger = make_pixel_env(UMAZE, 32), make_pixel_env(UMAZE, 48)
+    assert other._camera is umaze._camera is not larger._camera
+    umaze.reset(7)
+    other.reset(8)
+    taken = zip(actions(120), actions(120, seed=1), strict=True)
+    side_by_side = [umaze.frame()]
+    for action, another in taken:
+        umaze.step(action)
+        other.step(another)
+        other.frame()
+        side_by_side.append(umaze.frame())
+    assert np.array_equal(side_by_side, alone)
+    other.close()
+    assert np.array_equal(umaze.frame(), alone[-1])
+
+
+def test_a_closed_environment_ends_its_world():
+    import pybullet
+
+    env = make_pixel_env(UMAZE, 32)
+    client = env._env._p._client
+    assert pybullet.isConnected(client)
+    env.close()
+    assert not pybullet.isConnected(client)
 
 
 def test_a_stored_row_can_be_continued(umaze):

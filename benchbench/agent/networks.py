@@ -141,10 +141,10 @@ class PixelEncoder(nn.Module):
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         """Features (B, feature_dim) of uint8 frames."""
-        if torch.is_grad_enabled() or obs_BCHW.device.type != "cpu":
+        some = max(1, CACHED_PIXELS // (obs_BCHW.shape[2] * obs_BCHW.shape[3]))
+        if len(obs_BCHW) <= some or torch.is_grad_enabled() or obs_BCHW.device.type != "cpu":
             return self._encode(obs_BCHW)
         # Without a graph to keep, a CPU's caches can hold what passes between the layers.
-        some = max(1, CACHED_PIXELS // (obs_BCHW.shape[2] * obs_BCHW.shape[3]))
         return torch.cat([self._encode(part) for part in obs_BCHW.split(some)])
 
     def _encode(self, obs_BCHW: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,8 @@ import numpy as np
 
 from benchbench.data import d4rl
 from benchbench.envs.body import BodyPixelEnv
-from benchbench.envs.bullet_camera import BulletCamera, movable_joints
+from benchbench.envs.bullet_camera import movable_joints, shared_camera
+from benchbench.envs.bullet_world import quicken
 from benchbench.sources import EPISODE_STEPS
 
 _LEGS = ("thigh", "leg", "foot")
@@ -87,7 +88,8 @@ class BulletPixelEnv(BodyPixelEnv):
         env, groups = d4rl.make_env(env_id).unwrapped, proprio_groups(env_id)
         super().__init__(env_id, size, action_repeat, env, state_names(body), groups)
         self._task = self._env.wrapped_env
-        self._camera = BulletCamera(body, size)
+        quicken(self._task._p)
+        self._camera = shared_camera(body, size)
         self._body = self._task.robot.objects[0]
         self._joints = movable_joints(self._task._p, self._body)
 
@@ -159,9 +161,8 @@ class BulletPixelEnv(BodyPixelEnv):
         return d4rl.reactive_policy(body_of(self.env_id), self._env)
 
     def close(self) -> None:
-        """Free the simulator and the camera."""
+        """Free the simulator."""
         self._env.close()
-        self._camera.close()
 
     def _simulate(self, torque: np.ndarray) -> tuple[np.ndarray, float, bool]:
         obs, reward, terminal, _ = self._env.step(torque)

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import Any
+from functools import cache, lru_cache, partial
 
 import numpy as np
 
-from benchbench.data.d4rl import quiet
+from benchbench.envs.bullet_world import empty_world
 
 Colour = tuple[int, int, int]
 Point = Sequence[float] | np.ndarray
+Matrix = tuple[float, ...]
 
 FLOOR: Colour = (255, 255, 255)  # what the renderer leaves where nothing stands
 WALL: Colour = (64, 72, 96)
@@ -48,7 +48,8 @@ class TopDownCamera:
         self.size = size
         inside = np.array(walls.shape) - 2 + 2 * RIM
         self._pixel = float(inside.max()) / size  # length of a pixel's side, in cells
-        self._corner = (np.array(walls.shape) - 1 - inside.max()) / 2  # position of the top left
+        # Position of the top left.
+        self._corner: list[float] = ((np.array(walls.shape) - 1 - inside.max()) / 2).tolist()
         self._maze, self._ball = _World(), _World()
         cells = _wall_cells(walls, self._pixel * size)
         self._maze.add(_squares(cells, 0.5), WALL, _DEPTHS["wall"])
@@ -58,26 +59,24 @@ class TopDownCamera:
         self._window = min(size, math.ceil(2 * BALL_RADIUS / self._pixel) + 2)
         # Where a wall's edge falls on a sample, its pixels depend on the window that is drawn.
         self._empty = lru_cache(WINDOWS_KEPT)(partial(self._draw, self._maze))
+        self._look_at = lru_cache(WINDOWS_KEPT)(self._matrices)
         self._background = _coarse(self._draw(self._maze, 0, 0, size))
 
     def frame(self, position: Point) -> np.ndarray:
         """The maze with the ball at ``position`` (x, y); (size, size, 3) uint8."""
         frame = self._background.copy()
-        centre = (np.asarray(position) - self._corner) / self._pixel
-        first = np.floor(centre - self._window / 2 + 0.5).astype(int)
-        row, column = np.clip(first, 0, self.size - self._window).tolist()
-        window = np.s_[row : row + self._window, column : column + self._window]
-        frame[window] = _coarse(self._with_ball(position, row, column, self._window))
+        count = self._window
+        row, column = (
+            self._first(float(at), corner)
+            for at, corner in zip(position, self._corner, strict=True)
+        )
+        window = np.s_[row : row + count, column : column + count]
+        frame[window] = _coarse(self._with_ball(position, row, column, count))
         return frame
 
     def whole_frame(self, position: Point) -> np.ndarray:
         """The same picture as :meth:`frame`, all of it searched for the ball; for checking it."""
         return _coarse(self._with_ball(position, 0, 0, self.size))
-
-    def close(self) -> None:
-        """Free the renderer's worlds."""
-        self._maze.client.disconnect()
-        self._ball.client.disconnect()
 
     def _with_ball(self, position: Point, row: int, column: int, count: int) -> np.ndarray:
         """``count`` × ``count`` pixels of the maze with the ball, the first (row, column); fine."""
@@ -87,20 +86,20 @@ class TopDownCamera:
         picture[ball[..., 1] != FLOOR[1]] = BALL
         return picture
 
+    def _first(self, at: float, corner: float) -> int:
+        """The first row or column of the ball's window."""
+        first = math.floor((at - corner) / self._pixel - self._window / 2 + 0.5)
+        return min(max(first, 0), self.size - self._window)
+
     def _draw(self, world: _World, row: int, column: int, count: int) -> np.ndarray:
         """``count`` × ``count`` pixels of a world, the first (row, column), supersampled."""
-        p = world.client
-        top, left = self._corner + np.array([row, column]) * self._pixel
-        half = count * self._pixel / 2
-        x, y = top + half, left + half
-        # At 1 below the camera the frustum is 1/_HEIGHT of its width on the ground.
-        near = half / _HEIGHT
         side = count * SUPERSAMPLING
+        p, (view, projection) = world.client, self._look_at(row, column, count)
         image = p.getCameraImage(
             side,
             side,
-            viewMatrix=p.computeViewMatrix([x, y, _HEIGHT], [x, y, 0.0], [-1.0, 0.0, 0.0]),
-            projectionMatrix=p.computeProjectionMatrix(-near, near, -near, near, 1.0, 2 * _HEIGHT),
+            viewMatrix=view,
+            projectionMatrix=projection,
             renderer=p.ER_TINY_RENDERER,
             flags=p.ER_NO_SEGMENTATION_MASK,
             shadow=0,
@@ -109,18 +108,35 @@ class TopDownCamera:
             lightDiffuseCoeff=0,
             lightSpecularCoeff=0,
         )[2]
-        return np.asarray(image, dtype=np.uint8).reshape(side, side, 4)[..., :3].copy()
+        return np.asarray(image, dtype=np.uint8).reshape(side, side, 4)[..., :3]
+
+    def _matrices(self, row: int, column: int, count: int) -> tuple[Matrix, Matrix]:
+        """The renderer's view and projection of ``count`` × ``count`` pixels."""
+        p = self._maze.client
+        top, left = self._corner + np.array([row, column]) * self._pixel
+        half = count * self._pixel / 2
+        x, y = top + half, left + half
+        # At 1 below the camera the frustum is 1/_HEIGHT of its width on the ground.
+        near = half / _HEIGHT
+        return (
+            p.computeViewMatrix([x, y, _HEIGHT], [x, y, 0.0], [-1.0, 0.0, 0.0]),
+            p.computeProjectionMatrix(-near, near, -near, near, 1.0, 2 * _HEIGHT),
+        )
+
+
+@cache
+def shared_camera(
+    walls: tuple[tuple[bool, ...], ...], goal: tuple[float, ...], size: int
+) -> TopDownCamera:
+    """The one camera of a process for all environments of a maze: worlds cost memory and caches."""
+    return TopDownCamera(np.array(walls), goal, size)
 
 
 class _World:
     """A renderer's world of flat bodies."""
 
     def __init__(self) -> None:
-        with quiet():
-            import pybullet
-            from pybullet_utils.bullet_client import BulletClient
-
-            self.client: Any = BulletClient(pybullet.DIRECT)
+        self.client = empty_world()
 
     def add(self, mesh: tuple[list[list[float]], list[int]], colour: Colour, depth: float) -> None:
         """Add a body made of triangles, so high."""

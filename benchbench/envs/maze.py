@@ -20,7 +20,8 @@ import math
 import numpy as np
 
 from benchbench.data import d4rl
-from benchbench.envs.camera import TopDownCamera
+from benchbench.envs.bullet_world import quicken
+from benchbench.envs.camera import shared_camera
 
 STATE_NAMES = ("x", "y", "vx", "vy")
 PROPRIO: dict[str, tuple[int, ...]] = {"position": (0, 1), "velocity": (2, 3)}
@@ -52,10 +53,13 @@ class MazePixelEnv:
         self._limit = d4rl.max_episode_steps(env_id)
         self.max_episode_steps = math.ceil(self._limit / action_repeat)
         self._env = d4rl.make_env(env_id).unwrapped
+        quicken(self._env._p)
         self.maze_spec: str = self._env.str_maze_spec
         self.goal = np.array(self._env._target, dtype=np.float64)
         walls = np.asarray(self._env.maze_arr) == _WALL
-        self._camera = TopDownCamera(walls, self.goal, size)
+        self._camera = shared_camera(
+            tuple(map(tuple, walls.tolist())), tuple(self.goal.tolist()), size
+        )
         self._state = np.zeros(4, dtype=np.float32)
         self._steps_left: float = self._limit
         self._data_reward = 0.0
@@ -140,6 +144,5 @@ class MazePixelEnv:
         return d4rl.normalized_score(self.env_id, return_)
 
     def close(self) -> None:
-        """Free the simulator and the camera."""
+        """Free the simulator."""
         self._env.close()
-        self._camera.close()

@@ -59,7 +59,7 @@ def bench(
 ) -> None:
     """Measure how fast benchbench is on this machine, at the settings of SUITE's first environment.
 
-    Without SUITE: at quickstart's settings, in minutes on two CPU cores. Measured are
+    Without SUITE: at quickstart's settings, in half a minute on a CPU. Measured are
     updates a second under every variant and with every encoder, their share of the device's peak,
     the sampler, the cameras, the evaluation, and a cell's start and memory. --only env=… and
     --only variant=… choose among them; any variant of 'benchbench variants' may be named.

@@ -1,0 +1,31 @@
+"""PyBullet's worlds, made quick to call.
+
+``BulletClient`` looks a function up and binds it anew at every call, which takes as long as many of
+the calls themselves. Here each function is bound once; what it does stays PyBullet's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchbench.data.d4rl import quiet
+
+
+def empty_world() -> Any:
+    """A world (a ``BulletClient``) without a display, with nothing in it."""
+    with quiet():
+        import pybullet
+        from pybullet_utils.bullet_client import BulletClient
+
+        world = BulletClient(pybullet.DIRECT)
+    quicken(world)
+    return world
+
+
+def quicken(world: Any) -> None:
+    """Keep PyBullet's names with a world, all but ``disconnect``, which ends its client."""
+    import pybullet
+
+    for name in vars(pybullet):
+        if not name.startswith("_") and name != "disconnect":
+            setattr(world, name, getattr(world, name))
