@@ -1,5 +1,7 @@
 """``benchbench data`` and ``when: available``, as a user meets them."""
 
+import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 from conftest import TINY
 
 from benchbench.cli import main
+from benchbench.data import places
 from benchbench.data.places import cache_folder
 from benchbench.results import read_results
 
@@ -19,6 +22,11 @@ OPEN = "bullet-maze2d-open-v0"
 def run(*arguments):
     result = CliRunner().invoke(main, [str(a) for a in arguments])
     return result.exit_code, result.output
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
 def write_own(path, rows=900, size=16, episode=60, **changed):
@@ -89,6 +97,28 @@ def test_data_that_tell_no_return_are_refused_before_the_first_cell(tmp_path, ti
     assert code == 2, told
     assert "it takes 299 steps, and the longest has 60" in told
     assert not list((tmp_path / "own").glob("logs/*"))
+
+
+def test_data_without_a_reward_are_refused_before_the_first_cell(tmp_path, tiny_data):
+    suite = own_suite(tmp_path)
+    write_own(tmp_path / "mine.npz", rewards=np.zeros(900, np.float32))
+    code, told = run("run", suite, "--results", tmp_path, "--device", "cpu")
+    assert code == 2, told
+    assert "my-robot: the training episodes hold no reward" in " ".join(told.split())
+    assert not list((tmp_path / "own").glob("logs/*"))
+
+
+def test_a_file_that_is_long_to_hash_shows_a_bar_in_a_terminal(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(3 * places._AT_ONCE + 7))
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    whole = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert places.file_sha256(path) == whole
+    assert terminal.getvalue() == ""  # it was over at once
+    monkeypatch.setattr(places, "SILENT_SECONDS", 0)
+    assert places.file_sha256(path) == whole
+    assert "checking large" in terminal.getvalue()
 
 
 def test_without_when_a_missing_data_set_stops_the_run_before_the_first_cell(tmp_path, tiny_data):

@@ -10,6 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tqdm import tqdm
+
+SILENT_SECONDS = 2.0
+"""What ends sooner shows no bar."""
+
+_AT_ONCE = 2**20
+"""So many bytes of a file are read at a time."""
+
 _HASHES = ".hashes"
 """The folder of hashes of files from elsewhere, each good for as long as its file is untouched."""
 
@@ -26,9 +34,19 @@ def cache_folder() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hexadecimal SHA-256 of a file's bytes; with a bar in a terminal where that takes long."""
+    digest = hashlib.sha256()
+    with (
+        path.open("rb") as file,
+        tqdm(
+            desc=f"checking {path.name}", total=path.stat().st_size, unit="B", unit_scale=True,
+            dynamic_ncols=True, delay=SILENT_SECONDS, leave=False, disable=None,
+        ) as bar,
+    ):  # fmt: skip
+        while read := file.read(_AT_ONCE):
+            digest.update(read)
+            bar.update(len(read))
+    return digest.hexdigest()
 
 
 def remembered_sha256(path: Path) -> str:

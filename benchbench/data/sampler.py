@@ -260,7 +260,7 @@ def reward_scale(rewards: np.ndarray) -> float:
     if scale == 0:
         raise UserError(
             "the training episodes hold no reward, so there is nothing to learn from; "
-            "raise data.transitions"
+            "take other data, or more (data.transitions)"
         )
     return scale
 

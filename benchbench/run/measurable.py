@@ -8,6 +8,7 @@ import numpy as np
 
 from benchbench.data.identity import DataIdentity
 from benchbench.data.returns import known, why_unknown
+from benchbench.data.sampler import reward_scale
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.errors import UserError
 from benchbench.grid import Cell
@@ -17,7 +18,7 @@ FITTED, SCORED = 2, 1
 
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
-    """Raise :class:`UserError` where a cell's data tell too few returns to probe for.
+    """Raise :class:`UserError` where a cell's data hold no reward, or too few returns to probe for.
 
     Raises it too where a data set is damaged. The sets have to be here.
     """
@@ -30,8 +31,11 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             dataset = open_dataset(identity)
             opened[identity, discount] = dataset, known(dataset, discount)
         dataset, is_known = opened[identity, discount]
-        for rows, needed in zip(
-            split_episodes(dataset, share, seed), (FITTED, SCORED), strict=True
-        ):
+        split = split_episodes(dataset, share, seed)
+        try:
+            reward_scale(dataset.rewards[split[0]])
+        except UserError as error:
+            raise UserError(f"{identity.env}: {error}") from None
+        for rows, needed in zip(split, (FITTED, SCORED), strict=True):
             if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
                 raise UserError(why_unknown(identity.env, dataset, discount))
