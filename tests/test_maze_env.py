@@ -147,7 +147,9 @@ def test_a_closed_environment_ends_its_world():
     import pybullet
 
     env = make_pixel_env(UMAZE, 32)
-    client = env._env._p._client
+    world = env._env._p
+    client = world._client
+    assert world.stepSimulation is world.stepSimulation  # bound once, unlike BulletClient's own
     assert pybullet.isConnected(client)
     env.close()
     assert not pybullet.isConnected(client)
