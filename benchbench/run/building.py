@@ -86,6 +86,11 @@ def agent_spec(cell: Cell, sampler: Sampler) -> AgentSpec:
     )
 
 
+def side_by_side(cell: Cell) -> int:
+    """How many of an evaluation's episodes are played at a time."""
+    return min(cell.evaluate.episodes, PARALLEL_EPISODES)
+
+
 def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
     """The cell's evaluation episodes, in at most so many processes.
 
@@ -95,7 +100,7 @@ def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
         return None
     pool = Pool(
         partial(make_pixel_env, cell.env, cell.pixels.size, cell.action_repeat),
-        min(cell.evaluate.episodes, PARALLEL_EPISODES),
+        side_by_side(cell),
         processes=processes,
         proprio=cell.proprio,
         pixels=cell.observation == "pixels",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from benchbench.data.store import is_here, set_folder
 from benchbench.envs import make_pixel_env
 from benchbench.grid import Cell
 from benchbench.run.available import left_out_lines
+from benchbench.run.building import side_by_side
 from benchbench.run.devices import memory_text
 from benchbench.run.placing import Slots
 from benchbench.run.runner import missing
@@ -75,9 +77,10 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
         kind = (cell.env, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
         if kind not in kinds:
             evaluations = cell.train.updates // cell.evaluate.every + 1
+            update_seconds, act_seconds = _agent_seconds(cell, slots)
             kinds[kind] = (
-                cell.train.updates * _update_seconds(cell, slots)
-                + evaluations * _evaluation_seconds(cell)
+                cell.train.updates * update_seconds
+                + evaluations * _evaluation_seconds(cell, act_seconds)
             )  # fmt: skip
         total += kinds[kind]
     return total / slots.jobs
@@ -102,8 +105,8 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
     return lines
 
 
-def _update_seconds(cell: Cell, slots: Slots) -> float:
-    """Seconds of one update on random data, with the cell's networks and batch."""
+def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
+    """Seconds of an update on random data, and of the actions for episodes played side by side."""
     device = torch.device(slots.devices[0].kind)
     size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
     pixels = cell.observation == "pixels"
@@ -128,19 +131,31 @@ def _update_seconds(cell: Cell, slots: Slots) -> float:
     try:
         make = agent_class(cell.agent.algorithm)
         agent = make(spec, cell.agent, cell.routing, cell.stream, device)
-        agent.update(batch)
-        start, updates = time.perf_counter(), 0
-        while time.perf_counter() - start < TRIAL_SECONDS:
+
+        def update() -> None:
             *_, last = agent.update(batch).values()
             float(last)  # waits for the device
-            updates += 1
-        return (time.perf_counter() - start) / updates
+
+        beside = side_by_side(cell)
+        acting = obs[:1].expand(beside, *obs.shape[1:]), proprio[:1].expand(beside, -1)
+        act_seconds = _seconds_of(lambda: agent.act(*acting).cpu(), TRIAL_SECONDS / 5)
+        return _seconds_of(update, TRIAL_SECONDS), act_seconds
     finally:
         torch.set_num_threads(before)
 
 
-def _evaluation_seconds(cell: Cell) -> float:
-    """Seconds of one evaluation's environment steps and frames, from a few of them."""
+def _seconds_of(work: Callable[[], object], tried: float) -> float:
+    """Seconds that something takes, tried again and again for so long after a first time."""
+    work()
+    start, times = time.perf_counter(), 0
+    while time.perf_counter() - start < tried:
+        work()
+        times += 1
+    return (time.perf_counter() - start) / times
+
+
+def _evaluation_seconds(cell: Cell, act_seconds: float) -> float:
+    """Seconds of one evaluation whose episodes last as long as they may, from a few steps."""
     if not family_of(cell.env).scored:
         return 0.0
     env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
@@ -151,7 +166,9 @@ def _evaluation_seconds(cell: Cell) -> float:
             env.step(np.zeros(env.action_dim))
             env.frame()
         step_seconds = (time.perf_counter() - start) / TRIAL_STEPS
-        return step_seconds * env.max_episode_steps * cell.evaluate.episodes
+        episodes = cell.evaluate.episodes
+        rounds = math.ceil(episodes / side_by_side(cell))
+        return env.max_episode_steps * (episodes * step_seconds + rounds * act_seconds)
     finally:
         env.close()
 
