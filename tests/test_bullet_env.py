@@ -154,6 +154,17 @@ def test_each_limb_has_a_colour_that_shows(env, size):
             assert min(near) < 60, part
 
 
+def test_one_camera_serves_all_environments_of_a_body_and_outlives_them(env):
+    env.reset(0)
+    alone = env.frame()
+    other = make_pixel_env(env.env_id, env.size)
+    assert other._camera is env._camera
+    other.reset(1)
+    assert not np.array_equal(other.frame(), alone)
+    other.close()
+    assert np.array_equal(env.frame(), alone)
+
+
 def test_the_floor_goes_back_as_the_body_goes_on():
     camera = bullet_camera.BulletCamera("hopper", 64)
     pose = np.zeros(len(camera.joints))

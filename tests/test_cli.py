@@ -19,8 +19,10 @@ from filelock import FileLock
 from test_cell import TIMES
 
 import benchbench
+from benchbench.envs import make_pixel_env
 from benchbench.grid import expand
 from benchbench.results import TABLES, read_results
+from benchbench.run import plan
 from benchbench.run.failures import Failure
 from benchbench.run.store import Store
 from benchbench.suite import Suite
@@ -152,6 +154,13 @@ def test_the_same_again_runs_nothing_and_an_edited_suite_what_it_changed(finishe
 
 
 @pytest.mark.slow
+def test_an_evaluations_estimate_counts_the_policy_once_a_step_for_episodes_side_by_side():
+    cell = expand(Suite.model_validate(TINY | {"evaluate": {"every": 10, "episodes": 20}}))[0]
+    without, slow = (plan._evaluation_seconds(cell, act_seconds=act) for act in (0.0, 100.0))
+    steps = make_pixel_env(cell.env, 16).max_episode_steps
+    assert slow - without == pytest.approx(2 * steps * 100.0, rel=0.01)  # 16 episodes, then 4
+
+
 def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
     finished.told |= {"seeds": 2, "variants": ["before", "after"]}
     finished.write()

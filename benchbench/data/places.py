@@ -34,18 +34,20 @@ def cache_folder() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes; with a bar in a terminal where that takes long."""
+    """The hexadecimal SHA-256 of a file's bytes; with a bar where that takes long.
+
+    The bar is for a terminal only, so a cell's process, whose output is a log, draws none.
+    """
     digest = hashlib.sha256()
     with (
-        path.open("rb") as file,
-        tqdm(
-            desc=f"checking {path.name}", total=path.stat().st_size, unit="B", unit_scale=True,
+        path.open("rb") as raw,
+        tqdm.wrapattr(
+            raw, "read", desc=f"checking {path.name}", total=path.stat().st_size,
             dynamic_ncols=True, delay=SILENT_SECONDS, leave=False, disable=None,
-        ) as bar,
+        ) as file,
     ):  # fmt: skip
         while read := file.read(_AT_ONCE):
             digest.update(read)
-            bar.update(len(read))
     return digest.hexdigest()
 
 

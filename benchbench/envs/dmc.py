@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -155,14 +156,10 @@ class DmcCamera:
         return shown.copy()
 
 
+@cache
 def shared_camera(domain: str, task: str, size: int) -> DmcCamera:
     """The process's one camera for a task and a size, made at its first use."""
-    if (domain, task, size) not in _cameras:
-        _cameras[domain, task, size] = DmcCamera(domain, task, size)
-    return _cameras[domain, task, size]
-
-
-_cameras: dict[tuple[str, str, int], DmcCamera] = {}
+    return DmcCamera(domain, task, size)
 
 
 def load(domain: str, task: str) -> Any:
