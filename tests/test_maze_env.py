@@ -1,5 +1,8 @@
 """The maze through a camera: one seed is one episode, and a frame shows what matters."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -141,6 +144,20 @@ def test_one_camera_serves_all_environments_of_a_maze_and_outlives_them(umaze):
     assert np.array_equal(side_by_side, alone)
     other.close()
     assert np.array_equal(umaze.frame(), alone[-1])
+
+
+def test_a_cameras_world_is_ended_before_python_takes_itself_apart():
+    """Else BulletClient's own ending, which needs a module that is gone by then, complains."""
+    code = """
+import atexit
+kept = []
+atexit.register(lambda: print(kept[0]._client))  # the first to be registered is the last to run
+from benchbench.envs.bullet_world import empty_world
+kept.append(empty_world())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split()[-1] == "-1"
+    assert "Exception" not in ended.stderr
 
 
 def test_a_closed_environment_ends_its_world():

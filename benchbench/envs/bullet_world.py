@@ -6,9 +6,13 @@ the calls themselves. Here each function is bound once; what it does stays PyBul
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
+from weakref import WeakSet
 
 from benchbench.data.d4rl import quiet
+
+_worlds: WeakSet[Any] = WeakSet()
 
 
 def empty_world() -> Any:
@@ -19,6 +23,7 @@ def empty_world() -> Any:
 
         world = BulletClient(pybullet.DIRECT)
     quicken(world)
+    _worlds.add(world)
     return world
 
 
@@ -29,3 +34,10 @@ def quicken(world: Any) -> None:
     for name in vars(pybullet):
         if not name.startswith("_") and name != "disconnect":
             setattr(world, name, getattr(world, name))
+
+
+@atexit.register
+def _end_worlds() -> None:
+    """End what is left while Python is whole; ``BulletClient`` does so too late, and complains."""
+    for world in list(_worlds):
+        world.disconnect()
