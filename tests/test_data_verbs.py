@@ -108,6 +108,14 @@ def test_data_without_a_reward_are_refused_before_the_first_cell(tmp_path, tiny_
     assert not list((tmp_path / "own").glob("logs/*"))
 
 
+def test_a_single_episode_is_refused_before_the_first_cell(tmp_path, tiny_data):
+    suite = own_suite(tmp_path)
+    write_own(tmp_path / "mine.npz", timeouts=np.zeros(900, bool))
+    code, told = run("run", suite, "--results", tmp_path, "--device", "cpu")
+    assert code == 2, told
+    assert "my-robot: the data set has a single episode" in " ".join(told.split())
+
+
 def test_a_file_that_is_long_to_hash_shows_a_bar_in_a_terminal(tmp_path, monkeypatch):
     path = tmp_path / "large"
     path.write_bytes(bytes(3 * places._AT_ONCE + 7))
@@ -158,6 +166,8 @@ def test_another_content_under_the_same_name_is_another_data_set(tmp_path, tiny_
         ({"rewards": np.zeros(0)}, "'rewards' is empty"),
         ({"timeouts": np.ones(900, bool)}, "every episode is one row long"),
         ({"state_names": np.array(["a", "b"])}, "'state_names' has 2 different names for 1"),
+        ({"state_names": np.array([b"a\xff", b"b"])}, "'state_names' has 2 different names for 1"),
+        ({"actions": np.ones((900, 2), order="F")}, "order, which numpy.ascontiguousarray mends"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_file_and_the_key(tmp_path, monkeypatch, changed, words):

@@ -189,5 +189,7 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     )
     shape, fortran, dtype = read(member)
     if fortran or dtype.hasobject:
-        raise ValueError("an array in Fortran's order, or of Python objects")
+        raise ValueError(
+            "of Python objects, or in Fortran's order, which numpy.ascontiguousarray mends"
+        )
     return shape, dtype

@@ -77,6 +77,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
         check_episodes(path, terminals, timeouts)
         _check_frames(file, identity, len(terminals))
         width = {key: columns[key].shape[1] if key in columns else 0 for key in _OPTIONAL}
+        names = _state_names(file, path, width["states"])
         draft = Draft(
             identity,
             folder,
@@ -100,7 +101,6 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
             draft.frames[done : done + len(piece)] = piece
             done += len(piece)
             progress(done, len(terminals))
-        names = _state_names(file, path, width["states"])
     draft.finish(names, None, ("numpy",), source_sha256=identity.content)
 
 
@@ -133,7 +133,8 @@ def _state_names(file: ArrayFile, path: Path, count: int) -> tuple[str, ...]:
     if "state_names" not in file.names:
         return tuple(f"state {column}" for column in range(count))
     names = tuple(
-        name.decode() if isinstance(name, bytes) else str(name) for name in file.read("state_names")
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        for name in file.read("state_names")
     )
     if len(names) != count or len(set(names)) != count:
         raise UserError(

@@ -31,8 +31,8 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             dataset = open_dataset(identity)
             opened[identity, discount] = dataset, known(dataset, discount)
         dataset, is_known = opened[identity, discount]
-        split = split_episodes(dataset, share, seed)
         try:
+            split = split_episodes(dataset, share, seed)
             reward_scale(dataset.rewards[split[0]])
         except UserError as error:
             raise UserError(f"{identity.env}: {error}") from None
