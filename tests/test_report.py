@@ -237,6 +237,10 @@ class TestChinese:
         reported(tmp_path, NOTHING, changes[change], lang="zh", **suite)
 
 
+def fail_one(rows: Rows) -> None:
+    rows["cells"][0] |= {"status": "failed", "error": "killed", "threads": None}
+
+
 def lose_before(rows: Rows) -> None:
     rows["cells"] = [cell for cell in rows["cells"] if cell["variant"] != "before"]
 
@@ -248,6 +252,7 @@ class TestIncompleteResults:
         [
             (empty, {}, "0 of 20 cells are done"),
             (fail_all, {}, "failed: bullet-maze2d-open-v0 seed 0 before: out of &lt;memory&gt;"),
+            (fail_one, {}, ", 1 thread(s), 19 cells"),
             (nan_scores, {}, "not measured: normalised area under the score curve"),
             (lambda rows: None, {"seeds": 1}, "1 pair; 9 needed"),
             (lambda rows: None, {"variants": ["after"]}, "no finished pair"),

@@ -104,7 +104,7 @@ def _made_with(done: pd.DataFrame, words: Words) -> list[Line]:
     devices = done.groupby(["device", "device_name"], dropna=False)["threads"]
     where = [
         words("{device} ({name}), {threads} thread(s), {n} cells", device=device, name=name,
-              threads=words.listed(sorted({str(t) for t in threads.dropna()})), n=len(threads))
+              threads=words.listed(sorted({f"{t:.0f}" for t in threads.dropna()})), n=len(threads))
         for (device, name), threads in devices
     ]  # fmt: skip
     unknown, colon = words("not recorded"), words(": ")
