@@ -361,6 +361,19 @@ def test_code_that_cannot_be_used_is_named_before_any_cell(
     assert not bench.store.folder.exists()
 
 
+def test_an_agent_that_fails_in_an_update_leaves_the_plan_whole(bench, monkeypatch):
+    monkeypatch.chdir(bench.folder)
+    Path("own_g.py").write_text(
+        "from benchbench.agent.lapo import LAPO\n\nclass A(LAPO):\n"
+        "    def update(self, batch):\n        raise KeyError('mine')\n"
+    )
+    bench.told["agent"] = TINY["agent"] | {"algorithm": "own_g:A"}
+    bench.write()
+    done = CliRunner().invoke(main, ["plan", "tiny.yaml", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "not known, as your code raised in a short trial here (KeyError: 'mine')" in done.output
+
+
 def test_a_suite_is_read_without_importing_what_it_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("unimported.py").write_text("raise SystemExit('imported')")

@@ -54,7 +54,7 @@ def plan_text(
     lines += left_out_lines(left_out)
     lines.append(f"results  {store.folder}")
     if to_do:
-        lines.append(f"time     {_duration(estimate_seconds(to_do, slots))}, by a short trial here")
+        lines.append(f"time     {_time_told(to_do, slots)}")
     return "\n".join(lines)
 
 
@@ -64,9 +64,20 @@ def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
     if updates < MANY_UPDATES or any(device.kind != "cpu" for device in slots.devices):
         return None
     return (
-        f"{updates:,} updates on a CPU: {_duration(estimate_seconds(cells, slots))}, by a short "
-        "trial; suites/quickstart.yaml asks the same question in minutes. Ctrl-C stops this run"
+        f"{updates:,} updates on a CPU: {_time_told(cells, slots)}; suites/quickstart.yaml asks "
+        "the same question in minutes. Ctrl-C stops this run"
     )
+
+
+def _time_told(cells: Sequence[Cell], slots: Slots) -> str:
+    """How long the cells take; unknown where code of the user's own fails in the trial."""
+    try:
+        return f"{_duration(estimate_seconds(cells, slots))}, by a short trial here"
+    except Exception as error:
+        if not any(cell.own_code for cell in cells):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"not known, as your code raised in a short trial here ({text})"
 
 
 def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
