@@ -248,6 +248,13 @@ def test_a_critic_that_runs_away_is_named_diverged():
         run(cell("after", agent={"critic_lr": 1e30}))
 
 
+def test_a_policy_whose_actions_are_no_numbers_is_named_diverged(monkeypatch):
+    act = LAPO.act
+    monkeypatch.setattr(LAPO, "act", lambda self, *seen: act(self, *seen) * torch.nan)
+    with pytest.raises(Diverged, match="the policy's action is not a finite number"):
+        run(cell("after"))
+
+
 def test_states_work_without_pixels_and_without_feature_measures():
     rows = run(cell("frozen", observation="state", env={"proprio": []}))
     tables = frames(rows)

@@ -28,6 +28,7 @@ from benchbench.report.similarity import linear_cka
 from benchbench.run import oracle
 from benchbench.run.cell import _Run, run_cell
 from benchbench.run.devices import Device
+from benchbench.run.failures import of_error
 from benchbench.run.measures import starts
 from benchbench.suite import Suite
 
@@ -239,6 +240,12 @@ def test_dormant_units_by_hand():
     assert dormant_share(activity[:1], tau=0.0) == 1 / 4
     assert dormant_share([np.array([0.025, 1.975])]) == 1 / 2  # the bound belongs to it
     assert dormant_share([np.array([0.026, 1.974])]) == 0
+
+
+def test_features_that_are_no_numbers_are_a_divergence_and_not_tried_again():
+    with pytest.raises(FloatingPointError, match="output is not a finite number") as raised:
+        encode(Stub(), torch.full((3, 4), torch.nan))
+    assert of_error(raised.value).kind == "diverged"
 
 
 @pytest.mark.parametrize(("kind", "relus"), [("small", 3), ("drqv2", 4), ("resnet18", 17)])

@@ -24,11 +24,15 @@ def encode(encoder: nn.Module, obs: torch.Tensor) -> tuple[np.ndarray, list[np.n
 
     The layers are every ReLU, in the order in which they are computed, and the output; of a
     convolution a unit is a channel, averaged over the picture.
+
+    Raises ``FloatingPointError`` where a feature is not a finite number.
     """
     features, sums = [], list[np.ndarray]()
     for part in obs.split(ROWS_AT_ONCE):
         with _ReluOutputs() as relus:
             output = encoder(part)
+        if not output.isfinite().all():
+            raise FloatingPointError("the encoder's output is not a finite number")
         features.append(output.double().cpu().numpy())
         activity = [*relus.activity, _activity(output)]
         now = [layer.double().cpu().numpy() * len(part) for layer in activity]

@@ -19,6 +19,7 @@ from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.envs.pool import Pool
 from benchbench.grid import Cell
 from benchbench.own_code import is_import_path
+from benchbench.run.failures import Diverged
 from benchbench.sources import family_of
 
 PARALLEL_EPISODES = 16
@@ -119,6 +120,8 @@ def make_policy(agent: Agent, sampler: Sampler, device: torch.device) -> Policy:
             obs = _float(sampler.state_normalizer.normalize(states), device)
         proprio_BP = _float(sampler.proprio_normalizer.normalize(proprio), device)
         action = agent.act(obs, proprio_BP).cpu().numpy()
+        if not np.isfinite(action).all():
+            raise Diverged("the policy's action is not a finite number")
         return sampler.action_normalizer.unnormalize(action)
 
     return policy

@@ -20,8 +20,8 @@ one's."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
-class Diverged(RuntimeError):
-    """A loss is no longer a finite number."""
+class Diverged(FloatingPointError):
+    """A loss or an action is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def of_error(error: BaseException) -> Failure:
     if isinstance(error, UserError):
         return Failure("refused", " ".join(str(error).split()))
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, Diverged):
+    if isinstance(error, FloatingPointError):
         return Failure("diverged", text)
     if isinstance(error, (MemoryError, OutOfMemoryError)) or "can't allocate memory" in text:
         return Failure("out of memory", text)
