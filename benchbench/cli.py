@@ -16,6 +16,7 @@ from benchbench.errors import UserError
 from benchbench.grid import expand, select
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite_file import load_suite, suite_schema
+from benchbench.verbs import Verbs
 from benchbench.verbs.audit import audit
 from benchbench.verbs.bench import bench, scaling
 from benchbench.verbs.data import data
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from benchbench.run.executors.slurm import Slurm
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Which loss should train the pixel encoder of an offline RL agent?

@@ -14,11 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import TINY
 from filelock import FileLock
 from test_cell import TIMES
 
 import benchbench
+from benchbench.cli import main
 from benchbench.envs import make_pixel_env
 from benchbench.grid import expand
 from benchbench.results import TABLES, read_results
@@ -323,6 +325,31 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_where_it_was(bench, undistu
     assert len(ended(again, "done")) == 3 - len(kept)
     assert kept.items() <= bench.published().items()
     assert_same(bench.tables(), undisturbed.tables())
+
+
+@LINUX
+def test_ctrl_c_while_the_fork_server_comes_up_is_quiet(bench):
+    process = bench.start("run", *COMMON)
+
+    def importing():
+        maps = [Path(f"/proc/{pid}/maps") for pid in family(process.pid) if pid != process.pid]
+        return any("libtorch" in path.read_text() for path in maps)
+
+    wait_for(importing)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert "Traceback" not in out + err
+
+
+def test_ctrl_c_ends_any_verb_with_130(bench, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchbench.report.write_report", stopped)
+    done = CliRunner().invoke(main, ["report", "tiny"])
+    assert done.exit_code == 130
+    assert "Stopped." in done.output
 
 
 @LINUX
