@@ -283,7 +283,7 @@ def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
     except OSError as error:
         raise UserError(
             f"{folder}: the report cannot be written ({error.strerror}); the results are safe; "
-            "make room, then 'benchbench report'"
+            "make room or mend it, then 'benchbench report'"
         ) from None
     click.echo(text)
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")

@@ -352,6 +352,13 @@ def test_ctrl_c_ends_any_verb_with_130(bench, monkeypatch):
     assert "Stopped." in done.output
 
 
+def test_a_terminal_that_lacks_a_sign_gets_the_report_all_the_same(monkeypatch):
+    monkeypatch.setattr("benchbench.report.write_report", lambda *_: "R² −0.02 差")
+    done = CliRunner(charset="latin-1").invoke(main, ["report", "tiny"])
+    assert done.exit_code == 0
+    assert "R² \\u22120.02 \\u5dee" in done.output
+
+
 @LINUX
 @pytest.mark.slow
 def test_a_killed_worker_is_a_failed_cell_and_the_next_run_mends_it(bench, undisturbed):

@@ -1,5 +1,8 @@
 """The verbs of the command line that are not in ``benchbench.cli``: they parse, call, print."""
 
+import io
+import sys
+
 import click
 
 
@@ -7,7 +10,10 @@ class Verbs(click.Group):
     """Verbs of which each ends with 130, as shells have it, where Ctrl-C stops it."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb that the command line names."""
+        """Run the verb that the command line names, wherever its output goes."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal has no minus
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
