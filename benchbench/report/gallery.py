@@ -73,7 +73,8 @@ def _score(results: Results) -> Figure | None:
 
 def _q_error(results: Results) -> Figure | None:
     own, behaviour = "q_error", "q_behaviour_error"
-    first = own if results.evaluations[own].notna().any() else behaviour
+    rolled_out = results.evaluations.groupby("env")[own].count()
+    first = own if rolled_out.all() else behaviour
     labels = {
         own: "RMS Q − own return (σ)",
         behaviour: "RMS Q − behaviour return (σ)",
