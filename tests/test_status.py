@@ -220,6 +220,17 @@ def test_clean_lists_with_sizes_asks_and_removes_nothing_else(store):
     assert "nothing to remove" in call(store, "clean", "tiny")
 
 
+def test_a_renamed_folder_is_the_one_that_is_shown_and_cleaned(store):
+    litter(store)
+    renamed = store.folder.rename(store.folder.with_name("older"))
+    store.publish(DONE, rows_of(DONE))  # another run under the suite's name
+    other = everything(store)
+    assert call(store, "status", "older").startswith(f"{renamed}: 6 cells: 1 done")
+    assert f"{renamed}/cells/.draft-x" in call(store, "clean", "older", "--yes")
+    assert not (renamed / "cells" / ".draft-x").exists()
+    assert everything(store) == other
+
+
 def test_clean_keeps_off_a_folder_that_a_run_holds(store):
     from benchbench.run.runner import held
 

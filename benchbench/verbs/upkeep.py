@@ -128,13 +128,15 @@ def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Sto
 
     if Path(suite).suffix in (".yaml", ".yml"):
         loaded = load_suite(Path(suite), overrides)
+        name = loaded.name
     elif overrides:
         raise UserError(
             "--set needs the suite's file; its name stands for the suite as it was last run"
         )
     else:
-        loaded = read_suite(results / Path(suite).name)[0]
-    store = Store(results, loaded.name)
+        name = Path(suite).name  # the folder's, which may have been renamed since
+        loaded = read_suite(results / name)[0]
+    store = Store(results, name)
     return store, without(expand(loaded), read_left_out(store.folder), store)
 
 
