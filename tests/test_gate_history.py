@@ -36,6 +36,11 @@ def test_a_night_is_the_mean_of_its_seeds_in_the_order_of_time():
     assert rows["value"].iloc[0] == pytest.approx(made[-1].cells["final_score"].mean())
 
 
+def test_a_night_that_is_given_twice_counts_once():
+    made = past(4)
+    assert nights([*made, made[1]]).equals(nights(made))
+
+
 def test_only_seeds_that_every_night_has_count():
     """A lost cell must not move its night's mean."""
     made = past(4)

@@ -42,10 +42,11 @@ STEP = ["env", "variant", "series", "unit", "scale", "started_at", "commit", "be
 def nights(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     """One row a night and series, in the order of time; columns as in :data:`NIGHT`.
 
-    ``started_at`` is that of the night's first cell, ``n`` the number of seeds in the mean.
+    ``started_at`` is that of the night's first cell, ``n`` the number of seeds in the mean. A night
+    that is given twice, such as by its folder and by the baseline made of it, counts once.
     """
-    ran = [s for s in snapshots if (s.cells["status"] == "done").any()]
-    ran = sorted(ran, key=lambda s: str(_done(s)["started_at"].min()))
+    by_start = {str(_done(s)["started_at"].min()): s for s in snapshots if len(_done(s))}
+    ran = [by_start[start] for start in sorted(by_start)]
     if not ran:
         return pd.DataFrame(columns=NIGHT)
     margins = ran[-1].suite.margins
