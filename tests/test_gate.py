@@ -17,6 +17,7 @@ from benchbench.gate import compare, compare_keys, decide, gate, load_snapshot, 
 from benchbench.gate.compare import ALPHA, COLUMNS, judge
 from benchbench.gate.series import SERIES
 from benchbench.gate.snapshot import write_baseline
+from benchbench.gate.text import terminal_text
 
 
 def night(seed, **more):
@@ -195,8 +196,9 @@ class TestKey:
         assert decide(compare(few, many), compare_keys(few, many)).exit_code == 2
 
     def test_an_empty_baseline_is_none(self):
-        _, _, decision = gate(with_cells(night(1), status="missing"), night(2))
-        assert decision.exit_code == 2
+        found = gate(with_cells(night(1), status="missing"), night(2))
+        assert found[2].exit_code == 2
+        assert "the baseline has nothing, the candidate" in terminal_text(*found)
 
 
 @pytest.fixture

@@ -173,9 +173,8 @@ def _change(value: float, ratio: bool) -> str:
 
 def _key_lines(keys: pd.DataFrame) -> list[str]:
     return [
-        f"{row['part']}: the baseline has {row['baseline'] or 'nothing'}, "
-        f"the candidate {row['candidate'] or 'nothing'}"
-        for _, row in keys[~keys["equal"]].iterrows()
+        f"{row['part']}: the baseline has {row['baseline']}, the candidate {row['candidate']}"
+        for _, row in keys[~keys["equal"]].fillna("nothing").iterrows()
     ]
 
 
