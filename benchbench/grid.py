@@ -110,7 +110,7 @@ def expand(suite: Suite) -> list[Cell]:
         pixels = suite.pixels.overridden_by(env.pixels)
         data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         agent = suite.agent.overridden_by(env.agent)
-        own_code = _own_code(agent)
+        own_code = hash_own_code(agent)
         for seed in suite.seed_list:
             for routing in suite.routings:
                 cells.append(
@@ -133,7 +133,11 @@ def expand(suite: Suite) -> list[Cell]:
     return cells
 
 
-def _own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
+def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
+    """A cell's ``own_code``, from the files as they are now.
+
+    Raises :class:`UserError` where one is not here.
+    """
     named = {"algorithm": agent.algorithm, "encoder": agent.encoder}
     return tuple(
         (f"{key}_code", code_hash(f"agent.{key}", name))

@@ -37,6 +37,8 @@ from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.errors import UserError
 from benchbench.grid import expand
 from benchbench.routing import REGISTRY
+from benchbench.run.cell import run_cell
+from benchbench.run.devices import Device
 from benchbench.suite import AgentSettings, Suite
 
 LR = 1e-3
@@ -359,6 +361,18 @@ def test_code_that_cannot_be_used_is_named_before_any_cell(
         assert done.exit_code == 2
         assert words in done.output
     assert not bench.store.folder.exists()
+
+
+def test_a_file_that_is_edited_while_a_grid_runs_ends_its_cells(bench, monkeypatch):
+    """Else the edited code's results would stand under the key of the old."""
+    monkeypatch.chdir(bench.folder)
+    file = Path("own_h.py")
+    file.write_text("from benchbench.agent.lapo import LAPO as A\n")
+    bench.told["agent"] = TINY["agent"] | {"algorithm": "own_h:A"}
+    (cell, *_) = bench.cells
+    file.write_text("from benchbench.agent.lapo import LAPO as A  # edited\n")
+    with pytest.raises(UserError, match="has changed since the run began"):
+        run_cell(cell, Device("cpu"), lambda updates: None)
 
 
 def test_an_agent_that_fails_in_an_update_leaves_the_plan_whole(bench, monkeypatch):

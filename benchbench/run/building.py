@@ -17,7 +17,8 @@ from benchbench.data.store import Dataset, split_episodes
 from benchbench.envs import make_pixel_env, proprio_columns
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.envs.pool import Pool
-from benchbench.grid import Cell
+from benchbench.errors import UserError
+from benchbench.grid import Cell, hash_own_code
 from benchbench.own_code import is_import_path
 from benchbench.run.failures import Diverged
 from benchbench.sources import family_of
@@ -51,10 +52,19 @@ def make_sampler(
 
 
 def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> Agent:
-    """The cell's agent before its first update; the same whatever the number of threads."""
+    """The cell's agent before its first update; the same whatever the number of threads.
+
+    Raises :class:`UserError` where code of the user's own is no longer what the cell's key says.
+    """
     make = agent_class(cell.agent.algorithm)
     with _one_thread():
-        return make(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
+        agent = make(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
+    if hash_own_code(cell.agent) != cell.own_code:  # after the import, so that none slips between
+        raise UserError(
+            "the file of your agent or encoder has changed since the run began; run the same "
+            "command again for cells of it as it is now"
+        )
+    return agent
 
 
 def check_own_code(cells: Sequence[Cell]) -> None:
