@@ -116,6 +116,23 @@ def test_a_single_episode_is_refused_before_the_first_cell(tmp_path, tiny_data):
     assert "my-robot: the data set has a single episode" in " ".join(told.split())
 
 
+def test_a_proprio_that_the_data_lack_is_refused_before_the_first_cell(tmp_path, tiny_data):
+    suite = own_suite(tmp_path)
+    lacked = ("--set", "envs.0.proprio=[velocity]")
+    code, told = run("run", suite, "--results", tmp_path, "--device", "cpu", *lacked)
+    assert code == 2, told
+    assert "proprio: my-robot has no 'velocity'; choose one of state 0" in " ".join(told.split())
+    assert not list((tmp_path / "own").glob("logs/*"))
+
+
+def test_states_that_the_data_lack_are_refused_before_the_first_cell(tmp_path, tiny_data):
+    suite = own_suite(tmp_path, observation="state", variants=["frozen"])
+    write_own(tmp_path / "mine.npz", states=None)
+    code, told = run("run", suite, "--results", tmp_path, "--device", "cpu")
+    assert code == 2, told
+    assert "my-robot: observation: state, but the data know no states" in " ".join(told.split())
+
+
 def test_a_file_that_is_long_to_hash_shows_a_bar_in_a_terminal(tmp_path, monkeypatch):
     path = tmp_path / "large"
     path.write_bytes(bytes(3 * places._AT_ONCE + 7))

@@ -10,6 +10,7 @@ from benchbench.data.identity import DataIdentity
 from benchbench.data.returns import known, why_unknown
 from benchbench.data.sampler import reward_scale
 from benchbench.data.store import Dataset, open_dataset, split_episodes
+from benchbench.envs import proprio_columns
 from benchbench.errors import UserError
 from benchbench.grid import Cell
 
@@ -20,19 +21,25 @@ FITTED, SCORED = 2, 1
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     """Raise :class:`UserError` where a cell's data hold no reward, or too few returns to probe for.
 
-    Raises it too where a data set is damaged. The sets have to be here.
+    Raises it too where a data set is damaged, or lacks the states or a ``proprio`` that are seen.
+    The sets have to be here.
     """
-    splits = dict.fromkeys(
-        (c.data, c.agent.discount, c.diagnose.holdout, c.stream("holdout")) for c in cells
-    )
+    asked = {
+        (c.data, c.agent.discount, c.diagnose.holdout, c.seed, c.proprio, c.observation): c
+        for c in cells
+    }
     opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
-    for identity, discount, share, seed in splits:
+    for cell in asked.values():
+        identity, discount = cell.data, cell.agent.discount
         if (identity, discount) not in opened:
             dataset = open_dataset(identity)
             opened[identity, discount] = dataset, known(dataset, discount)
         dataset, is_known = opened[identity, discount]
+        proprio_columns(cell.env, cell.proprio, dataset.state_names)
+        if cell.observation == "state" and not dataset.state_names:
+            raise UserError(f"{cell.env}: observation: state, but the data know no states")
         try:
-            split = split_episodes(dataset, share, seed)
+            split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
             reward_scale(dataset.rewards[split[0]])
         except UserError as error:
             raise UserError(f"{identity.env}: {error}") from None
