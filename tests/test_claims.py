@@ -93,6 +93,24 @@ class TestVerdicts:
     def test_below_delta_with_either_sign_is_refuted_without_a_label(self) -> None:
         assert verdict((-20, 4), 5, 0.5, 10) == ("refuted", "")
 
+    def test_an_effect_that_had_no_room_is_not_refuted(self) -> None:
+        """An untrained encoder that shows nearly all of the state, as of a ball in a maze."""
+
+        def shown(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                row["state_r2"] = {"before": 0.967, "after": 0.988}[str(row["variant"])]
+            for row in rows["cells"]:
+                row["oracle_state_r2"] = 0.9999  # 0.0329 above before, and delta is 0.05
+
+        part = judge(changed(shown)).iloc[3]
+        assert part["measure"] == "R² of the state probe, last evaluation"
+        assert (part["verdict"], part["label"]) == (
+            "inconclusive",
+            "no room for an effect of delta",
+        )
+        assert verdict((-0.01, 0.01), 0.05, 1, 10, room=0.06) == ("refuted", "negligible")
+        assert verdict((-0.2, -0.1), 0.05, 0.01, 10, room=0.03) == ("refuted", "opposite")
+
     def test_a_row_needs_all_its_parts(self) -> None:
         def one_way(a: str, b: str) -> str:
             return row_verdict(pd.DataFrame({"verdict": [a, b], "label": ["", ""]}))[0]

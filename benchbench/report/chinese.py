@@ -52,6 +52,7 @@ MEASURES: dict[str, str] = {
 NOTES: dict[str, str] = {
     "negligible": "效应可忽略",
     "opposite": "方向相反",
+    "no room for an effect of delta": "已无 delta 大小的余地",
     "{n} pair": "{n} 对",
     "{n} pairs": "{n} 对",
     "{n} needed": "需要 {n} 对",
