@@ -93,8 +93,8 @@ PRIMARY: tuple[tuple[Measure, ...], ...] = (
              "σ_G", -1, "q_error", "ln ratio")),
     (Measure(5, "auc", "normalised area under the score curve", "points", 1, "auc"),),
     (Measure(6, "final_score", "score, mean of the last 5 evaluations", "points", 1, "score"),),
-    (Measure(7, "oscillation", "interquartile range of late score changes, noise removed",
-             "points", -1, "stability"),),
+    (Measure(7, "change_variance", "variance of late score changes, noise removed", "points²",
+             -1, "stability"),),
 )  # fmt: skip
 """The family: every part of a claim that a test decides, each with what stands in for it.
 

@@ -258,14 +258,16 @@ def learned(results: Results) -> pd.DataFrame:
 def _delta(measure: Measure, deltas: Deltas, before: pd.Series, after: pd.Series) -> float:
     """The smallest effect of interest on the measure's scale.
 
-    A relative reduction of an error by r is -ln(1 - r). That of the oscillation is r times the mean
-    over both variants' cells, in points: an oscillation can be 0, so it has no logarithm.
+    A relative reduction of an error by r is -ln(1 - r). The oscillation is judged by its variance,
+    which can be 0 and so has no logarithm: variants that differ by r around an oscillation of m
+    have variances that differ by (m + rm/2)² - (m - rm/2)² = 2rm², m² being the mean over both.
     """
     stated = float(getattr(deltas, measure.delta))
     if measure.scale == "ln ratio":
         return -math.log1p(-stated) if stated < 1 else math.inf
     if measure.delta == "stability":
-        return stated * float(pd.concat([before, after]).mean()) if len(before) else math.nan
+        variance = float(pd.concat([before, after]).mean()) if len(before) else math.nan
+        return 2 * stated * max(variance, 0.0)
     return stated
 
 
