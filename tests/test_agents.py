@@ -1,9 +1,11 @@
 """Agents beside LAPO: V-D4RL's DrQ+BC and behaviour cloning by their formulas, and one's own."""
 
+import contextlib
 import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ from conftest import TINY
 from test_cli import Bench
 from test_lapo import (
     CPU,
+    SETTINGS,
     SIZE,
     SPEC,
     all_weights,
@@ -33,6 +36,7 @@ from benchbench.agent.named import agent_class
 from benchbench.agent.networks import random_shift
 from benchbench.agent.protocol import AgentSpec
 from benchbench.cli import main
+from benchbench.data.batch import Batch
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.errors import UserError
 from benchbench.grid import expand
@@ -400,6 +404,38 @@ def test_every_agent_of_benchbenchs_own_meets_the_protocol():
         assert callable(agent_class(name))
     with pytest.raises(UserError, match="has no modules"):
         agent_class("collections:OrderedDict")
+
+
+@pytest.fixture
+def no_values(monkeypatch):
+    """A device that shows no numbers: to look at one, or to mix it with the CPU's, is an error.
+
+    PyTorch's ``meta`` device, with what it lacks: random streams, autocast and fused Adam.
+    """
+    import torch.distributed.tensor  # Adam's first step would, and needs the true Generator
+
+    make, adam = torch.Generator, torch.optim.Adam
+    monkeypatch.setattr(torch, "Generator", lambda *device: make())
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch.optim, "Adam", lambda groups, fused: adam(groups, foreach=False))
+    return torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "variant"),
+    [("lapo", v) for v in REGISTRY]
+    + [("drq-bc", v) for v in DRQ_VARIANTS]
+    + [("cloning", v) for v in ("vae-only", "frozen")],
+)
+def test_an_update_never_waits_for_its_device(algorithm, variant, no_values):
+    spec, settings = (DRQ_SPEC, DRQ) if algorithm == "drq-bc" else (SPEC, SETTINGS)
+    agent = agent_class(algorithm)(
+        replace(spec, shift_pad=2), settings, REGISTRY[variant], stream, no_values
+    )
+    for batch in frames_only(2) if algorithm == "drq-bc" else make_batches(2):
+        there = {name: value.to(no_values) for name, value in vars(batch).items()}
+        info = agent.update(Batch(**there))
+    assert {value.device for value in info.values()} == {no_values}
 
 
 def test_an_encoder_of_ones_own_keeps_its_weights(tmp_path, monkeypatch):

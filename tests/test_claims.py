@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from results_factory import BRIEF, NOTHING, Rows, as_results, make_results, make_rows, make_suite
 
 from benchbench.report import describe, judge, learned, pairs
-from benchbench.report.claims import PAIRS_NEEDED, chosen, row_verdict, verdict
+from benchbench.report.brief import PRIMARY
+from benchbench.report.claims import PAIRS_NEEDED, _delta, chosen, row_verdict, verdict
 from benchbench.report.curves import costs, diagnosed_share, improvements
 from benchbench.report.described import by_environment
 from benchbench.report.measures import (
     area_under_curve,
+    change_variance,
     drawdown,
     measure_cells,
     oscillation,
@@ -25,6 +27,7 @@ from benchbench.report.measures import (
     updates_to_threshold,
 )
 from benchbench.results import Results
+from benchbench.suite import Deltas
 
 REVERSED = {"before": BRIEF["after"], "after": BRIEF["before"]}
 
@@ -92,6 +95,24 @@ class TestVerdicts:
 
     def test_below_delta_with_either_sign_is_refuted_without_a_label(self) -> None:
         assert verdict((-20, 4), 5, 0.5, 10) == ("refuted", "")
+
+    def test_an_effect_that_had_no_room_is_not_refuted(self) -> None:
+        """An untrained encoder that shows nearly all of the state, as of a ball in a maze."""
+
+        def shown(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                row["state_r2"] = {"before": 0.967, "after": 0.988}[str(row["variant"])]
+            for row in rows["cells"]:
+                row["oracle_state_r2"] = 0.9999  # 0.0329 above before, and delta is 0.05
+
+        part = judge(changed(shown)).iloc[3]
+        assert part["measure"] == "R² of the state probe, last evaluation"
+        assert (part["verdict"], part["label"]) == (
+            "inconclusive",
+            "no room for an effect of delta",
+        )
+        assert verdict((-0.01, 0.01), 0.05, 1, 10, room=0.06) == ("refuted", "negligible")
+        assert verdict((-0.2, -0.1), 0.05, 0.01, 10, room=0.03) == ("refuted", "opposite")
 
     def test_a_row_needs_all_its_parts(self) -> None:
         def one_way(a: str, b: str) -> str:
@@ -323,6 +344,51 @@ class TestMeasures:
         slopes = score_per_return(make_results().evaluations)
         assert slopes == {"bullet-maze2d-open-v0": pytest.approx(2.0)}
 
+    @pytest.mark.parametrize(
+        ("moves", "spread", "persistent"),
+        [(0, 5, 0), (0, 60, 0), (0, 60, 0.8), (5, 30, 0), (20, 60, 0.5)],
+    )
+    def test_variance_of_changes_is_the_policys_alone(
+        self, moves: float, spread: float, persistent: float
+    ) -> None:
+        """Policies whose true score takes steps of N(0, moves²), seen through 16 episodes each."""
+        rng, found = np.random.default_rng(0), []
+        for _ in range(3000):
+            truth = np.cumsum(rng.normal(0, moves, 11)) / 2
+            starts = rng.normal(0, spread * math.sqrt(persistent), 16)
+            chance = rng.normal(0, spread * math.sqrt(1 - persistent), (11, 16))
+            returns = truth[:, None] + (starts + chance) / 2
+            scores = (2 * returns.mean(1)).tolist()
+            found.append(change_variance(range(11), scores, list(returns), slope=2.0))
+        error = np.std(found) / math.sqrt(len(found))
+        assert np.mean(found) == pytest.approx(moves**2, abs=4 * error)
+        assert moves or min(found) < 0  # and is kept so
+
+    def test_variance_of_changes_by_hand(self) -> None:
+        # The late scores are 0, 2, 0, 3: changes 2, -2, 3, their variance 7. The first episode's
+        # are 4, -2, 2 and the second's 0, -2, 4, each 2, 0, 1 off the score's. So their covariance
+        # over two episodes is S = [[4, 0, -2], [0, 0, 0], [-2, 0, 1]].
+        late = [np.array(pair, float) for pair in ((0, 0), (4, 0), (2, -2), (4, 2))]
+        returns = [np.array([9.0, 7.0]), *late]
+        scores = [float(pair.mean()) for pair in returns]
+        exact = 7 - (5 - 1 / 3) / 2
+        assert change_variance([0, 5, 6, 7, 8], scores, returns, 1.0) == pytest.approx(exact)
+
+    def test_variance_of_changes_of_an_exactly_known_policy_is_that_of_its_scores(self) -> None:
+        # Every episode moves with the policy, so the spread between episodes explains nothing.
+        scores = [0, 0, 0, 10, 0, 30, 0]
+        returns = [np.array([s - 50.0, s + 50.0]) for s in scores]
+        plain = np.var(np.diff(scores[3:]), ddof=1)
+        assert change_variance(range(7), scores, returns, 1.0) == pytest.approx(plain)
+
+    def test_delta_of_the_variance_is_that_of_the_oscillation(self) -> None:
+        measure = PRIMARY[-1][0]
+        deltas = Deltas(stability=0.25)
+        sides = pd.Series([8.75**2] * 9), pd.Series([11.25**2] * 9)  # a quarter of 10 apart
+        apart = 11.25**2 - 8.75**2
+        assert _delta(measure, deltas, *sides) == pytest.approx(apart, rel=0.02)
+        assert _delta(measure, deltas, -sides[0], -sides[1]) == 0
+
     def test_the_evaluations_own_noise_is_taken_out(self) -> None:
         # Scores that move by N(0, 20²) around nothing, seen through 8 episodes of spread 40 points.
         rng = np.random.default_rng(0)
@@ -343,6 +409,7 @@ class TestMeasures:
     def test_oscillation_needs_three_late_changes(self) -> None:
         returns = [np.array([1.0, 2.0])] * 5
         assert math.isnan(oscillation(range(5), [0, 1, 2, 3, 4], returns, 1.0))
+        assert math.isnan(change_variance(range(5), [0, 1, 2, 3, 4], returns, 1.0))
 
     def test_drawdown_by_hand(self) -> None:
         # Below the best so far: 0, 0, 20, 5, 0, 30. The worst 5 % of six is one; of a half, three.

@@ -46,6 +46,18 @@ def test_training_goes_on_and_memory_is_measured():
     assert Device("cuda", 0).peak_memory_mb() > 0
 
 
+@pytest.mark.parametrize("variant", REGISTRY)
+def test_an_update_never_waits_for_the_gpu(variant):
+    agent = LAPO(SPEC, SETTINGS, REGISTRY[variant], stream, torch.device("cuda"))
+    first, second = (to(batch, "cuda") for batch in make_batches(2))
+    agent.update(first)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        agent.update(second)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("free", [0, 2**40])
 def test_batches_are_the_cpus_wherever_the_frames_lie(free, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))

@@ -264,6 +264,27 @@ def test_every_relu_of_an_encoder_is_seen_and_nothing_is_changed(kind, relus):
     assert activity[-1] == pytest.approx(np.abs(features).mean(0), abs=1e-6)
 
 
+@pytest.mark.parametrize(("size", "count"), [(48, 500), (84, 300)])
+def test_large_pictures_count_each_layer_once(size, count):
+    """Against forward hooks on one pass with a graph, which an encoder never splits."""
+    encoder = make_encoder("small", 3, size, 10)
+    with torch.no_grad():
+        encoder.body[0].bias[:4] = -100.0  # four channels of the first layer sleep
+    obs = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+    seen = []
+    for layer in encoder.body:
+        if isinstance(layer, nn.ReLU):
+            layer.register_forward_hook(lambda _, __, out: seen.append(out.mean((0, 2, 3))))
+    output = encoder(obs)
+    expected = [layer.detach().numpy() for layer in (*seen, output.abs().mean(0))]
+    features, activity = encode(encoder, obs)
+    assert features == pytest.approx(output.detach().numpy(), abs=1e-5)
+    assert len(activity) == len(expected) == 4
+    for found, known in zip(activity, expected, strict=True):
+        assert found == pytest.approx(known, rel=1e-4, abs=1e-6)
+    assert dormant_share(activity[:1]) == 4 / 16
+
+
 def gram_cka(x, y):
     """Kornblith et al. 2019, eq. 3 and 4: HSIC of the centred Gram matrices."""
     n = len(x)

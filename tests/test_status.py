@@ -22,6 +22,7 @@ from benchbench.run.checkpoints import About, write_checkpoint
 from benchbench.run.failures import Failure
 from benchbench.run.files import write_text
 from benchbench.run.merge import merge
+from benchbench.run.progress import Progress
 from benchbench.run.signs import Sign, SignWriter, read_sign
 from benchbench.run.status import grid_status, status_text
 from benchbench.run.store import Store
@@ -95,6 +96,26 @@ def test_status_says_who_runs_where_how_far_and_how_long_still(store):
     )
     assert lines[3] == f"stopped  {STOPPED.label}: goes on after update 7 of 12"
     assert len(lines) == 4
+
+
+def test_a_cell_that_is_trained_but_not_ended_is_measured_still(store, capsys):
+    write_sign(store, RUNNING, replace(sign_of(RUNNING), updates=RUNNING.train.updates))
+    running = status_text(store, CELLS).splitlines()[1]
+    assert running.endswith(", measured still")
+
+    progress = Progress(CELLS)
+    progress.updated(RUNNING, 12)
+    progress.updated(MISSING, 11)
+    assert "0/6 cells, 1 measured still: " in capsys.readouterr().err
+    progress.updated(RUNNING, 7)  # it failed there, and goes on from its checkpoint
+    assert "0/6 cells: " in capsys.readouterr().err
+    progress.updated(RUNNING, 12)
+    progress.finished(RUNNING, 1.0, 2.0)
+    progress.failed(FAILED, Failure("crash", "no reason"), store.log_path(FAILED.key))
+    progress.close()
+    told = capsys.readouterr().err
+    assert "2/6 cells: " in told.splitlines()[-1]
+    assert "2/6 cells, " not in told
 
 
 def test_status_by_name_by_file_and_of_nothing(store, tmp_path):

@@ -141,7 +141,7 @@ class PixelEncoder(nn.Module):
 
     def forward(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         """Features (B, feature_dim) of uint8 frames."""
-        some = max(1, CACHED_PIXELS // (obs_BCHW.shape[2] * obs_BCHW.shape[3]))
+        some = cached_rows(obs_BCHW)
         if len(obs_BCHW) <= some or torch.is_grad_enabled() or obs_BCHW.device.type != "cpu":
             return self._encode(obs_BCHW)
         # Without a graph to keep, a CPU's caches can hold what passes between the layers.
@@ -156,6 +156,11 @@ class PixelEncoder(nn.Module):
         pixels_BCHW = pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
         with torch.autocast(obs_BCHW.device.type, torch.bfloat16, enabled=self.bf16):
             return self.trunk(_rows(self.body(pixels_BCHW))).float()
+
+
+def cached_rows(obs: torch.Tensor) -> int:
+    """How many rows of these observations an encoder takes at once on a CPU, without gradients."""
+    return max(1, CACHED_PIXELS // obs[0, 0].numel())
 
 
 def _rows(maps_BCHW: torch.Tensor) -> torch.Tensor:

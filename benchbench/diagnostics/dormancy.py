@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from benchbench.agent.networks import cached_rows
+
 TAU = 0.025
 """A unit is dormant at or below this share of its layer's mean activity (Sokar et al. 2023)."""
 
@@ -28,7 +30,8 @@ def encode(encoder: nn.Module, obs: torch.Tensor) -> tuple[np.ndarray, list[np.n
     Raises ``FloatingPointError`` where a feature is not a finite number.
     """
     features, sums = [], list[np.ndarray]()
-    for part in obs.split(ROWS_AT_ONCE):
+    # An encoder that split a part by itself would show each of its ReLUs several times.
+    for part in obs.split(min(ROWS_AT_ONCE, cached_rows(obs))):
         with _ReluOutputs() as relus:
             output = encoder(part)
         if not output.isfinite().all():

@@ -142,21 +142,27 @@ class _Envs:
     def answer(
         self, method: str, wanted: Mapping[int, tuple[Any, ...]], draw: bool
     ) -> dict[int, Shown]:
-        """Call ``method`` of the environments with the arguments that stand at their places."""
-        return {place: self._call(place, method, what, draw) for place, what in wanted.items()}
+        """Call ``method`` of the environments with the arguments that stand at their places.
+
+        All are asked before the first is drawn: what one call has brought into the processor's
+        caches serves the next.
+        """
+        told = {place: getattr(self.envs[place], method)(*what) for place, what in wanted.items()}
+        return {
+            place: self._shown(self.envs[place], outcome, draw) for place, outcome in told.items()
+        }
 
     def close(self) -> None:
         """Shut the simulators down."""
         for env in self.envs.values():
             env.close()
 
-    def _call(self, place: int, method: str, arguments: tuple[Any, ...], draw: bool) -> Shown:
-        env = self.envs[place]
-        told = getattr(env, method)(*arguments)
-        reward, terminal, timeout = told if method == "step" else (0.0, False, False)
+    def _shown(self, env: PixelEnv, outcome: tuple[float, bool, bool] | None, draw: bool) -> Shown:
+        """What an environment shows after a step with that ``outcome``, or as an episode begins."""
+        reward, terminal, timeout = outcome or (0.0, False, False)
         return Shown(
             reward,
-            env.data_reward() if method == "step" else 0.0,
+            env.data_reward() if outcome else 0.0,
             terminal,
             timeout,
             env.state(),

@@ -62,7 +62,8 @@ class Measure:
 
     ``direction`` is +1 where the brief claims more in ``after``, -1 where it claims less. ``delta``
     names a field of the suite's ``deltas``. Measures on the ln-ratio scale have geometric means.
-    ``needs`` says what a measure that has a fall-back cannot do without.
+    ``needs`` says what a measure that has a fall-back cannot do without. ``most`` names the column
+    of the most that could be reached, where there is one.
     """
 
     row: int
@@ -73,6 +74,7 @@ class Measure:
     delta: str
     scale: Scale = "difference"
     needs: str = ""
+    most: str = ""
 
 
 ROOM = 0.1
@@ -83,15 +85,16 @@ PRIMARY: tuple[tuple[Measure, ...], ...] = (
     (Measure(2, "action_r2", "R² of the dataset-action probe, last evaluation", "R²", -1, "r2"),),
     (Measure(3, "state_gain", "state-probe gain from untrained (0) to oracle (1)", "gain", 1, "r2",
              needs="an oracle at least 0.1 R² above the untrained encoder"),
-     Measure(3, "state_r2", "R² of the state probe, last evaluation", "R²", 1, "r2")),
+     Measure(3, "state_r2", "R² of the state probe, last evaluation", "R²", 1, "r2",
+             most="oracle_state_r2")),
     (Measure(4, "q_error", "RMS of Q − own policy's return, over σ_G, last roll-outs", "σ_G", -1,
              "q_error", "ln ratio", needs="roll-outs of the own policy"),
      Measure(4, "q_behaviour_error", "RMS of Q − behaviour return, over σ_G, last evaluation",
              "σ_G", -1, "q_error", "ln ratio")),
     (Measure(5, "auc", "normalised area under the score curve", "points", 1, "auc"),),
     (Measure(6, "final_score", "score, mean of the last 5 evaluations", "points", 1, "score"),),
-    (Measure(7, "oscillation", "interquartile range of late score changes, noise removed",
-             "points", -1, "stability"),),
+    (Measure(7, "change_variance", "variance of late score changes, noise removed", "points²",
+             -1, "stability"),),
 )  # fmt: skip
 """The family: every part of a claim that a test decides, each with what stands in for it.
 

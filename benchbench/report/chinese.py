@@ -18,7 +18,9 @@ MEASURES: dict[str, str] = {
         "Q 与行为策略回报之差的均方根，以 σ_G 为单位，最后一次评估",
     "normalised area under the score curve": "得分曲线下的归一化面积",
     "score, mean of the last 5 evaluations": "得分，最后 5 次评估的均值",
-    "interquartile range of late score changes, noise removed": "后半程得分变化的四分位距，已扣除评估噪声",
+    "variance of late score changes, noise removed": "后半程得分变化的方差，已扣除评估噪声",
+    "interquartile range of late score changes, noise removed, cut at 0":
+        "后半程得分变化的四分位距，已扣除评估噪声，不小于 0",
     "log10 of the critic's over the VAE's gradient norm on the encoder, mean over training":
         "编码器上 critic 与 VAE 梯度范数之比的 log10，训练期间均值",
     "cosine of those two gradients, mean over training": "这两个梯度的余弦，训练期间均值",
@@ -52,6 +54,7 @@ MEASURES: dict[str, str] = {
 NOTES: dict[str, str] = {
     "negligible": "效应可忽略",
     "opposite": "方向相反",
+    "no room for an effect of delta": "已无 delta 大小的余地",
     "{n} pair": "{n} 对",
     "{n} pairs": "{n} 对",
     "{n} needed": "需要 {n} 对",
@@ -141,6 +144,7 @@ PHRASES: dict[str, str] = {
     "p": "p",
     "p (Holm)": "p（Holm）",
     "points": "分",
+    "points²": "分²",
     "R²": "R²",
     "gain": "增益",
     "Did anything learn?": "学到东西了吗？",
@@ -237,12 +241,12 @@ PHRASES: dict[str, str] = {
     "**The TD error** is consistency with itself, which a Q that is the same everywhere also has.":
         "**TD 误差**衡量的是 Q 与自身是否一致，处处相同的 Q 也能做到。",
     "**Convergence speed** counts updates, not seconds.": "**收敛速度**按更新次数计，而非按秒计。",
-    "**Stability** is the interquartile range of the changes of the score between evaluations in "
-    "the second half of training; what the spread between evaluation episodes explains is taken "
-    "out (squares are subtracted, and the result is never below 0). Its delta is relative to the "
-    "mean over both variants.":
-        "**稳定性**是训练后半程相邻评估之间得分变化的四分位距；评估回合之间的离散所能解释的部分已被扣除"
-        "（平方相减，结果不小于 0）。delta 相对于两个变体的均值。",
+    "**Stability** is the variance of the changes of the score between evaluations in the second "
+    "half of training; what the spread between evaluation episodes explains is taken out, so it is "
+    "0 in the mean where a policy stands still, and a single cell's may lie below. Its delta is "
+    "relative to the mean over both variants.":
+        "**稳定性**是训练后半程相邻评估之间得分变化的方差；评估回合之间的离散所能解释的部分已被扣除，"
+        "因此策略不变时其均值为 0，单个单元的值可能小于 0。delta 相对于两个变体的均值。",
     "Gradient flow": "梯度流向",
     "The brief's loop as it ran: what became of each loss's gradient, from the ledger of watched "
     "steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a `zero_grad`. No arrow: "

@@ -17,7 +17,9 @@ effect of interest and the interval at
 - *refuted*: the interval lies below delta; with the label *opposite* where it lies below -delta too
   and the same is true of p, *negligible* where it lies within ±delta (nothing is asked of p then,
   which tests zero), and none where it is open which of the two;
-- *inconclusive*: otherwise, and always with fewer than nine pairs;
+- *inconclusive*: otherwise, always with fewer than nine pairs, and where ``before`` stands so near
+  the most that could be reached that an effect of delta has no room: "not more than delta" was
+  certain before the run then, and says nothing of the claim;
 - *not measured*: there is no pair.
 
 The interval decides how large the effect is; the p-value, which assumes no normality, guards the
@@ -72,9 +74,10 @@ def judge(results: Results) -> pd.DataFrame:
     bound ``difference`` at ``level``, on ``scale``.
     """
     cells = measure_cells(results)
-    rows = [judge_flow(results)]
+    rows, rooms = [judge_flow(results)], [math.inf]
     for measure, instead in chosen(results, cells):
         row = estimate(measure, results, cells, LEVEL)
+        rooms.append(room(measure, results, cells))
         rows.append(row | {"note": "; ".join(filter(None, (instead, str(row["note"]))))})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     tested = frame["row"] > 1
@@ -85,7 +88,7 @@ def judge(results: Results) -> pd.DataFrame:
         sign = 1 if part["claimed"] == "higher" else -1
         ends = sorted((sign * part["lo"], sign * part["hi"]))
         frame.loc[i, ["verdict", "label"]] = verdict(
-            (ends[0], ends[1]), part["delta"], part["p_holm"], part["n_pairs"]
+            (ends[0], ends[1]), part["delta"], part["p_holm"], part["n_pairs"], rooms[i]
         )
     return frame
 
@@ -113,10 +116,26 @@ def choose(
     return full, ""
 
 
-def verdict(interval: Interval, delta: float, p_holm: float, n_pairs: int) -> tuple[str, str]:
+def room(measure: Measure, results: Results, cells: pd.DataFrame) -> float:
+    """The largest effect that the claim could have, a mean over the pairs; infinite if not known.
+
+    How far the most that could be reached lies above ``before``.
+    """
+    if not measure.most:
+        return math.inf
+    before, _, _ = pair_up(results, cells, measure.column)
+    most = cells[cells["variant"] == BEFORE].set_index(["env", "seed"])[measure.most]
+    left = (most.astype(float).reindex(before.index) - before).mean()
+    return float(left) if math.isfinite(left) else math.inf
+
+
+def verdict(
+    interval: Interval, delta: float, p_holm: float, n_pairs: int, room: float = math.inf
+) -> tuple[str, str]:
     """The verdict of one part and its label ('' where it has none); see the module's rules.
 
-    ``interval`` is of the effect turned so that the claim is positive.
+    ``interval`` is of the effect turned so that the claim is positive, ``room`` the most that it
+    could be.
     """
     lo, hi = interval
     if n_pairs == 0:
@@ -129,10 +148,12 @@ def verdict(interval: Interval, delta: float, p_holm: float, n_pairs: int) -> tu
     clear_of_zero = p_holm <= ALPHA
     if lo > delta and clear_of_zero:
         return ("supported", "")
+    if hi < -delta and clear_of_zero:
+        return ("refuted", "opposite")
+    if room <= delta:
+        return ("inconclusive", "no room for an effect of delta")
     if hi <= delta:
-        if lo >= -delta:
-            return ("refuted", "negligible")
-        return ("refuted", "opposite" if hi < -delta and clear_of_zero else "")
+        return ("refuted", "negligible" if lo >= -delta else "")
     return ("inconclusive", "")
 
 
@@ -237,14 +258,16 @@ def learned(results: Results) -> pd.DataFrame:
 def _delta(measure: Measure, deltas: Deltas, before: pd.Series, after: pd.Series) -> float:
     """The smallest effect of interest on the measure's scale.
 
-    A relative reduction of an error by r is -ln(1 - r). That of the oscillation is r times the mean
-    over both variants' cells, in points: an oscillation can be 0, so it has no logarithm.
+    A relative reduction of an error by r is -ln(1 - r). The oscillation is judged by its variance,
+    which can be 0 and so has no logarithm: variants that differ by r around an oscillation of m
+    have variances that differ by (m + rm/2)² - (m - rm/2)² = 2rm², m² being the mean over both.
     """
     stated = float(getattr(deltas, measure.delta))
     if measure.scale == "ln ratio":
         return -math.log1p(-stated) if stated < 1 else math.inf
     if measure.delta == "stability":
-        return stated * float(pd.concat([before, after]).mean()) if len(before) else math.nan
+        variance = float(pd.concat([before, after]).mean()) if len(before) else math.nan
+        return 2 * stated * max(variance, 0.0)
     return stated
 
 

@@ -62,6 +62,8 @@ REPORTED = (
     Measure(4, "td_error", "held-out RMS TD error, over σ_G, last evaluation", "σ_G", -1,
             "q_error", "ln ratio"),
     Measure(6, "best_score", "best evaluation (chosen after the fact)", "points", 1, "score"),
+    Measure(7, "oscillation", "interquartile range of late score changes, noise removed, cut at 0",
+            "points", -1, "stability"),
     Measure(7, "drawdown", "mean of the worst 5 % of drawdowns from the best score so far",
             "points", -1, "stability"),
 )  # fmt: skip

@@ -289,10 +289,10 @@ METHODS: tuple[tuple[str | None, str], ...] = (
     (None, "**The TD error** is consistency with itself, which a Q that is the same everywhere "
            "also has."),
     (None, "**Convergence speed** counts updates, not seconds."),
-    (None, "**Stability** is the interquartile range of the changes of the score between "
-           "evaluations in the second half of training; what the spread between evaluation "
-           "episodes explains is taken out (squares are subtracted, and the result is never below "
-           "0). Its delta is relative to the mean over both variants."),
+    (None, "**Stability** is the variance of the changes of the score between evaluations in "
+           "the second half of training; what the spread between evaluation episodes explains is "
+           "taken out, so it is 0 in the mean where a policy stands still, and a single cell's may "
+           "lie below. Its delta is relative to the mean over both variants."),
 )  # fmt: skip
 """What is said of the measures, each where it is used; without a name: always."""
 

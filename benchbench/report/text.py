@@ -7,8 +7,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-DIGITS = {"points": 1, "R²": 2, "share": 2, "probability": 2, "updates": 0, "log10": 2,
-          "gain": 2, "cosine": 2, "correlation": 2, "CKA": 2}  # fmt: skip
+DIGITS = {"points": 1, "points²": 0, "R²": 2, "share": 2, "probability": 2, "updates": 0,
+          "log10": 2, "gain": 2, "cosine": 2, "correlation": 2, "CKA": 2}  # fmt: skip
 """Decimals by unit; three significant digits elsewhere."""
 
 NONE = "–"

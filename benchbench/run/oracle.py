@@ -118,6 +118,8 @@ def _make(
     on_alive: Callable[[], None],
 ) -> dict[str, Any]:
     """Train and probe the reference; all its random streams come from its own key."""
+    updates = cell.diagnose.oracle_updates
+    print(f"training the encoder's reference on the state: {updates} updates", flush=True)
     seed = int(_key(identity)[:7], 16)
     rng = np.random.default_rng(seed)
     known, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)
@@ -164,9 +166,7 @@ def _make(
             return probe_r2(features, states[fit], dataset.episode[fit], new, states[score])
 
         untrained = by_state()
-        train_on_state(
-            encoder, cell.agent.feature_dim, states.shape[1], draw, cell.diagnose.oracle_updates
-        )
+        train_on_state(encoder, cell.agent.feature_dim, states.shape[1], draw, updates)
         trained = by_state()
     return {
         "identity": identity,

@@ -21,18 +21,22 @@ class Progress:
         self._bar = tqdm(
             total=sum(cell.train.updates for cell in cells),
             unit="update",
-            desc=f"0/{len(cells)} cells",
             smoothing=0,
             dynamic_ncols=True,
         )
         self._cells, self._ended = len(cells), 0
         self._updates: dict[str, int] = {}
+        self._trained: set[str] = set()
+        self._describe()
         self.failures: list[tuple[Cell, Failure, Path]] = []
 
     def updated(self, cell: Cell, updates: int) -> None:
         """The cell has taken so many updates."""
         self._bar.update(updates - self._updates.get(cell.key, 0))
         self._updates[cell.key] = updates
+        if (updates == cell.train.updates) != (cell.key in self._trained):
+            self._trained ^= {cell.key}
+            self._describe()
 
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         """The cell's results are published."""
@@ -64,9 +68,15 @@ class Progress:
         self._bar.write(line, file=sys.stderr)  # standard output is the report's
 
     def _end(self, cell: Cell) -> None:
-        self.updated(cell, cell.train.updates)
         self._ended += 1
-        self._bar.set_description(f"{self._ended}/{self._cells} cells")
+        self.updated(cell, cell.train.updates)
+        self._describe()
+
+    def _describe(self) -> None:
+        """How many cells have ended, and how many are only measured still, which moves no bar."""
+        measured = len(self._trained) - self._ended
+        told = f", {measured} measured still" if measured else ""
+        self._bar.set_description(f"{self._ended}/{self._cells} cells{told}")
 
 
 class DataProgress:

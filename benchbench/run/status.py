@@ -99,7 +99,9 @@ def _progress(sign: Sign) -> str:
     since = time.strftime("%H:%M:%S", time.localtime(sign.since))
     text = f"update {sign.updates} of {sign.wanted} on {sign.host} {sign.device} since {since}"
     left, silent = sign.seconds_left(), time.time() - sign.seen
-    if left is not None:
+    if sign.updates == sign.wanted:
+        text += ", measured still"
+    elif left is not None:
         text += f", about {duration(left)} left"
     if silent > SILENT_SECONDS:
         text += f", silent for {duration(silent)}"
