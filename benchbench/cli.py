@@ -157,6 +157,13 @@ def run(
 
         check_own_code(wanted)
     store.unpack(cells)
+    if others := store.others(cells):
+        click.echo(
+            f"{store.folder}: {others} finished {'cell' if others == 1 else 'cells'} of an earlier "
+            f"version of this suite, or of another suite called {loaded.name}, stay there and are "
+            "not reported; give the other suite another name, or see 'benchbench clean'",
+            err=True,
+        )
     left_out = leave_out(loaded, cells, wanted, store)
     cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
     options = RunOptions(

@@ -142,14 +142,17 @@ def test_the_same_again_runs_nothing_and_an_edited_suite_what_it_changed(finishe
     report.unlink()
     again = finished.run()
     assert ended(again, "done") == []
+    assert "stay there" not in again.err
     assert finished.published() == published
     assert report.read_bytes() == text  # the same tables give the same page
 
     finished.told["variants"] = ["after", "frozen"]
     finished.told["description"] = "another text changes no cell"
     finished.write()
+    left = len(published) - 1
     edited = finished.run()
     assert ended(edited, "done") == [f"{OPEN} seed 0 frozen"]
+    assert f"tiny: {left} finished cells of an earlier version of this suite, or of" in edited.err
     assert set(finished.tables()["cells"]["variant"]) == {"after", "frozen"}
     kept = finished.published()
     assert {key: kept[key] for key in published} == published  # before's results are still there

@@ -72,7 +72,8 @@ def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
 def _time_told(cells: Sequence[Cell], slots: Slots) -> str:
     """How long the cells take; unknown where code of the user's own fails in the trial."""
     try:
-        return f"{_duration(estimate_seconds(cells, slots))}, by a short trial here"
+        seconds = estimate_seconds(cells, slots)
+        return f"{_duration(seconds)} of updates and episodes, by a short trial here"
     except Exception as error:
         if not any(cell.own_code for cell in cells):
             raise

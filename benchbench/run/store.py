@@ -66,6 +66,12 @@ class Store:
         """Whether the cell is published."""
         return self.cell_folder(key).is_dir()
 
+    def others(self, cells: Sequence[Cell]) -> int:
+        """How many published cells are none of these: of another suite, or of this one's past."""
+        keys = {cell.key for cell in cells}
+        names = (path.name for path in (self.folder / "cells").glob("[!.]*"))
+        return sum(name not in keys for name in names)
+
     def failure(self, key: str) -> Failure | None:
         """Why the cell failed when it was last run, or None."""
         try:
