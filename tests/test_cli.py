@@ -175,7 +175,7 @@ def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
 
     def told(*arguments):
         shown = finished.call(*arguments).out
-        return re.sub(r"about .*? (s|min|h),", "TIME", shown)
+        return re.sub(r"about .*? (s|min|h) of updates", "TIME", shown)
 
     shown = told("plan", *COMMON)
     assert told("run", "--dry-run", *COMMON) == shown
