@@ -157,7 +157,7 @@ def run(
 
         check_own_code(wanted)
     store.unpack(cells)
-    if others := store.others(cells):
+    if others := len(store.others({cell.key for cell in cells})):
         click.echo(
             f"{store.folder}: {others} finished {'cell' if others == 1 else 'cells'} of an earlier "
             f"version of this suite, or of another suite called {loaded.name}, stay there and are "

@@ -39,7 +39,7 @@ def step_down_interval(d: np.ndarray, rank: int) -> tuple[float, float]:
 
 
 def still(rng: np.random.Generator, spread: float) -> float:
-    """Row 7 of a cell whose policy stands still: 11 evaluations of 16 episodes, in points."""
+    """Row 7 of a cell whose policy stands still: 11 evaluations of 16 episodes, in points²."""
     returns = list(rng.normal(0, spread, (11, 16)))
     return change_variance(range(11), [one.mean() for one in returns], returns, 1.0)
 

@@ -138,7 +138,8 @@ def change_variance(
     So the mean is the variance of the true changes, 0 for a policy that stands still; a single cell
     may lie below 0 and is kept there, for cut off at 0 the mean would grow with the noise. S is
     slope² · covariance of the episodes' changes of return / episodes: every evaluation starts from
-    the same episode seeds, so the episodes are paired. NaN where :func:`_late_changes` has none.
+    the same episode seeds, so the episodes are paired. NaN where :func:`_late_changes` has none, or
+    a score is missing.
     """
     changes, of_episodes = _late_changes(updates, scores, returns)
     count, episodes = of_episodes.shape
@@ -163,8 +164,9 @@ def oscillation(
         oscillation = sqrt(max(0, IQR(c)² - 1.349² mean(v)))       in score points
 
     1.349 turns a standard deviation into an interquartile range, as for a normal distribution.
-    Cut off at 0 in each cell, it grows with the noise where a policy stands still: 0.7 points with
-    16 episodes of spread 5, 8.7 with a spread of 60. So it is shown, and not judged.
+    Cut off at 0 in each cell, it grows with the noise where a policy stands still: over five
+    changes 0.7 points with 16 episodes of spread 5, and 8.7 with a spread of 60 (simulated). So it
+    is shown, and not judged. NaN where :func:`_late_changes` has none, or a score is missing.
     """
     changes, of_episodes = _late_changes(updates, scores, returns)
     if not len(changes):

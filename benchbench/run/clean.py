@@ -43,9 +43,8 @@ def remove(litter: Litter) -> None:
 
 
 def _cells(store: Store, wanted: Collection[str]) -> Iterator[tuple[Path, str]]:
-    for path in store.folder.glob("cells/*"):
-        if not path.name.startswith(".") and path.name not in wanted:
-            yield path, "results of a cell that left the suite"
+    for path in store.others(wanted):
+        yield path, "results of a cell that left the suite"
     for pattern in (f"{DRAFT}*", f"*/{DRAFT}*"):
         for path in store.folder.glob(pattern):
             yield path, "left unfinished by a killed process"

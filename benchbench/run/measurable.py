@@ -37,7 +37,10 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
         dataset, is_known = opened[identity, discount]
         proprio_columns(cell.env, cell.proprio, dataset.state_names)
         if cell.observation == "state" and not dataset.state_names:
-            raise UserError(f"{cell.env}: observation: state, but the data know no states")
+            raise UserError(
+                f"{cell.env}: observation: state, but the data know no states; add 'states' to the "
+                "file, or take observation: pixels"
+            )
         try:
             split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
             reward_scale(dataset.rewards[split[0]])

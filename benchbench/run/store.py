@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -66,11 +66,10 @@ class Store:
         """Whether the cell is published."""
         return self.cell_folder(key).is_dir()
 
-    def others(self, cells: Sequence[Cell]) -> int:
-        """How many published cells are none of these: of another suite, or of this one's past."""
-        keys = {cell.key for cell in cells}
-        names = (path.name for path in (self.folder / "cells").glob("[!.]*"))
-        return sum(name not in keys for name in names)
+    def others(self, wanted: Collection[str]) -> list[Path]:
+        """Folders of published cells with none of these keys: of another suite, or of its past."""
+        folders = (self.folder / "cells").glob("[!.]*")
+        return [folder for folder in folders if folder.name not in wanted]
 
     def failure(self, key: str) -> Failure | None:
         """Why the cell failed when it was last run, or None."""
