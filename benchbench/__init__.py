@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchbench.diagnostics.audit import Audit as Audit
-    from benchbench.diagnostics.audit import audit as audit
+    from benchbench.gradients.audit import Audit as Audit
+    from benchbench.gradients.audit import audit as audit
 
 __version__ = "0.1.0"
 __all__ = ["Audit", "__version__", "audit"]
@@ -18,7 +18,7 @@ __all__ = ["Audit", "__version__", "audit"]
 def __getattr__(name: str) -> Any:
     # torch is imported when it is asked for, so that the command line answers at once.
     if name in ("Audit", "audit"):
-        from benchbench.diagnostics import audit as room
+        from benchbench.gradients import audit as room
 
         return getattr(room, name)
     raise AttributeError(f"module 'benchbench' has no attribute {name!r}")

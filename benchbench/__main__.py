@@ -1,6 +1,6 @@
 """``python -m benchbench`` is ``benchbench``."""
 
-from benchbench.cli import main
+from benchbench.cli.main import main
 
 if __name__ == "__main__":
     main()

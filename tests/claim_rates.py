@@ -16,9 +16,9 @@ import sys
 import numpy as np
 from scipy import stats
 
-from benchbench.report.claims import FAMILY, LEVEL, verdict
-from benchbench.report.measures import change_variance
-from benchbench.report.statistics import holm, paired_t_interval, sign_flip_p
+from benchbench.analysis.claims import FAMILY, LEVEL, verdict
+from benchbench.analysis.measures import change_variance
+from benchbench.core.statistics import holm, paired_t_interval, sign_flip_p
 
 DELTA = 0.5
 """Smallest effect of interest, in standard deviations of a difference."""

@@ -13,8 +13,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest  # noqa: E402
 
 from benchbench.data.store import prepare  # noqa: E402
-from benchbench.grid import expand  # noqa: E402
-from benchbench.suite import Suite  # noqa: E402
+from benchbench.suite.grid import expand  # noqa: E402
+from benchbench.suite.model import Suite  # noqa: E402
 
 TINY = {
     "name": "tiny",

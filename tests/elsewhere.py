@@ -12,11 +12,11 @@ from conftest import TINY
 from test_cell import TIMES
 
 import benchbench
-from benchbench.grid import expand
-from benchbench.results import TABLES, read_results
-from benchbench.run.signs import read_sign
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.results.heartbeat import read_sign
+from benchbench.results.store import Store
+from benchbench.results.tables import TABLES, read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 
 def long_suite(updates=600, variants=("after",)):

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from benchbench.agent.lapo import LAPO
-from benchbench.errors import UserError
-from benchbench.run import store
-from benchbench.run.cell import run_cell
+from benchbench.cell.train import run_cell
+from benchbench.core.errors import UserError
+from benchbench.results import store
 
 
 def kill():

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchbench.gate.series import SERIES
 from benchbench.gate.snapshot import Snapshot, _no_numbers
-from benchbench.suite import Suite
+from benchbench.suite.model import Suite
 
 ENVS = ("bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0")
 VARIANTS = ("before", "after", "joint-two")

@@ -22,7 +22,7 @@ from scipy import stats
 
 from benchbench.gate import Snapshot, gate
 from benchbench.gate.compare import COLUMNS, judge
-from benchbench.gate.throughput import gate_throughput
+from benchbench.perf.throughput import gate_throughput
 
 LOSSES = (25, 50, 75, 100, 125)
 """Points of score."""

@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
+from benchbench.core.errors import UserError
 from benchbench.envs import make_pixel_env
 from benchbench.envs.pool import Pool
-from benchbench.errors import UserError
 
 MAZE, HOPPER = "bullet-maze2d-open-v0", "hopper-medium-v2"
 

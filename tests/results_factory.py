@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from benchbench.results import TABLES, Results, read_results, to_table
-from benchbench.suite import Suite
+from benchbench.results.tables import TABLES, Results, read_results, to_table
+from benchbench.suite.model import Suite
 
 Rows = dict[str, list[dict[str, object]]]
 

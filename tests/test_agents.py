@@ -30,20 +30,20 @@ from test_lapo import (
 from torch import nn
 from torch.nn import functional as F
 
+from benchbench.agent import agent_class
 from benchbench.agent.cloning import Cloning
 from benchbench.agent.drq_bc import DrQBC
-from benchbench.agent.named import agent_class
 from benchbench.agent.networks import random_shift
 from benchbench.agent.protocol import AgentSpec
-from benchbench.cli import main
+from benchbench.cell.devices import Device
+from benchbench.cell.train import run_cell
+from benchbench.cli.main import main
+from benchbench.core.errors import UserError
 from benchbench.data.batch import Batch
 from benchbench.diagnostics.ledger import Ledger, check_routing
-from benchbench.errors import UserError
-from benchbench.grid import expand
 from benchbench.routing import REGISTRY
-from benchbench.run.cell import run_cell
-from benchbench.run.devices import Device
-from benchbench.suite import AgentSettings, Suite
+from benchbench.suite.grid import expand
+from benchbench.suite.model import AgentSettings, Suite
 
 LR = 1e-3
 DRQ = AgentSettings(

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import benchbench
-from benchbench.cli import main
-from benchbench.diagnostics import audit as audit_room
-from benchbench.diagnostics.watch import Unwatchable
+from benchbench.cli.audit_figure import flows_figure
+from benchbench.cli.main import main
+from benchbench.gradients import audit as audit_room
+from benchbench.gradients.watch import Unwatchable
+from benchbench.launch.suite_audit import Bar, Flow
 from benchbench.routing import REGISTRY
-from benchbench.run.audit import Bar, Flow
-from benchbench.run.audit_figure import flows_figure
 
 QUICKSTART = Path(__file__).parents[1] / "suites" / "quickstart.yaml"
 OPTIMIZERS = (torch.optim.Adam, torch.optim.SGD)

@@ -9,18 +9,18 @@ import yaml
 from click.testing import CliRunner
 from conftest import TINY
 
-from benchbench.cli import main
+from benchbench.cell.devices import Device
+from benchbench.cli.main import main
 from benchbench.data.sampler import Sampler
-from benchbench.grid import expand
+from benchbench.perf.choice import DEFAULT, choose
+from benchbench.perf.playing import _Enough, _Watched
+from benchbench.perf.rounds import Figure, Work, take_turns
+from benchbench.perf.timing import TimedCell
+from benchbench.perf.updates import Updates, update_flops
 from benchbench.routing import REGISTRY
-from benchbench.run.bench.choice import DEFAULT, choose
-from benchbench.run.bench.playing import _Enough, _Watched
-from benchbench.run.bench.turns import Figure, Work, take_turns
-from benchbench.run.bench.updates import Updates, update_flops
-from benchbench.run.devices import Device
-from benchbench.run.timing import TimedCell
-from benchbench.suite import Suite
-from benchbench.suite_file import load_suite
+from benchbench.suite.grid import expand
+from benchbench.suite.load import load_suite
+from benchbench.suite.model import Suite
 
 CPU = Device("cpu")
 SUITES = Path(__file__).parents[1] / "suites"

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from benchbench.data import d4rl
-from benchbench.envs import bullet_camera, imaged_columns, make_pixel_env, proprio_columns
+from benchbench.core.errors import UserError
+from benchbench.envs import bullet_camera, d4rl, imaged_columns, make_pixel_env, proprio_columns
 from benchbench.envs.bullet import BulletPixelEnv, state_names
-from benchbench.errors import UserError
 
 BODIES = ("hopper", "halfcheetah", "walker2d", "ant")
 

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from results_factory import make_rows, make_suite, write_results
 
-from benchbench.cli import main
+from benchbench.cli.main import main
 from benchbench.gate import compare, gate, load_snapshot, take_snapshot
 from benchbench.gate.canary import deviations
 from benchbench.gate.key import suite_hash
 from benchbench.gate.snapshot import write_baseline
-from benchbench.grid import expand
-from benchbench.suite_file import load_suite
+from benchbench.suite.grid import expand
+from benchbench.suite.load import load_suite
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "results" / "baselines" / "canary"

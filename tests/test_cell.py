@@ -10,14 +10,14 @@ import torch
 from conftest import TINY
 
 from benchbench.agent.lapo import LAPO
+from benchbench.cell.devices import Device
+from benchbench.cell.train import run_cell
+from benchbench.core.errors import UserError
 from benchbench.data.sampler import Sampler
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.results import TABLES, to_table
-from benchbench.run.cell import run_cell
-from benchbench.run.devices import Device
-from benchbench.run.failures import Diverged
-from benchbench.suite import Suite
+from benchbench.results.failures import Diverged
+from benchbench.results.tables import TABLES, to_table
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 

@@ -11,11 +11,10 @@ import torch
 from conftest import TINY
 from test_cell import TIMES
 
-from benchbench.grid import expand
-from benchbench.results import TABLES, to_table
-from benchbench.run import checkpoints as checkpoints_module
-from benchbench.run.cell import run_cell
-from benchbench.run.checkpoints import (
+from benchbench.cell.devices import Device
+from benchbench.cell.train import run_cell
+from benchbench.results import checkpoints as checkpoints_module
+from benchbench.results.checkpoints import (
     About,
     Checkpoints,
     Stopped,
@@ -24,8 +23,9 @@ from benchbench.run.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from benchbench.run.devices import Device
-from benchbench.suite import Suite
+from benchbench.results.tables import TABLES, to_table
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 
@@ -103,7 +103,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_cell_killed_anywhere_and_resumed_ends_in_the_same_bytes(variant, tmp_path, monkeypatch):
     # Whether a variant does what it says is another test's; here its rows count as they are.
-    monkeypatch.setattr("benchbench.run.cell.check_routing", lambda entries, routing: None)
+    monkeypatch.setattr("benchbench.cell.train.check_routing", lambda entries, routing: None)
     one = cell(variant, **VARIANTS[variant])
     alone = run(one)
     chance = random.Random(variant)
@@ -269,12 +269,12 @@ def test_a_full_disk_is_no_reason_to_lose_the_cell(tmp_path, monkeypatch, capsys
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("benchbench.run.files.os.fsync", full)
+    monkeypatch.setattr("benchbench.core.files.os.fsync", full)
     one = cell("frozen", train={"updates": 5})
     tables = run(one, Checkpoints(tmp_path / "x.ckpt", ALWAYS))
     assert "checkpoint at update 4 not written: [Errno 28]" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr("benchbench.run.files.os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("benchbench.core.files.os.fsync", lambda descriptor: None)
     assert_same(tables, run(one))
 
 

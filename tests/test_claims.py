@@ -12,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_factory import BRIEF, NOTHING, Rows, as_results, make_results, make_rows, make_suite
 
-from benchbench.report import describe, judge, learned, pairs
-from benchbench.report.brief import PRIMARY
-from benchbench.report.claims import PAIRS_NEEDED, _delta, chosen, row_verdict, verdict
-from benchbench.report.curves import costs, diagnosed_share, improvements
-from benchbench.report.described import by_environment
-from benchbench.report.measures import (
+from benchbench.analysis.brief import PRIMARY
+from benchbench.analysis.claims import PAIRS_NEEDED, _delta, chosen, row_verdict, verdict
+from benchbench.analysis.curves import costs, diagnosed_share, improvements
+from benchbench.analysis.measures import (
     area_under_curve,
     change_variance,
     drawdown,
@@ -26,8 +24,10 @@ from benchbench.report.measures import (
     score_per_return,
     updates_to_threshold,
 )
-from benchbench.results import Results
-from benchbench.suite import Deltas
+from benchbench.analysis.secondary_measures import by_environment
+from benchbench.report import describe, judge, learned, pairs
+from benchbench.results.tables import Results
+from benchbench.suite.model import Deltas
 
 REVERSED = {"before": BRIEF["after"], "after": BRIEF["before"]}
 

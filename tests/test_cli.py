@@ -20,15 +20,15 @@ from filelock import FileLock
 from test_cell import TIMES
 
 import benchbench
-from benchbench.cli import main
+from benchbench.cli.main import main
 from benchbench.envs import make_pixel_env
-from benchbench.grid import expand
-from benchbench.results import TABLES, read_results
-from benchbench.run import plan
-from benchbench.run.failures import Failure
-from benchbench.run.store import Store
-from benchbench.suite import Suite
-from benchbench.suite_file import suite_schema
+from benchbench.launch import plan
+from benchbench.results.failures import Failure
+from benchbench.results.store import Store
+from benchbench.results.tables import TABLES, read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.load import suite_schema
+from benchbench.suite.model import Suite
 
 OPEN, UMAZE = "bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"
 COMMON = ("tiny.yaml", "--device", "cpu", "--jobs", "2")

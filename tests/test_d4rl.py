@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import benchbench
-from benchbench.data import d4rl
+from benchbench.envs import d4rl
 
 PACKAGE = Path(benchbench.__file__).parent
 

@@ -17,10 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mujoco_files import record, write_d4rl
 
-from benchbench.data import d4rl, d4rl_files, download, store
-from benchbench.data.identity import DataIdentity
+from benchbench.core.errors import UserError
+from benchbench.data import download, store
+from benchbench.data.sources import d4rl_files
+from benchbench.envs import d4rl
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv, state_names
-from benchbench.errors import UserError
+from benchbench.suite.dataset_identity import DataIdentity
 
 ROWS = 130
 IDS = {body: f"{body}-medium-v2" for body in TASKS}

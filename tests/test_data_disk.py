@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from benchbench.core.errors import UserError
 from benchbench.data import store
-from benchbench.data.identity import DataIdentity
-from benchbench.errors import UserError
-from benchbench.sources import FileData
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import FileData
 
 SIZE = 32
 
@@ -90,7 +90,7 @@ def test_what_a_killed_maker_left_counts_as_room_it_has(small_disk, tmp_path, mo
     monkeypatch.setenv("BENCHBENCH_DATA", str(small_disk))
     write(tmp_path / "mine.npz", 1500)
     identity = DataIdentity.of("mine", FileData(path=str(tmp_path / "mine.npz")), SIZE, 1)
-    monkeypatch.setattr("benchbench.data.own_file.RESUMES", True)
+    monkeypatch.setattr("benchbench.data.sources.own_file.RESUMES", True)
     draft = store.set_folder(identity).with_name(f".{identity.key}-draft")
     draft.mkdir(parents=True)
     (draft / "frames.npy").write_bytes(bytes(1500 * SIZE * SIZE * 3))

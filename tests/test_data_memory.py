@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
-from benchbench.data import arrays, d4rl_files, store
-from benchbench.data.identity import DataIdentity
+from benchbench.data import arrays, store
 from benchbench.data.returns import returns_to_go
 from benchbench.data.sampler import Sampler
+from benchbench.data.sources import d4rl_files
 from benchbench.envs.mujoco import observation_of
-from benchbench.sources import FileData
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import FileData
 
 SIZE = 32
 BYTES_A_ROW = 2e9 / 2e6

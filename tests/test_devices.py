@@ -7,9 +7,9 @@ import types
 import pytest
 import torch
 
-from benchbench.errors import UserError
-from benchbench.run import devices
-from benchbench.run.devices import Device, choose_devices, cuda_devices
+from benchbench.cell import devices
+from benchbench.cell.devices import Device, choose_devices, cuda_devices
+from benchbench.core.errors import UserError
 
 GIB = 2**30
 A100 = "GPU-5fd4a1f0-3b6d-2f0e-9a59-6d4d3a1c7e01"

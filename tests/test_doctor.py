@@ -7,9 +7,9 @@ import torch
 from click.testing import CliRunner
 from test_devices import A100, T4, Gpu, driver, machine  # noqa: F401  driver is a fixture
 
-from benchbench.cli import main
-from benchbench.run import doctor
-from benchbench.run.doctor import examine
+from benchbench.cli.main import main
+from benchbench.launch import doctor
+from benchbench.launch.doctor import examine
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -25,15 +25,15 @@ from conftest import TINY
 from test_cell import TIMES
 
 import benchbench
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.results import TABLES, read_results
-from benchbench.run.checkpoints import Unusable, read_about
-from benchbench.run.devices import Device
-from benchbench.run.local import RunOptions
-from benchbench.run.runner import Slots, held, run_grid
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.cell.devices import Device
+from benchbench.core.errors import UserError
+from benchbench.launch.local import RunOptions
+from benchbench.launch.run import Slots, held, run_grid
+from benchbench.results.checkpoints import Unusable, read_about
+from benchbench.results.store import Store
+from benchbench.results.tables import TABLES, read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 TOLD = copy.deepcopy(TINY) | {"variants": ["after", "frozen"]}
 TOLD["train"] |= {"updates": 150}

@@ -14,10 +14,11 @@ import pytest
 from mujoco_files import record, write_d4rl
 from test_data_verbs import write_own
 
-from benchbench.data import d4rl_files, own_file, store, vd4rl
-from benchbench.data.identity import DataIdentity
-from benchbench.errors import UserError
-from benchbench.sources import FileData
+from benchbench.core.errors import UserError
+from benchbench.data import store
+from benchbench.data.sources import d4rl_files, own_file, vd4rl
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import FileData
 
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "15"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))

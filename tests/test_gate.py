@@ -12,7 +12,7 @@ from gate_factory import ENVS, LEVEL, VARIANTS, make_night
 from results_factory import make_rows, make_suite, write_results
 from scipy import stats
 
-from benchbench.cli import main
+from benchbench.cli.main import main
 from benchbench.gate import compare, compare_keys, decide, gate, load_snapshot, take_snapshot
 from benchbench.gate.compare import ALPHA, COLUMNS, judge
 from benchbench.gate.series import SERIES

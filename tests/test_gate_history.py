@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 from gate_factory import make_night
 
-from benchbench.cli import main
+from benchbench.cli.main import main
 from benchbench.gate.history import ALPHA, change_points, nights, steps
 from benchbench.gate.snapshot import write_baseline
 

@@ -6,9 +6,9 @@ from test_lapo import SETTINGS, SPEC, make_batches, stream
 from test_sampler import SMALL, sampler
 
 from benchbench.agent.lapo import LAPO
+from benchbench.cell.devices import Device, choose_devices
 from benchbench.data.batch import Batch
 from benchbench.routing import REGISTRY
-from benchbench.run.devices import Device, choose_devices
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchbench.errors import UserError
-from benchbench.grid import expand, select
+from benchbench.core.errors import UserError
 from benchbench.routing import REGISTRY
-from benchbench.sources import KNOWN_ENVS
-from benchbench.suite import Suite
-from benchbench.suite_file import load_suite
+from benchbench.suite.environments import KNOWN_ENVS
+from benchbench.suite.grid import expand, select
+from benchbench.suite.load import load_suite
+from benchbench.suite.model import Suite
 
 ROOT = Path(__file__).parents[1]
 ENVS = st.lists(st.sampled_from(KNOWN_ENVS), min_size=1, unique=True)
@@ -160,7 +160,8 @@ def test_the_key_does_not_change_with_words():
 
 def test_keys_are_the_same_in_every_process():
     program = (
-        "import sys, json\nfrom benchbench.suite import Suite\nfrom benchbench.grid import expand\n"
+        "import sys, json\nfrom benchbench.suite.model import Suite\n"
+        "from benchbench.suite.grid import expand\n"
         "suite = Suite.model_validate(json.loads(sys.argv[1]))\n"
         "print(*[cell.key for cell in expand(suite)], *[c.stream('x') for c in expand(suite)])"
     )

@@ -14,7 +14,7 @@ from benchbench.agent.lapo import LAPO, AgentSpec
 from benchbench.agent.networks import make_encoder, random_shift
 from benchbench.data.batch import Batch
 from benchbench.routing import LOSSES, REGISTRY, Routing
-from benchbench.suite import AgentSettings
+from benchbench.suite.model import AgentSettings
 
 CPU = torch.device("cpu")
 B, SIZE = 8, 16

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from benchbench.data import d4rl
-from benchbench.envs import camera, imaged_columns, make_pixel_env, proprio_columns
-from benchbench.errors import UserError
+from benchbench.core.errors import UserError
+from benchbench.envs import bullet_maze_camera as camera
+from benchbench.envs import d4rl, imaged_columns, make_pixel_env, proprio_columns
 
 UMAZE = "bullet-maze2d-umaze-v0"
 STATE = ("x", "y", "vx", "vy")

@@ -14,23 +14,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchbench.agent.networks import make_encoder
+from benchbench.analysis.similarity import linear_cka
+from benchbench.cell.devices import Device
+from benchbench.cell.train import _Run, run_cell
 from benchbench.data.sampler import stack_rows
 from benchbench.data.store import cache_folder, open_dataset, prepare
+from benchbench.diagnostics import reference_encoder as oracle
 from benchbench.diagnostics.dormancy import dormant_share, encode
+from benchbench.diagnostics.evaluation import starts
 from benchbench.diagnostics.signals import Signals, encoder_signals
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import make_pixel_env
-from benchbench.envs.maze import MazePixelEnv
+from benchbench.envs.bullet_maze import MazePixelEnv
 from benchbench.envs.pool import Pool
 from benchbench.envs.rollouts import RollOuts, Start
-from benchbench.grid import expand
-from benchbench.report.similarity import linear_cka
-from benchbench.run import oracle
-from benchbench.run.cell import _Run, run_cell
-from benchbench.run.devices import Device
-from benchbench.run.failures import of_error
-from benchbench.run.measures import starts
-from benchbench.suite import Suite
+from benchbench.results.failures import of_error
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_fuzz import FIRST, ROUNDS, check_sentence, damaged_bytes
 
-from benchbench.data import minari as source
-from benchbench.data.identity import DataIdentity
+from benchbench.core.errors import UserError
+from benchbench.data.sources import minari as source
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv, make_simulator
-from benchbench.errors import UserError
+from benchbench.suite.dataset_identity import DataIdentity
 
 minari = pytest.importorskip("minari", reason="an extra: pip install 'benchbench[minari]'")
 pytestmark = pytest.mark.filterwarnings("ignore")

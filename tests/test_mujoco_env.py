@@ -10,7 +10,7 @@ import pytest
 
 from benchbench.envs import gl, mujoco, mujoco_camera, mujoco_draw
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv
-from benchbench.sources import EPISODE_STEPS
+from benchbench.suite.environments import EPISODE_STEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 BODIES = list(TASKS)

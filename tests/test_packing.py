@@ -9,14 +9,14 @@ import pytest
 import torch
 from conftest import TINY
 
-from benchbench.grid import expand
-from benchbench.results import read_results
-from benchbench.run.devices import Device
-from benchbench.run.local import DEFAULTS
-from benchbench.run.placing import Slots, kind_of, known_from, make_scheduler
-from benchbench.run.runner import run_grid
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.cell.devices import Device
+from benchbench.launch.local import DEFAULTS
+from benchbench.launch.resources import Slots, kind_of, known_from, make_scheduler
+from benchbench.launch.run import run_grid
+from benchbench.results.store import Store
+from benchbench.results.tables import read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 TOLD = copy.deepcopy(TINY) | {"variants": ["after", "frozen"]}
 TOLD["train"] |= {"updates": 100}

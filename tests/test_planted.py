@@ -7,17 +7,17 @@ import pytest
 from conftest import TINY
 from planted import PLANTS, planted_agent, planted_source
 
-from benchbench.agent.named import AGENTS
+from benchbench.agent import AGENTS
+from benchbench.cell.devices import Device
+from benchbench.cell.train import run_cell
 from benchbench.diagnostics.ledger import RoutingMismatch
 from benchbench.gate import gate, take_snapshot
-from benchbench.grid import expand
-from benchbench.results import read_results
+from benchbench.results.store import Store
+from benchbench.results.tables import read_results
 from benchbench.routing import REGISTRY
-from benchbench.run.cell import run_cell
-from benchbench.run.devices import Device
-from benchbench.run.store import Store
-from benchbench.suite import Suite
-from benchbench.suite_file import load_suite
+from benchbench.suite.grid import expand
+from benchbench.suite.load import load_suite
+from benchbench.suite.model import Suite
 
 ROOT = Path(__file__).parents[1]
 CANARY = load_suite(ROOT / "suites" / "canary.yaml")

@@ -15,18 +15,18 @@ import pytest
 from conftest import TINY
 from test_cell import TIMES
 
+from benchbench.cell.devices import Device
+from benchbench.cell.train import run_cell
+from benchbench.core.errors import UserError
 from benchbench.envs.evaluate import Evaluator
 from benchbench.envs.pool import Pool, WorkerDied
 from benchbench.envs.rollouts import RollOuts, Start
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.run.cell import run_cell
-from benchbench.run.devices import Device
-from benchbench.run.local import RunOptions
-from benchbench.run.placing import playing_processes
-from benchbench.run.runner import Slots, run_grid
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.launch.local import RunOptions
+from benchbench.launch.resources import playing_processes
+from benchbench.launch.run import Slots, run_grid
+from benchbench.results.store import Store
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 SEEDS = [11, 5, 8, 2, 30]
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc")

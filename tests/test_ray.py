@@ -22,26 +22,26 @@ from elsewhere import Bench, Heard, long_suite, results, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchbench.cli import main
+from benchbench.cell.devices import Device
+from benchbench.cli.main import main
+from benchbench.core.errors import UserError
+from benchbench.core.provenance import versions
 from benchbench.data.store import open_dataset
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.results import TABLES
-from benchbench.run.checkpoints import Unusable, keep_checkpoint, updates_in
-from benchbench.run.devices import Device
-from benchbench.run.executors.parcel import pack, unpack
-from benchbench.run.executors.ray import Ray, _Watch
-from benchbench.run.executors.ray_node import Order, Outcome, carry_out
-from benchbench.run.executors.ray_shares import Node, Shares, wants_gpu
-from benchbench.run.local import DEFAULTS, Interrupted
-from benchbench.run.placing import CUDA_CONTEXT_MB, Known, Slots, kind_of
-from benchbench.run.provenance import versions
-from benchbench.run.runner import run_grid
-from benchbench.run.schedule import MARGIN, SLACK
-from benchbench.run.signs import read_sign
-from benchbench.run.status import status_text
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.launch.local import DEFAULTS, Interrupted
+from benchbench.launch.ray.executor import Ray, _Watch
+from benchbench.launch.ray.node import Order, Outcome, carry_out
+from benchbench.launch.ray.parcel import pack, unpack
+from benchbench.launch.ray.requests import Node, Shares, wants_gpu
+from benchbench.launch.resources import CUDA_CONTEXT_MB, Known, Slots, kind_of
+from benchbench.launch.run import run_grid
+from benchbench.launch.scheduler import MARGIN, SLACK
+from benchbench.results.checkpoints import Unusable, keep_checkpoint, updates_in
+from benchbench.results.heartbeat import read_sign
+from benchbench.results.status import status_text
+from benchbench.results.store import Store
+from benchbench.results.tables import TABLES
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 SUITE = Suite.model_validate(TINY)
 CELLS = expand(SUITE)
@@ -212,7 +212,7 @@ def sha256(cell):
 
 @pytest.fixture
 def on_a_node(monkeypatch, tiny_data):
-    monkeypatch.setattr("benchbench.run.executors.ray_node._node_id", lambda: "n")
+    monkeypatch.setattr("benchbench.launch.ray.node._node_id", lambda: "n")
 
 
 def test_a_node_of_other_versions_refuses(tmp_path, on_a_node):

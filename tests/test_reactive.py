@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchbench.data.identity import DataIdentity
-from benchbench.data.reactive import make as make_set
+from benchbench.data.sources.reactive import make as make_set
 from benchbench.data.store import open_dataset, prepare
 from benchbench.envs.bullet import BulletPixelEnv
-from benchbench.sources import ReactiveData, data_for
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import ReactiveData, data_for
 
 HOPPER = "bullet-hopper-v0"
 MIX = {"random": 0.2, "expert": 0.5, "noisy-1.0": 0.3}

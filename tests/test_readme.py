@@ -12,12 +12,12 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from benchbench.agent.named import agent_class
+from benchbench.agent import agent_class
 from benchbench.agent.networks import make_encoder
-from benchbench.cli import main
-from benchbench.grid import expand
+from benchbench.cli.main import main
 from benchbench.routing import REGISTRY
-from benchbench.suite_file import load_suite
+from benchbench.suite.grid import expand
+from benchbench.suite.load import load_suite
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
-from benchbench.data.identity import DataIdentity
-from benchbench.data.waypoint import make as make_set
+from benchbench.data.sources.waypoint import make as make_set
 from benchbench.envs import make_pixel_env
-from benchbench.sources import WaypointData
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import WaypointData
 
 OPEN = "bullet-maze2d-open-v0"
 COUNT = 700

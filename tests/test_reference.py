@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchbench.report import write_report
-from benchbench.results import read_results
-from benchbench.suite_file import load_suite
+from benchbench.results.tables import read_results
+from benchbench.suite.load import load_suite
 
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted(path.parent for path in (ROOT / "results").glob("reference_*/suite.json"))

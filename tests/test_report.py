@@ -27,24 +27,16 @@ from results_factory import (
     write_results,
 )
 
-from benchbench.errors import UserError
-from benchbench.report import (
-    describe,
-    gallery,
-    judge,
-    learned,
-    loop,
-    pairs,
-    report_files,
-    write_report,
-)
-from benchbench.report.brief import ASPECTS
-from benchbench.report.curves import flows
-from benchbench.report.look import looks, style
+from benchbench.analysis.brief import ASPECTS
+from benchbench.analysis.curves import flows
+from benchbench.core.errors import UserError
+from benchbench.core.text import escape, plain_table, width, wrapped
+from benchbench.report import describe, gallery, judge, learned, pairs, report_files, write_report
+from benchbench.report import gradient_flow_figure as loop
+from benchbench.report.language import Lang, Words
 from benchbench.report.page import terminal
-from benchbench.report.text import escape, plain_table, width, wrapped
-from benchbench.report.words import Lang, Words
-from benchbench.results import Results, read_results
+from benchbench.report.style import looks, style
+from benchbench.results.tables import Results, read_results
 from benchbench.routing import REGISTRY
 
 MAZES = [f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large")]

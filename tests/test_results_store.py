@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY
 
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.results import SCHEMAS, TABLES, read_results, read_table, to_table
-from benchbench.run import store as store_module
-from benchbench.run.failures import Failure
-from benchbench.run.files import write_text
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
+from benchbench.results import store as store_module
+from benchbench.results.failures import Failure
+from benchbench.results.store import Store
+from benchbench.results.tables import SCHEMAS, TABLES, read_results, read_table, to_table
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 SUITE = Suite.model_validate(TINY | {"seeds": 2})
 CELLS = expand(SUITE)

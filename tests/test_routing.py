@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchbench.routing import LOSSES, REGISTRY, RoutedOptimizers, Routing, RoutingError, trace
+from benchbench.routing import (
+    LOSSES,
+    REGISTRY,
+    RoutedOptimizers,
+    Routing,
+    RoutingError,
+    trace,
+)
 
 HOLDERS = ("critic", "vae", "actor")
 PLACES = [("own",)] + [c for n in range(4) for c in itertools.combinations(HOLDERS, n)]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchbench.data import d4rl
+from benchbench.core.errors import UserError
 from benchbench.data.returns import known, returns_to_go, rewards_left, why_unknown
 from benchbench.data.sampler import Normalizer, Sampler, stack_rows
 from benchbench.data.store import Dataset
-from benchbench.errors import UserError
+from benchbench.envs import d4rl
 
 
 def dataset(rewards, terminals=(), timeouts=(), seed=0, continuous=False):

@@ -12,15 +12,15 @@ import yaml
 from click.testing import CliRunner
 from conftest import TINY
 
-from benchbench.cli import main
+from benchbench.cell.build import make_sampler, split
+from benchbench.cli.main import main
 from benchbench.data import read_ahead
 from benchbench.data.store import is_here, open_dataset, set_folder
-from benchbench.data.stretched import stretched
-from benchbench.grid import expand
-from benchbench.report.scaling import TOLD, medians, scaling_figure
-from benchbench.run.bench import scaling
-from benchbench.run.building import make_sampler, split
-from benchbench.suite import Suite
+from benchbench.perf import scaling
+from benchbench.perf.scaling_figure import TOLD, medians, scaling_figure
+from benchbench.perf.synthetic_data import stretched
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ from conftest import TINY
 from elsewhere import Bench, Heard, end, long_suite, results, wait_for
 
 import benchbench
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.results import TABLES, read_results
-from benchbench.run.devices import Device, cpu_count
-from benchbench.run.executors import slurm
-from benchbench.run.executors.slurm import Cluster, Group, Slurm, load_cluster
-from benchbench.run.local import DEFAULTS
-from benchbench.run.placing import Slots
-from benchbench.run.runner import run_grid
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.cell.devices import Device, cpu_count
+from benchbench.core.errors import UserError
+from benchbench.launch import slurm
+from benchbench.launch.local import DEFAULTS
+from benchbench.launch.resources import Slots
+from benchbench.launch.run import run_grid
+from benchbench.launch.slurm import Cluster, Group, Slurm, load_cluster
+from benchbench.results.store import Store
+from benchbench.results.tables import TABLES, read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 pytest.importorskip("submitit", reason="submitit is not installed")
 

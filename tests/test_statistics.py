@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchbench.report.claims import ALPHA, FAMILY, LEVEL, PAIRS_NEEDED, verdict
-from benchbench.report.statistics import (
+from benchbench.analysis.claims import ALPHA, FAMILY, LEVEL, PAIRS_NEEDED, verdict
+from benchbench.core.statistics import (
     bootstrap_interval,
     holm,
     improvement_interval,

@@ -13,20 +13,21 @@ from click.testing import CliRunner
 from conftest import TINY
 from test_results_store import rows_of
 
-from benchbench.cli import main
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.results import read_results
-from benchbench.run import signs, status
-from benchbench.run.checkpoints import About, write_checkpoint
-from benchbench.run.failures import Failure
-from benchbench.run.files import write_text
-from benchbench.run.merge import merge
-from benchbench.run.progress import Progress
-from benchbench.run.signs import Sign, SignWriter, read_sign
-from benchbench.run.status import grid_status, status_text
-from benchbench.run.store import Store
-from benchbench.suite import Suite
+from benchbench.cli.main import main
+from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
+from benchbench.launch.progress import Progress
+from benchbench.results import heartbeat as signs
+from benchbench.results import status
+from benchbench.results.checkpoints import About, write_checkpoint
+from benchbench.results.failures import Failure
+from benchbench.results.heartbeat import Sign, SignWriter, read_sign
+from benchbench.results.merge import merge
+from benchbench.results.status import grid_status, status_text
+from benchbench.results.store import Store
+from benchbench.results.tables import read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 TOLD = TINY | {"seeds": 2}
 SUITE = Suite.model_validate(TOLD)
@@ -136,7 +137,7 @@ def test_watching_ends_with_the_grid(store, monkeypatch):
         for cell in CELLS[1:]:
             store.publish(cell, rows_of(cell))
 
-    monkeypatch.setattr("benchbench.verbs.upkeep.time.sleep", sleep)
+    monkeypatch.setattr("benchbench.cli.maintain.time.sleep", sleep)
     shown = call(store, "status", "tiny", "--watch")
     assert seen == [2.0]
     assert "1 done" in shown
@@ -253,7 +254,7 @@ def test_a_renamed_folder_is_the_one_that_is_shown_and_cleaned(store):
 
 
 def test_clean_keeps_off_a_folder_that_a_run_holds(store):
-    from benchbench.run.runner import held
+    from benchbench.launch.run import held
 
     with held(store):
         shown = call(store, "clean", "tiny", "--yes", code=2)

@@ -11,10 +11,10 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
+from benchbench.core.errors import UserError
 from benchbench.data import store
-from benchbench.data.identity import DataIdentity
-from benchbench.errors import UserError
-from benchbench.sources import WaypointData
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import WaypointData
 
 OPEN = "bullet-maze2d-open-v0"
 

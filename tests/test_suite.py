@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchbench.envs.maze import PROPRIO
-from benchbench.errors import UserError
-from benchbench.grid import expand
-from benchbench.suite import AgentSettings, Suite, TrainSettings
-from benchbench.suite_file import load_suite, suite_schema
+from benchbench.core.errors import UserError
+from benchbench.envs.bullet_maze import PROPRIO
+from benchbench.suite.grid import expand
+from benchbench.suite.load import load_suite, suite_schema
+from benchbench.suite.model import AgentSettings, Suite, TrainSettings
 
 SUITES = Path(__file__).parent.parent / "suites"
 GOOD = """\

@@ -12,9 +12,9 @@ import yaml
 from click.testing import CliRunner
 from conftest import TINY
 
-from benchbench.cli import main
-from benchbench.gate.throughput import gate_throughput, judge
-from benchbench.run.interleave import TURNS, find_python
+from benchbench.cli.main import main
+from benchbench.perf.side_by_side import TURNS, find_python
+from benchbench.perf.throughput import gate_throughput, judge
 
 ENV = TINY["envs"][0]["id"]
 WORKS = [(ENV, "before"), (ENV, "after")]
@@ -145,7 +145,7 @@ class TestTheVerb:
         bare.chmod(0o755)
         done = throughput(bare, environment("b"))
         assert done.exit_code == 2
-        assert f"the old version ({bare}): has no benchbench.run.timing" in done.output
+        assert f"the old version ({bare}): has no benchbench.perf.timing" in done.output
 
     def test_a_version_that_dies_is_told_with_its_last_words(
         self, environment, throughput, tmp_path
@@ -260,7 +260,7 @@ def test_the_entry_point_refuses_a_suite_that_it_does_not_know():
 
 def timing(requests):
     done = subprocess.run(
-        [sys.executable, "-m", "benchbench.run.timing"], env=os.environ, capture_output=True,
+        [sys.executable, "-m", "benchbench.perf.timing"], env=os.environ, capture_output=True,
         input="".join(json.dumps(request) + "\n" for request in requests), text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchbench.data import vd4rl
-from benchbench.data.identity import DataIdentity
+from benchbench.core.errors import UserError
+from benchbench.data.sources import vd4rl
 from benchbench.envs import dmc, mujoco_camera
-from benchbench.errors import UserError
+from benchbench.suite.dataset_identity import DataIdentity
 
 WALKER = "vd4rl:main/walker_walk/medium"
 STEPS = 25  # stepped and drawn; the rest of an episode's 501 rows repeat the last of them

@@ -12,7 +12,7 @@ from gate_factory import make_night
 from results_factory import make_rows, make_suite, write_results
 from workflow_steps import read_workflow, run_step, shell_steps
 
-from benchbench.cli import main
+from benchbench.cli.main import main
 from benchbench.gate.snapshot import take_snapshot, write_baseline
 
 ROOT = Path(__file__).parents[1]

@@ -17,9 +17,9 @@ from torch import nn
 
 from benchbench.agent.networks import make_encoder, random_shift
 from benchbench.agent.protocol import AgentSpec, Features, Info
-from benchbench.agent_settings import AgentSettings
 from benchbench.data.batch import Batch
 from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
+from benchbench.suite.agent import AgentSettings
 
 
 class PixelAgent:

@@ -34,9 +34,9 @@ from torch.nn import functional as F
 from benchbench.agent.base import PixelAgent, detached, make_obs_encoder, weights_from
 from benchbench.agent.networks import mlp, orthogonal
 from benchbench.agent.protocol import AgentSpec, Features, Info
-from benchbench.agent_settings import AgentSettings
 from benchbench.data.batch import Batch
 from benchbench.routing import Routing
+from benchbench.suite.agent import AgentSettings
 
 EDGE = 1.0 - 1e-6
 """Noisy actions are clamped to ±this; the gradient passes as if they were not."""

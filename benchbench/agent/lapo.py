@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from benchbench.agent.base import PixelAgent, detached, make_obs_encoder, weights_from
 from benchbench.agent.networks import ActorVAE, Critic, LatentActor
 from benchbench.agent.protocol import AgentSpec, Features, Info
-from benchbench.agent_settings import AgentSettings
 from benchbench.data.batch import Batch
 from benchbench.routing import Routing
+from benchbench.suite.agent import AgentSettings
 
 
 @dataclass(frozen=True)

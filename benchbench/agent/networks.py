@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchbench.errors import UserError
-from benchbench.own_code import is_import_path, load
+from benchbench.core.errors import UserError
+from benchbench.suite.user_code import is_import_path, load
 
 CACHED_PIXELS = 2**18
 """So many pixels, of a picture's height x width, go through an encoder at once on a CPU."""

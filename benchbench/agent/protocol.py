@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from benchbench.agent_settings import AgentSettings
 from benchbench.data.batch import Batch
 from benchbench.routing import Loss, RoutedOptimizers, Routing
+from benchbench.suite.agent import AgentSettings
 
 Info = dict[str, torch.Tensor]
 """Scalars that a loss reports, still tensors so that the training loop never waits for them.

@@ -15,7 +15,7 @@ from typing import IO
 import h5py
 import numpy as np
 
-from benchbench.errors import UserError
+from benchbench.core.errors import UserError
 
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchbench.core.folders import cache_folder, file_sha256
 from benchbench.data.card import CARD, FILES, read_card
-from benchbench.data.places import cache_folder, file_sha256
 
 
 @dataclass(frozen=True)

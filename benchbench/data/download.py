@@ -10,9 +10,9 @@ import pooch
 import requests
 from filelock import FileLock
 
-from benchbench.data.draft import Progress
-from benchbench.data.places import remembered_sha256
-from benchbench.errors import UserError
+from benchbench.core.errors import UserError
+from benchbench.core.folders import remembered_sha256
+from benchbench.data.format import Progress
 
 _PIECE = 2**14  # all that is lost where a download breaks off
 

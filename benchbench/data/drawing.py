@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchbench.data.draft import Progress
+from benchbench.data.format import Progress
 
 _RECORD = "drawn.json"
 """How many frames are drawn, and of which positions; gone once all are."""

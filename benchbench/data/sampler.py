@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchbench.core.errors import UserError
 from benchbench.data.batch import Batch
 from benchbench.data.read_ahead import ReadAhead, read_ahead
 from benchbench.data.store import Dataset
-from benchbench.errors import UserError
 
 MEAN_FRAMES = 2_000
 """How many frames a mean image is taken over."""

@@ -18,12 +18,12 @@ import h5py
 import numpy as np
 from filelock import FileLock
 
+from benchbench.core.errors import UserError
+from benchbench.core.folders import cache_folder, file_sha256
 from benchbench.data.card import CARD, FILES, read_card
-from benchbench.data.draft import Progress
-from benchbench.data.identity import DataIdentity
-from benchbench.data.makers import maker_of
-from benchbench.data.places import cache_folder, file_sha256
-from benchbench.errors import UserError
+from benchbench.data.format import Progress
+from benchbench.data.sources import maker_of
+from benchbench.suite.dataset_identity import DataIdentity
 
 _COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts",
             "infos/qpos", "infos/qvel")  # fmt: skip

@@ -6,7 +6,7 @@ that was in ``.grad`` when an optimizer that holds the parameters stepped) and *
 wiped before any step). The second update is watched only to see the first one's gradients end.
 Nothing is derived from the variant's definition; :func:`check_routing` compares the two.
 
-The watching itself is :class:`~benchbench.diagnostics.watch.GradientWatch`.
+The watching itself is :class:`~benchbench.gradients.watch.GradientWatch`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from benchbench.diagnostics.shares import Share
-from benchbench.diagnostics.watch import GradientWatch
+from benchbench.gradients.record import Share
+from benchbench.gradients.watch import GradientWatch
 from benchbench.routing import LOSSES, Loss, RoutedOptimizers, Routing
 
 Result = TypeVar("Result")

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from benchbench.errors import UserError
-from benchbench.settings import suggest
-from benchbench.sources import family_of
+from benchbench.core.errors import UserError
+from benchbench.core.settings import suggest
+from benchbench.suite.environments import family_of
 
 
 class PixelEnv(Protocol):
@@ -73,11 +73,11 @@ class PixelEnv(Protocol):
 def make_pixel_env(env_id: str, size: int, action_repeat: int = 1) -> PixelEnv:
     """The pixel environment of an id, with frames of ``size`` × ``size`` pixels.
 
-    Raises :class:`~benchbench.errors.UserError` where the id has no environment.
+    Raises :class:`~benchbench.core.errors.UserError` where the id has no environment.
     """
     family = family_of(env_id)
     if family.name == "maze":
-        from benchbench.envs.maze import MazePixelEnv
+        from benchbench.envs.bullet_maze import MazePixelEnv
 
         return MazePixelEnv(env_id, size, action_repeat)
     if family.name in ("mujoco", "minari"):
@@ -101,11 +101,11 @@ def proprio_columns(
     """The state's columns that a suite's ``proprio`` names stand for, in the names' order.
 
     Without an environment a name is a column's own, of ``state_names``. Raises
-    :class:`~benchbench.errors.UserError` on a name that is not offered.
+    :class:`~benchbench.core.errors.UserError` on a name that is not offered.
     """
     family = family_of(env_id)
     if family.name == "maze":
-        from benchbench.envs.maze import PROPRIO as groups
+        from benchbench.envs.bullet_maze import PROPRIO as groups
     elif family.name in ("mujoco", "minari"):
         from benchbench.envs.mujoco import proprio_groups
 

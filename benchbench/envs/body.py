@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.sources import EPISODE_STEPS
+from benchbench.suite.environments import EPISODE_STEPS
 
 
 class BodyPixelEnv(ABC):

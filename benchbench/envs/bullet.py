@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.data import d4rl
+from benchbench.envs import d4rl
 from benchbench.envs.body import BodyPixelEnv
 from benchbench.envs.bullet_camera import movable_joints, shared_camera
 from benchbench.envs.bullet_world import quicken
-from benchbench.sources import EPISODE_STEPS
+from benchbench.suite.environments import EPISODE_STEPS
 
 _LEGS = ("thigh", "leg", "foot")
 _JOINTS = {

@@ -21,8 +21,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from benchbench.data.d4rl import quiet
 from benchbench.envs.bullet_world import empty_world
+from benchbench.envs.d4rl import quiet
 
 Colour = tuple[int, int, int]
 

@@ -10,7 +10,7 @@ import atexit
 from typing import Any
 from weakref import WeakSet
 
-from benchbench.data.d4rl import quiet
+from benchbench.envs.d4rl import quiet
 
 _worlds: WeakSet[Any] = WeakSet()
 

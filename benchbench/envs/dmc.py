@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from benchbench.core.errors import UserError
 from benchbench.envs import gl
-from benchbench.errors import UserError
 
 ACTION_REPEAT = 2
 EPISODE_STEPS = 500

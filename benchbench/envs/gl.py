@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Any
 
-from benchbench.errors import UserError
+from benchbench.core.errors import UserError
 
 _CURE = (
     "install one of them (on Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri, or "

@@ -23,12 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.data import d4rl
-from benchbench.envs import gl
+from benchbench.core.errors import UserError
+from benchbench.envs import d4rl, gl
 from benchbench.envs.body import BodyPixelEnv
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
-from benchbench.errors import UserError
-from benchbench.sources import EPISODE_STEPS
+from benchbench.suite.environments import EPISODE_STEPS
 
 TASKS = {
     "hopper": "Hopper",

@@ -106,7 +106,7 @@ LOOKS = {
 class MujocoCamera:
     """Pictures of one body; take it from :func:`shared_camera`, which needs one for all its users.
 
-    Raises :class:`~benchbench.errors.UserError` where the machine cannot draw without a display.
+    Raises ``UserError`` where the machine cannot draw without a display.
     """
 
     def __init__(self, body: str, size: int) -> None:

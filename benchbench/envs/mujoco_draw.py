@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchbench.core.errors import UserError
+from benchbench.core.processes import begin_worker
 from benchbench.envs.mujoco_camera import MujocoCamera, shared_camera
-from benchbench.errors import UserError
-from benchbench.processes import begin_worker
 
 CHUNK = 500
 """Rows that a worker draws between two reports."""
@@ -38,7 +38,7 @@ def draw_frames(
     ``frames`` is an ``.npy`` file that is there already, (N, size, size, 3) uint8. Rows before
     ``first`` are left alone. ``progress`` is called with a number of rows, all of them from the
     start written, and N. ``workers`` is by default one a core that this process may
-    use. The bytes do not depend on it. Raises :class:`~benchbench.errors.UserError` where the
+    use. The bytes do not depend on it. Raises :class:`~benchbench.core.errors.UserError` where the
     machine cannot draw or a worker is killed, ``OSError`` where the disk is full.
     """
     shape, offset = _layout(frames)

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from benchbench.core.processes import begin_worker
 from benchbench.envs import PixelEnv
-from benchbench.processes import begin_worker
 
 Make = Callable[[], PixelEnv]
 Saved = tuple[np.ndarray, np.ndarray, np.ndarray]

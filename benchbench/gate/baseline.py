@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchbench.errors import UserError
+from benchbench.core.errors import UserError
 from benchbench.gate.snapshot import Snapshot, load_snapshot, write_baseline
 
 

@@ -16,7 +16,7 @@ have, over all environments and variants.
 
 **Test.** Holm's procedure tests "no difference", which is exactly what the rejection says, so it
 is valid here; the margin only takes alarms away. (The report's claims compare intervals with
-delta, for which Holm's levels would be too narrow; see ``benchbench.report.statistics``.) It is
+delta, for which Holm's levels would be too narrow; see ``benchbench.core.statistics``.) It is
 two-sided at :data:`ALPHA`, so that a run of unchanged code is called worse *or* better at most so
 often, and worse about half as often. The p-value is the paired t test's: with ten pairs and forty
 series the exact sign-flip test, whose smallest p is 2/2¹⁰, can reach nothing. Where there are
@@ -39,17 +39,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchbench.gate.canary import compare_canary
-from benchbench.gate.key import compare_keys, same_machine
-from benchbench.gate.series import SERIES, Series, margin_of
-from benchbench.gate.snapshot import Snapshot
-from benchbench.report.statistics import (
+from benchbench.core.statistics import (
     holm,
     paired_t_interval,
     pairs_needed,
     sign_flip_p,
     simultaneous_level,
 )
+from benchbench.gate.canary import compare_canary
+from benchbench.gate.key import compare_keys, same_machine
+from benchbench.gate.series import SERIES, Series, margin_of
+from benchbench.gate.snapshot import Snapshot
 
 ALPHA = 0.01
 """Chance, over all series of a night, of calling unchanged code worse or better."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from benchbench.suite import Margins
+from benchbench.suite.model import Margins
 
 Scale = Literal["difference", "ln ratio"]
 

@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchbench.errors import UserError
+from benchbench.core.errors import UserError
 from benchbench.gate.series import NAMES, SERIES
-from benchbench.results import SCHEMAS, Results, read_results
-from benchbench.suite import Suite
+from benchbench.results.tables import SCHEMAS, Results, read_results
+from benchbench.suite.model import Suite
 
 FORMAT = 1
 """Version of a stored baseline's layout, in the files' metadata under ``benchbench_baseline``."""

@@ -5,8 +5,8 @@ way in; :func:`judge`, :func:`describe`, :func:`pairs` and :func:`learned` give 
 frames.
 """
 
-from benchbench.report.claims import judge, learned
-from benchbench.report.described import describe, pairs
+from benchbench.analysis.claims import judge, learned
+from benchbench.analysis.secondary_measures import describe, pairs
 from benchbench.report.page import report_files, write_report
 
 __all__ = ["describe", "judge", "learned", "pairs", "report_files", "write_report"]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchbench.report.layout import grid, legend, short
-from benchbench.report.look import looks, style
+from benchbench.report.style import looks, style
 
 SEEDS_APART = 30
 """Up to this many pairs, each has a line of its own in the forest plot."""

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchbench.report.brief import AFTER, BEFORE
+from benchbench.analysis.brief import AFTER, BEFORE
 from benchbench.report.layout import folded, grid, legend, short
-from benchbench.report.look import Look, looks, style
+from benchbench.report.style import Look, looks, style
 
 CRITIC = Look("#6A3D9A", "-", "o")
 VAE = Look("#B15928", (0, (4, 1.5)), "s")

@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchbench.report import charts, figures, loop
-from benchbench.report.brief import AFTER, BEFORE
-from benchbench.report.curves import (
+from benchbench.analysis.brief import AFTER, BEFORE
+from benchbench.analysis.curves import (
     bands,
     costs,
     flows,
@@ -20,9 +19,11 @@ from benchbench.report.curves import (
     profiles,
     runs,
 )
-from benchbench.report.described import paired_scores
-from benchbench.report.look import save
-from benchbench.results import Results
+from benchbench.analysis.secondary_measures import paired_scores
+from benchbench.report import charts, figures
+from benchbench.report import gradient_flow_figure as loop
+from benchbench.report.style import save
+from benchbench.results.tables import Results
 
 
 @dataclass(frozen=True)

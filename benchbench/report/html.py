@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchbench.report.document import Document, Heading
-from benchbench.report.words import Words
+from benchbench.report.language import Words
 
 ENLARGED = 1.6
 """Size of a figure on a screen, over its size in print."""

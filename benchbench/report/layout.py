@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchbench.report.look import looks
+from benchbench.report.style import looks
 
 COLUMN, PAGE = 3.3, 6.9
 """Widths: one column of a two-column page, and both."""

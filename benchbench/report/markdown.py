@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchbench.core.text import escape, markdown_table
 from benchbench.report.document import (
     Block,
     Bullets,
@@ -13,7 +14,6 @@ from benchbench.report.document import (
     Picture,
     Span,
 )
-from benchbench.report.text import escape, markdown_table
 
 
 def to_markdown(document: Document) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchbench.analysis.brief import ASPECTS
+from benchbench.analysis.claims import PAIRS_NEEDED, judge, learned, row_verdict
+from benchbench.analysis.secondary_measures import by_environment, describe, pairs
+from benchbench.core.text import plain_table, wrapped
 from benchbench.report import sections
-from benchbench.report.brief import ASPECTS
-from benchbench.report.claims import PAIRS_NEEDED, judge, learned, row_verdict
-from benchbench.report.described import by_environment, describe, pairs
 from benchbench.report.document import (
     Block,
     Document,
@@ -27,11 +28,10 @@ from benchbench.report.document import (
 )
 from benchbench.report.gallery import Drawn, draw
 from benchbench.report.html import to_html
+from benchbench.report.language import LANGS, Lang, Words
 from benchbench.report.markdown import to_markdown
-from benchbench.report.provenance import other_agents, provenance, unfinished
-from benchbench.report.text import plain_table, wrapped
-from benchbench.report.words import LANGS, Lang, Words
-from benchbench.results import Results, read_results
+from benchbench.report.origins import other_agents, provenance, unfinished
+from benchbench.results.tables import Results, read_results
 
 
 def write_report(folder: Path, lang: Lang = "en") -> str:
@@ -39,7 +39,7 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
 
     ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html`` beside the English ones; the tables
     and figures are the same. Pages in the other language that are there are written again, so that
-    none goes stale. Raises :class:`benchbench.errors.UserError` where the folder holds no
+    none goes stale. Raises :class:`benchbench.core.errors.UserError` where the folder holds no
     results.
     """
     results = read_results(folder)

@@ -6,10 +6,11 @@ import math
 
 import pandas as pd
 
-from benchbench.report.brief import AFTER, ASPECTS, BEFORE, Said
-from benchbench.report.claims import FAMILY, LEVEL, PAIRS_NEEDED, row_verdict
-from benchbench.report.curves import PARTS, costs, diagnosed_share, improvements
-from benchbench.report.described import OF_THE_PAIR, final_scores, similarities
+from benchbench.analysis.brief import AFTER, ASPECTS, BEFORE, Said
+from benchbench.analysis.claims import FAMILY, LEVEL, PAIRS_NEEDED, row_verdict
+from benchbench.analysis.curves import PARTS, costs, diagnosed_share, improvements
+from benchbench.analysis.secondary_measures import OF_THE_PAIR, final_scores, similarities
+from benchbench.core.text import difference, mean_and_interval, number
 from benchbench.report.document import (
     Block,
     Bullets,
@@ -22,9 +23,8 @@ from benchbench.report.document import (
     foreign,
     marked,
 )
-from benchbench.report.text import difference, mean_and_interval, number
-from benchbench.report.words import Words
-from benchbench.results import Results
+from benchbench.report.language import Words
+from benchbench.results.tables import Results
 
 Q_ROW, SCORE_ROW = 4, 6
 """Rows of the brief: the prediction of Q, and the final performance."""

@@ -1,0 +1,1 @@
+"""From result tables to claims: tables in, tables out. Draws nothing."""

@@ -1,0 +1,1 @@
+"""One cell's life, in one process and on one device: build, train, evaluate, measure."""

@@ -1,0 +1,347 @@
+"""One cell's life: open the data, build the agent, train, evaluate, measure.
+
+:func:`run_cell` is the whole of it, in one process and on one device. It returns the rows of the
+five result tables; whoever called it publishes them. With checkpoints, a cell that was killed goes
+on where its last one was written, and ends in the same rows and weights as one left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from benchbench.agent.protocol import Info
+from benchbench.cell.build import (
+    make_agent,
+    make_evaluator,
+    make_policy,
+    make_sampler,
+    split,
+)
+from benchbench.cell.devices import Device
+from benchbench.core.provenance import git_state, versions
+from benchbench.data.store import open_dataset
+from benchbench.diagnostics.evaluation import Measures
+from benchbench.diagnostics.ledger import Ledger, check_routing
+from benchbench.diagnostics.reference_encoder import oracle_state_r2
+from benchbench.diagnostics.signals import Signals
+from benchbench.envs.evaluate import Policy
+from benchbench.results.checkpoints import About, Checkpoints, State
+from benchbench.results.failures import Diverged
+from benchbench.results.store import TableRows
+from benchbench.results.tables import TABLES
+from benchbench.suite.grid import Cell
+
+FINAL_EVALUATIONS = 5
+"""How many of the last evaluations make the final score."""
+
+LOOK_EVERY = 50
+"""Losses are looked at after this many updates at the latest: looking waits for the device."""
+
+
+def run_cell(
+    cell: Cell,
+    device: Device,
+    on_update: Callable[[int], None],
+    checkpoints: Checkpoints | None = None,
+    on_alive: Callable[[], None] = lambda: None,
+    processes: int = 1,
+) -> TableRows:
+    """Train and measure one cell; calls ``on_update`` with the number of updates done.
+
+    ``on_alive`` is called now and then where no updates are made. With ``checkpoints`` the cell
+    goes on from the one that is there, and writes new ones. At most ``processes`` play its
+    episodes, this one among them; its results do not depend on their number. Raises whatever goes
+    wrong, among it :class:`Diverged`, ``RoutingMismatch``, and ``Stopped`` where the checkpoints
+    were told to stop.
+    """
+    return _Run(cell, device, on_update, checkpoints, on_alive, processes).to_the_end()
+
+
+class _Run:
+    """The state of one cell while it runs."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        device: Device,
+        on_update: Callable[[int], None],
+        checkpoints: Checkpoints | None,
+        on_alive: Callable[[], None],
+        processes: int = 1,
+    ) -> None:
+        self.started_at = datetime.now(UTC)
+        self.clock = _Clock(device)
+        self.on_update, self.checkpoints, self.on_alive = on_update, checkpoints, on_alive
+        self.cell, self.device = cell, device
+        torch_device = torch.device(device.kind)
+        self.dataset = open_dataset(cell.data)
+        train_rows, held_out_rows = split(cell, self.dataset)
+        self.sampler = make_sampler(cell, self.dataset, train_rows, torch_device)
+        self.agent = make_agent(cell, self.sampler, torch_device)
+        self.initial_weights = self.agent.weights_sha256()
+        self.evaluator = make_evaluator(cell, processes)
+        self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
+        with self.clock.running("diagnose"):
+            self.measures = Measures(
+                cell,
+                self.dataset,
+                self.sampler,
+                train_rows,
+                held_out_rows,
+                self.evaluator.pool if self.evaluator else None,
+                self.policy,
+            )
+            self.signals = Signals(self.agent, cell.diagnose.signals_every)
+        self.rows: TableRows = {table: [] for table in TABLES}
+        self.scores: list[float] = []
+        self.block_ms: list[float] = []
+        self.block_began = 0.0
+        self.updates = 0
+        self.unseen: list[tuple[int, Info]] = []
+        self._resume()
+
+    def to_the_end(self) -> TableRows:
+        every, updates = self.cell.evaluate.every, self.cell.train.updates
+        for start in range(self.updates // every * every, updates, every):
+            if len(self.scores) <= start // every:  # else it went on from inside this block
+                self._evaluate()
+                self._pause()
+            self._train_block(start, min(start + every, updates))
+        if len(self.scores) <= math.ceil(updates / every):
+            self._evaluate()
+        with self.clock.running("diagnose"):
+            torch_device = torch.device(self.device.kind)
+            oracle = oracle_state_r2(self.cell, self.dataset, torch_device, self._alive)
+            self._add("features", *self.measures.features(self.agent, updates))
+        if self.evaluator:
+            self.evaluator.close()
+        self._describe(oracle)
+        return self.rows
+
+    def _train_block(self, start: int, end: int) -> None:
+        """The updates from ``start`` to ``end``; the gradients of the first two are watched.
+
+        There is no pause between those two, so the ledger is no part of the state.
+        """
+        if self.updates == start:
+            ledger = Ledger(self.agent.modules(), self.agent.optimizers)
+            while self.updates < min(start + 2, end):
+                self._update(ledger)
+            self._refuse_divergence()
+            entries = ledger.entries()
+            check_routing(entries, self.cell.routing)
+            self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
+            self.block_began = self.clock.seconds["train"]
+            self._pause()
+        while self.updates < end:
+            self._update(None)
+            if self.updates < end:
+                self._pause()
+        self._refuse_divergence()
+        if end > start + 2:
+            seconds = self.clock.seconds["train"] - self.block_began
+            self.block_ms.append(1000 * seconds / (end - start - 2))
+        self._pause()
+
+    def _update(self, ledger: Ledger | None) -> None:
+        """One update; every so often with a row of losses and gradient norms."""
+        update = self.updates
+        with self.clock.running("train"):
+            batch = self.sampler.sample()
+        signals = None
+        if self.signals.due(update):
+            with self.clock.running("diagnose"):
+                seed = self.cell.stream(f"signals {update}")
+                signals = self.signals.before_update(update, batch, seed)
+        if ledger:
+            with self.clock.running("diagnose"):
+                info = ledger.watch(lambda: self.agent.update(batch))
+        else:
+            with self.clock.running("train"):
+                info = self.agent.update(batch)
+        self.unseen.append((update, info))
+        if signals is not None or len(self.unseen) >= LOOK_EVERY:
+            self._refuse_divergence()
+        if signals is not None:
+            losses = {name: value.item() for name, value in info.items()}
+            self._add("training", {"update": update, **losses, **signals})
+        self.updates += 1
+        self.on_update(self.updates)
+
+    def _refuse_divergence(self) -> None:
+        """Look at all losses not looked at yet, so that the first bad update is the one named."""
+        for update, info in self.unseen:
+            refuse_divergence(info, update)
+        self.unseen.clear()
+
+    def _evaluate(self) -> None:
+        update = self.updates
+        played: dict[str, object] = {}
+        score = math.nan
+        if self.evaluator:
+            with self.clock.running("evaluate"):
+                returns = self.evaluator.returns(self.policy)
+            mean = float(returns.mean())
+            score = self.evaluator.score(mean)
+            played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
+        with self.clock.running("diagnose"):
+            index = len(self.scores)
+            measures = self.measures.at_evaluation(
+                self.agent, index, last=update == self.cell.train.updates
+            )
+        self.scores.append(score)
+        self._add("evaluations", {"update": update, **played, **measures})
+
+    # ------------------------------------------------------------------ stopping and going on
+
+    def _pause(self) -> None:
+        """A boundary between updates, at which a checkpoint is written if one is due."""
+        if self.checkpoints and self.checkpoints.due():
+            self._refuse_divergence()
+            self.checkpoints.save(self._about(), self._state())
+
+    def _alive(self) -> None:
+        """Say so, where no updates are made; also a place to stop at, as nothing has changed."""
+        self.on_alive()
+        if self.checkpoints and self.checkpoints.stopping:
+            self._pause()
+
+    def _lively(self, policy: Policy) -> Policy:
+        """The policy, with a sign of life at each of its steps."""
+
+        def lively(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+            self._alive()
+            return policy(frames, states, proprio)
+
+        return lively
+
+    def _about(self) -> About:
+        return About(
+            key=self.cell.key,
+            updates=self.updates,
+            threads=torch.get_num_threads(),
+            device=self.device.kind,
+            versions=versions(),
+            git_commit=git_state()[0],
+            data_sha256=self.dataset.sha256,
+            initial_weights=self.initial_weights,
+        )
+
+    def _state(self) -> State:
+        """All that the rest of the cell follows from. What is not a tensor travels as JSON."""
+        story = {
+            "sampler": self.sampler.state(),
+            "rows": self.rows,
+            "scores": self.scores,
+            "block_ms": self.block_ms,
+            "block_began": self.block_began,
+            "seconds": self.clock.seconds,
+            "total": self.clock.total(),
+            "started_at": self.started_at.isoformat(),
+        }
+        return {
+            "agent": self.agent.state(),
+            "signals": self.signals.state(),
+            "story": json.dumps(story, default=lambda number: number.item()),
+        }
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        found = self.checkpoints and self.checkpoints.load(self._about(), self.device.kind)
+        if not found:
+            return
+        about, state = found
+        torch.set_num_threads(about.threads)
+        self.agent.restore(state["agent"])
+        self.signals.restore(state["signals"])
+        story = json.loads(state["story"])
+        self.sampler.restore(story["sampler"])
+        self.updates, self.rows, self.scores = about.updates, story["rows"], story["scores"]
+        self.block_ms, self.block_began = story["block_ms"], story["block_began"]
+        self.clock.go_on(story["seconds"], story["total"])
+        self.started_at = datetime.fromisoformat(story["started_at"])
+        print(f"going on after update {self.updates} on {about.threads} threads", flush=True)
+        self.on_update(self.updates)
+
+    def _describe(self, oracle: float | None) -> None:
+        """The cell's own row."""
+        seconds = self.clock.seconds
+        commit, dirty = git_state()
+        scored = {
+            "untrained_score": self.scores[0],
+            "final_score": float(np.mean(self.scores[1:][-FINAL_EVALUATIONS:])),
+            "best_score": max(self.scores),
+        }
+        self._add(
+            "cells",
+            {
+                "status": "done",
+                "observation": self.cell.observation,
+                "updates": self.cell.train.updates,
+                **(scored if self.evaluator else {}),
+                "initial_weights": self.initial_weights,
+                "final_weights": self.agent.weights_sha256(),
+                "total_seconds": self.clock.total(),
+                **{f"{part}_seconds": seconds[part] for part in seconds},
+                "oracle_state_r2": oracle,
+                "update_ms": float(np.median(self.block_ms)) if self.block_ms else None,
+                "peak_memory_mb": self.device.peak_memory_mb(),
+                "device": self.device.kind,
+                "device_name": self.device.name(),
+                "threads": torch.get_num_threads(),
+                "started_at": self.started_at.isoformat(timespec="seconds"),
+                "data_key": self.cell.data.key,
+                "data_sha256": self.dataset.sha256,
+                "versions": versions(),
+                "git_commit": commit,
+                "git_dirty": dirty,
+                "settings": json.dumps(self.cell.settings(), sort_keys=True),
+            },
+        )
+
+    def _add(self, table: str, *rows: dict[str, object]) -> None:
+        cell = self.cell
+        head = {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+        self.rows[table].extend({**head, **row} for row in rows)
+
+
+def refuse_divergence(losses: Info, update: int) -> None:
+    """Raise :class:`Diverged` where a loss of this update is no longer a finite number."""
+    for name, value in losses.items():
+        if not math.isfinite(value.item()):
+            raise Diverged(f"{name} is {value.item()} at update {update}")
+
+
+class _Clock:
+    """Wall time by what it was spent on."""
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._start = device, time.perf_counter()
+        self.seconds = {"train": 0.0, "evaluate": 0.0, "diagnose": 0.0}
+
+    @contextmanager
+    def running(self, part: str) -> Iterator[None]:
+        """Book the block's time to ``part``."""
+        start = time.perf_counter()
+        yield
+        if part != "train":
+            self._device.synchronize()
+        self.seconds[part] += time.perf_counter() - start
+
+    def go_on(self, seconds: dict[str, float], total: float) -> None:
+        """Add what an earlier process had spent; the time between the two is nobody's."""
+        self.seconds = seconds
+        self._start -= total
+
+    def total(self) -> float:
+        """Seconds of the cell so far."""
+        return time.perf_counter() - self._start

@@ -1,0 +1,115 @@
+"""Verbs of the nightly benchmark: comparing with a baseline, keeping it, looking back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from benchbench.cli.comparison import (
+    gate_option,
+    json_option,
+    markdown_option,
+    refuse_two_forms,
+    show,
+)
+from benchbench.core.errors import UserError
+
+
+@click.command()
+@click.argument("baseline", type=click.Path(path_type=Path))
+@click.argument("candidate", type=click.Path(path_type=Path))
+@gate_option
+@markdown_option
+@json_option
+def compare(baseline: Path, candidate: Path, gated: bool, markdown: bool, as_json: bool) -> None:
+    """Compare the run CANDIDATE with BASELINE, series by series.
+
+    Both are results folders, such as results/nightly, or stored baselines, such as
+    results/baselines/nightly. Where $GITHUB_STEP_SUMMARY is set, the page goes there too.
+
+    Exit code with --gate: 0 pass, 1 regression, 2 cannot compare; without it 0, or 2 for a
+    mistake.
+    """
+    from benchbench.gate import gate, load_snapshot
+    from benchbench.gate.text import origin
+
+    refuse_two_forms(markdown, as_json)
+    sides = (load_snapshot(baseline), load_snapshot(candidate))
+    found = gate(*sides)
+    show(found, sides[1].suite.name, [origin(side) for side in sides], markdown, as_json)
+    if gated:
+        sys.exit(found[2].exit_code)
+
+
+baselines_option = click.option(
+    "--baselines",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/baselines"),
+    show_default=True,
+    help="Folder that holds a folder for each suite's baseline.",
+)
+
+
+@click.group()
+def baseline() -> None:
+    """The stored runs that 'compare' measures later ones by."""
+
+
+@baseline.command("update")
+@click.argument("run_folder", metavar="RESULTS", type=click.Path(path_type=Path))
+@baselines_option
+def baseline_update(run_folder: Path, baselines: Path) -> None:
+    """Make the run in RESULTS, such as results/nightly, the baseline of its suite.
+
+    Refused where a cell is failed or missing, or the code was not one clean commit. Commit the
+    files that it writes: a baseline changes by review.
+    """
+    from benchbench.gate.baseline import update_baseline
+
+    folder = update_baseline(run_folder, baselines)
+    click.echo(f"baseline {folder}: review and commit it")
+
+
+@baseline.command("show")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@baselines_option
+def baseline_show(names: tuple[str, ...], baselines: Path) -> None:
+    """Show where the baselines NAME, or all, come from, and their key."""
+    from benchbench.gate.baseline import stored_baselines
+    from benchbench.gate.text import baseline_text
+
+    for snapshot in stored_baselines(baselines, names):
+        click.echo(baseline_text(snapshot))
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the series into this file (.png, .svg or .pdf).",
+)
+@click.option(
+    "--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the table here."
+)
+def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> None:
+    """Show the gated series over the nights in FOLDERS, and the steps found in them."""
+    from benchbench.gate import load_snapshot
+    from benchbench.gate.history import nights, steps
+    from benchbench.gate.text import history_text
+
+    table = nights([load_snapshot(folder) for folder in folders])
+    if table.empty:
+        raise UserError(
+            f"{folders[0]}: no finished cell in it or the others; there is no history yet"
+        )
+    found = steps(table)
+    click.echo(history_text(table, found))
+    if csv:
+        table.to_csv(csv, index=False)
+    if plot:
+        from benchbench.gate.history_plot import plot_history
+
+        plot_history(table, found, plot)

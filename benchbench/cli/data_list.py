@@ -1,0 +1,85 @@
+"""What data there are, as a text; and getting what is lacking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchbench.core.errors import UserError
+from benchbench.core.folders import cache_folder
+from benchbench.data.catalogue import SetHere, damage, sets_here
+from benchbench.data.sources import maker_of
+from benchbench.data.store import format_bytes, room_for, set_folder
+from benchbench.launch.progress import DataProgress
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import KNOWN_ENVS
+
+_SIZE = 84
+"""Of the frames, where it is only asked whether a set could be made."""
+
+
+def list_text(identities: Sequence[DataIdentity] | None) -> str:
+    """A line for each set; without ``identities`` one for each known environment, or set of it.
+
+    Below them, for those of ``identities`` that can be neither opened nor made, what to do.
+    """
+    here = {one.folder: one for one in sets_here()}
+    rows: list[_Row] = []
+    if identities is not None:
+        for identity in identities:
+            made = here.get(set_folder(identity))
+            rows.append(_made(made) if made else _not_made(identity))
+    else:
+        for env in KNOWN_ENVS:
+            of_env = [_made(one) for one in here.values() if one.env == env]
+            rows += of_env or [_not_made(DataIdentity.of(env, None, _SIZE))]
+        rows += [_made(one) for one in here.values() if one.env not in set(KNOWN_ENVS)]
+    header = _Row("environment", "state", "size", "where from")
+    widths = [max(len(row[:3][i]) for row in (header, *rows)) for i in range(3)]
+    lines = [
+        "  ".join((*(text.ljust(w) for text, w in zip(row[:3], widths, strict=True)), row.origin))
+        for row in (header, *rows)
+    ]
+    told = dict.fromkeys(row.cure for row in rows if row.cure) if identities is not None else ()
+    return "\n".join([*lines, "", f"data folder  {cache_folder()}", *told])
+
+
+def fetch(identity: DataIdentity) -> None:
+    """Get what the set is lacking, with a bar. Raises ``UserError``."""
+    maker = maker_of(identity)
+    if maker.lacking(identity) is not None:
+        maker.fetch(identity, DataProgress(f"fetch {identity.env}", unit="B"))
+
+
+class _Row(NamedTuple):
+    """A line of the list."""
+
+    env: str
+    state: str
+    size: str
+    origin: str
+    cure: str | None = None
+
+
+def _made(one: SetHere) -> _Row:
+    if not one.is_readable:
+        return _Row(one.env, "damaged", format_bytes(one.bytes), f"key {one.key}", damage(one))
+    identity = one.card["identity"]
+    return _Row(
+        one.env,
+        "here",
+        format_bytes(one.bytes),
+        f"source {identity['source']['source']}; {identity['size']} pixels, key {one.key}",
+    )
+
+
+def _not_made(identity: DataIdentity) -> _Row:
+    maker = maker_of(identity)
+    origin, lacking = maker.origin(identity), maker.lacking(identity)
+    if lacking is not None:
+        return _Row(identity.env, "missing", "", origin, lacking)
+    try:
+        size = format_bytes(room_for(identity, maker.count(identity)))
+    except UserError as error:  # a file of its source is damaged
+        return _Row(identity.env, "damaged", "", origin, error.message)
+    return _Row(identity.env, "can be made", size, f"{origin}; in {identity.size} pixels")

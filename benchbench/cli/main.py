@@ -1,0 +1,302 @@
+"""The command line: one function a verb. It parses, calls and prints; the work is elsewhere.
+
+Here are the verbs of the main path: plan, run, report. The others are in ``benchbench.cli.verbs``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from benchbench import __version__
+from benchbench.cli.audit import audit
+from benchbench.cli.compare import baseline, compare, history
+from benchbench.cli.data import data
+from benchbench.cli.maintain import clean, doctor, merge, status
+from benchbench.cli.options import (
+    device_option,
+    eval_processes_option,
+    jobs_option,
+    only_option,
+    parse_only,
+    per_device_option,
+    results_option,
+    set_option,
+    suite_argument,
+)
+from benchbench.cli.perf import bench, scaling
+from benchbench.cli.throughput import throughput
+from benchbench.cli.verbs import Verbs
+from benchbench.core.errors import UserError
+from benchbench.routing import LOSSES, REGISTRY
+from benchbench.suite.grid import expand, select
+from benchbench.suite.load import load_suite, suite_schema
+
+if TYPE_CHECKING:
+    from benchbench.launch.slurm import Slurm
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Which loss should train the pixel encoder of an offline RL agent?
+
+    A suite file names environments, seeds and routing variants; benchbench trains one shared agent
+    on every combination, measures what each variant learns, and answers with a table and plots.
+
+    \b
+    benchbench plan   suites/quickstart.yaml    what would be run, and how long it takes
+    benchbench run    suites/quickstart.yaml    run what is missing, then report
+    benchbench report quickstart                the report again
+    benchbench audit  suites/quickstart.yaml    where each loss's gradient goes
+    """
+
+
+@main.command()
+@suite_argument
+@only_option
+@set_option
+@device_option
+@jobs_option
+@per_device_option
+@eval_processes_option
+@results_option
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Try a failed cell so often again without its getting further; one that diverged, never.",
+)
+@click.option(
+    "--keep-going/--fail-fast",
+    default=True,
+    show_default=True,
+    help="After a cell has failed for good: go on with the others, or stop.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="A killed cell loses at most so much; 'inf' for no checkpoints.",
+)
+@click.option(
+    "--silence",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill a cell that gives no sign of life for so long.",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "slurm", "ray"]),
+    default="local",
+    show_default=True,
+    help="Run on this machine, as jobs of a Slurm cluster that shares the results folder, or as "
+    "tasks of a Ray cluster, which need not share it.",
+)
+@click.option(
+    "--cluster",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --executor slurm: a YAML file of what a job asks for, such as partition: gpu.",
+)
+@click.option(
+    "--address",
+    metavar="auto|HOST:PORT",
+    help="With --executor ray: the cluster. auto, the default, is RAY_ADDRESS or the one that this "
+    "machine is a node of.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
+def run(
+    suite: Path,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    jobs: int | None,
+    jobs_per_device: int | None,
+    eval_processes: int | None,
+    results: Path,
+    retries: int,
+    keep_going: bool,
+    checkpoint_every: float,
+    silence: float,
+    executor: str,
+    cluster: Path | None,
+    address: str | None,
+    dry_run: bool,
+) -> None:
+    """Run the cells of SUITE that have no results yet, then write the report.
+
+    The same command again goes on where the last one stopped: finished cells are kept, and an
+    edited suite runs the cells that the edit has changed. Ctrl-C stops cleanly: cells at work leave
+    a checkpoint, and go on from it the next time.
+
+    Exit code: 0 all cells done, 1 a cell failed, 2 a mistake in the suite or the command, 130
+    stopped by Ctrl-C, 143 by SIGTERM.
+    """
+    from benchbench.cell.devices import choose_devices
+    from benchbench.launch.availability import leave_out, left_out_lines, without
+    from benchbench.launch.local import Interrupted, RunOptions
+    from benchbench.launch.resources import Slots
+    from benchbench.launch.run import Executor, run_grid
+    from benchbench.results.store import Store
+
+    loaded = load_suite(suite, overrides)
+    store = Store(results, loaded.name)
+    cells = expand(loaded)
+    wanted = select(cells, parse_only(only))
+    if any(cell.own_code for cell in wanted):
+        from benchbench.cell.build import check_own_code
+
+        check_own_code(wanted)
+    store.unpack(cells)
+    if others := len(store.others({cell.key for cell in cells})):
+        click.echo(
+            f"{store.folder}: {others} finished {'cell' if others == 1 else 'cells'} of an earlier "
+            f"version of this suite, or of another suite called {loaded.name}, stay there and are "
+            "not reported; give the other suite another name, or see 'benchbench clean'",
+            err=True,
+        )
+    left_out = leave_out(loaded, cells, wanted, store)
+    cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
+    options = RunOptions(
+        checkpoint_every, silence, retries, fail_fast=not keep_going, processes=eval_processes
+    )
+    where: Slots | Executor
+    for option, given, of in (("--cluster", cluster, "slurm"), ("--address", address, "ray")):
+        if given is not None and executor != of:
+            raise UserError(f"{option}: is for --executor {of}; add that, or leave it out")
+    if executor == "slurm":
+        where = _slurm(cluster, device, jobs, jobs_per_device)
+    elif executor == "ray":
+        from benchbench.launch.ray.executor import Ray
+
+        where = Ray(address or "auto", len(cells), device, jobs, jobs_per_device)
+    else:
+        where = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
+    if dry_run:
+        from benchbench.launch.plan import plan_text
+
+        if not isinstance(where, Slots):
+            raise UserError(
+                f"--dry-run: plans this machine's runs; leave --executor {executor} out"
+            )
+        click.echo(plan_text(wanted, store, where, left_out))
+        return
+    for line in left_out_lines(left_out):
+        click.echo(line, err=True)
+    if isinstance(where, Slots):
+        from benchbench.launch.plan import too_long_here
+
+        if told := too_long_here([c for c in wanted if not store.is_done(c.key)], where):
+            click.echo(told, err=True)
+    try:
+        failures = run_grid(loaded, cells, wanted, store, where, options, left_out=left_out)
+    except Interrupted as stopped:
+        click.echo(
+            "\nStopped. Finished cells are kept; the same command again does what is missing.",
+            err=True,
+        )
+        sys.exit(128 + stopped.signum)
+    _print_report(store.folder)
+    for cell, failure, log in failures:
+        click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
+    if failures:
+        sys.exit(1)
+
+
+@main.command()
+@suite_argument
+@only_option
+@set_option
+@device_option
+@jobs_option
+@per_device_option
+@results_option
+@click.pass_context
+def plan(context: click.Context, **options: object) -> None:
+    """Show what 'run' would do: the grid, what is done, the data, the devices, the time."""
+    context.invoke(run, dry_run=True, **options)
+
+
+@main.command()
+@click.argument("suites", nargs=-1, metavar="[SUITE]...")
+@results_option
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html.",
+)
+def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) -> None:
+    """Write and print the report of SUITE: its file, or its name under the results folder.
+
+    Without SUITE: of every suite that has results.
+    """
+    if suites:
+        folders = [results / _suite_name(suite) for suite in suites]
+    else:
+        folders = sorted(path.parent for path in results.glob("*/suite.json"))
+        if not folders:
+            raise UserError(f"{results}: holds no results; make some with 'benchbench run SUITE'")
+    for folder in folders:
+        _print_report(folder, lang)
+
+
+@main.command()
+def variants() -> None:
+    """List the variants that a suite may name: who holds the encoder, what each loss does to it."""
+    for routing in REGISTRY.values():
+        holders = ", ".join(routing.encoder_in) or "nobody"
+        flows = ", ".join(f"{loss} {routing.flow(loss)}" for loss in LOSSES)
+        click.echo(f"{routing.name:<16}encoder in: {holders}; {flows}\n{'':<16}{routing.why}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of suite files, for editors."""
+    click.echo(suite_schema(), nl=False)
+
+
+VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
+         history)  # fmt: skip
+for verb in VERBS:
+    main.add_command(verb)
+
+
+def _slurm(cluster: Path | None, device: str, jobs: int | None, per_device: int | None) -> Slurm:
+    if device != "auto" or jobs is not None:
+        raise UserError(
+            "--device and --jobs: are for --executor local; a job's stand in the cluster file"
+        )
+    from benchbench.launch.slurm import Slurm, load_cluster
+
+    return Slurm(load_cluster(cluster), per_device)
+
+
+def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
+    from benchbench.report import report_files, write_report
+
+    try:
+        text = write_report(folder, lang)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the report cannot be written ({error.strerror}); the results are safe; "
+            "make room or mend it, then 'benchbench report'"
+        ) from None
+    click.echo(text)
+    click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
+    click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
+
+
+def _suite_name(suite: str) -> str:
+    path = Path(suite)
+    return load_suite(path).name if path.suffix in (".yaml", ".yml") else path.name

@@ -1,0 +1,80 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchbench.core.errors import UserError
+
+suite_argument = click.argument("suite", type=click.Path(path_type=Path))
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Folder that holds a folder for each suite's results.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override any key of the suite, such as train.updates=500 or envs.0.pixels.size=48.",
+)
+suite_state_argument = click.argument("suite", metavar="SUITE")
+only_option = click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Run a part of the grid: env=…, variant=… or seed=…; repeat it to name several.",
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, or cuda:0,2; auto takes every CUDA device, or the CPU.",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Cells at a time in all; by default as many as CPUs.",
+)
+per_device_option = click.option(
+    "--jobs-per-device",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
+    help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
+)
+
+eval_processes_option = click.option(
+    "--eval-processes",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
+    help="Processes that play a cell's episodes side by side, its own among them; auto is as many "
+    "as CPUs are left to each cell. Scores do not depend on it.",
+)
+
+
+def parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:
+    """What ``--only`` asks for: the wanted values by name."""
+    wanted: dict[str, set[str]] = {}
+    for item in only:
+        name, equals, value = item.partition("=")
+        if not equals or not value:
+            raise UserError(f"--only {item}: write it as NAME=VALUE, such as variant=after")
+        wanted.setdefault(name, set()).add(value)
+    return wanted
+
+
+def _count_or_auto(option: str, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) == 0:
+        raise UserError(f"{option} {value}: choose auto, or a count such as 4")
+    return int(value)

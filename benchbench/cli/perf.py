@@ -1,0 +1,125 @@
+"""The verbs that measure benchbench itself on the machine at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchbench.cli.comparison import json_option
+from benchbench.cli.options import only_option, parse_only, results_option, set_option
+from benchbench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from benchbench.cell.devices import Device
+
+
+def _of_one_cell(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What a verb is told that measures one cell's settings on one device, ``rounds`` times."""
+    options = (
+        click.argument("suite", type=click.Path(path_type=Path), required=False),
+        only_option,
+        set_option,
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="auto, cpu, or one device, as in cuda:0.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            help="CPU threads; by default as many as processors.",
+        ),
+        click.option(
+            "--rounds",
+            type=click.IntRange(min=1),
+            default=rounds,
+            show_default=True,
+            help="Turns of every figure; 1 for a quick look, without a spread.",
+        ),
+    )
+    return lambda verb: reduce(lambda told, option: option(told), reversed(options), verb)
+
+
+@click.command()
+@_of_one_cell(rounds=5)
+@json_option
+def bench(
+    suite: Path | None,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """Measure how fast benchbench is on this machine, at the settings of SUITE's first environment.
+
+    Without SUITE: at quickstart's settings, in half a minute on a CPU. Measured are
+    updates a second under every variant and with every encoder, their share of the device's peak,
+    the sampler, the cameras, the evaluation, and a cell's start and memory. --only env=… and
+    --only variant=… choose among them; any variant of 'benchbench variants' may be named.
+    """
+    from benchbench.cell.devices import cpu_count
+    from benchbench.perf.bench import bench as measure
+    from benchbench.perf.bench import json_text, table_text
+    from benchbench.perf.choice import DEFAULT, choose
+    from benchbench.suite.load import load_suite
+
+    loaded = load_suite(suite or DEFAULT, overrides)
+    one = _one_device(device)
+    cell, routings = choose(loaded, parse_only(only))
+    found = measure(loaded.name, cell, routings, one, threads or cpu_count(), rounds)
+    click.echo(json_text(found) if as_json else table_text(found))
+
+
+@click.command()
+@_of_one_cell(rounds=3)
+@results_option
+def scaling(
+    suite: Path | None,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    rounds: int,
+    results: Path,
+) -> None:
+    """Measure how cost grows from the settings of SUITE's first environment; quickstart's without.
+
+    Time and memory of a cell against its batch, the size of its frames and the rows of its data
+    set, and the time of a grid of short cells against its seeds and jobs; in some minutes. The
+    large data sets are the cell's own, stretched: their frames are black and take no room, so what
+    a disk takes to read them is not in it. Writes scaling.png and scaling.parquet into scaling/ of
+    the results folder.
+    """
+    from benchbench.cell.devices import cpu_count
+    from benchbench.perf.choice import DEFAULT, choose
+    from benchbench.perf.scaling import scaling as measure
+    from benchbench.perf.scaling import write_table
+    from benchbench.perf.scaling_figure import scaling_figure, scaling_text
+    from benchbench.report.style import save
+    from benchbench.suite.load import load_suite
+
+    loaded = load_suite(suite or DEFAULT, overrides)
+    one = _one_device(device)
+    cell, _ = choose(loaded, parse_only(only))
+    found = measure(loaded, cell, one, threads or cpu_count(), rounds)
+    folder = results / "scaling"
+    write_table(found, folder / "scaling.parquet")
+    save(scaling_figure(found), folder, "scaling")
+    click.echo(scaling_text(found))
+    click.echo(f"results  {folder}/scaling.png, scaling.svg and scaling.parquet")
+
+
+def _one_device(device: str) -> Device:
+    from benchbench.cell.devices import choose_devices
+
+    devices = choose_devices(device)
+    if len(devices) > 1 and device != "auto":
+        raise UserError(f"--device {device}: name one, such as cuda:0; times are of one device")
+    return devices[0]

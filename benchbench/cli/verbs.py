@@ -1,0 +1,21 @@
+"""The command group: every verb ends in the same way, whatever stops it."""
+
+import io
+import sys
+
+import click
+
+
+class Verbs(click.Group):
+    """Verbs of which each ends with 130, as shells have it, where Ctrl-C stops it."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb that the command line names, wherever its output goes."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal has no minus
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nStopped.", err=True)
+            ctx.exit(130)

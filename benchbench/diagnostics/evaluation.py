@@ -1,0 +1,154 @@
+"""Which rows of a cell's data are measured on, and when: the data's side of the diagnostics.
+
+All draws follow from (env, seed), so the variants of a pair are measured on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchbench.agent.protocol import Agent
+from benchbench.core.errors import UserError
+from benchbench.data.returns import known, returns_to_go, why_unknown
+from benchbench.data.sampler import Sampler, stack_rows
+from benchbench.data.store import Dataset
+from benchbench.diagnostics.dormancy import encode
+from benchbench.diagnostics.held_out import HeldOut, Rows
+from benchbench.diagnostics.values import least_q, own_return_errors
+from benchbench.envs import imaged_columns
+from benchbench.envs.evaluate import Policy
+from benchbench.envs.pool import Pool
+from benchbench.envs.rollouts import RollOuts, Start
+from benchbench.suite.grid import Cell
+
+FEATURE_ROWS = 256
+"""At most this many held-out rows stand in ``features.parquet``."""
+
+
+class Measures:
+    """Everything measured on held-out rows: probes, errors of Q, features.
+
+    ``policy`` is the agent's, ``pool`` is free for roll-outs between evaluations. Raises
+    :class:`UserError` where the data holds too few episodes whose return-to-go is known.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        dataset: Dataset,
+        sampler: Sampler,
+        train_rows: np.ndarray,
+        held_out_rows: np.ndarray,
+        pool: Pool | None,
+        policy: Policy,
+    ) -> None:
+        self._cell, self._policy, self._scale = cell, policy, sampler.reward_scale
+        draw = _Draw(cell, dataset, sampler)
+        fit = draw.rows("probe fit", train_rows, cell.diagnose.probe_frames, episodes=2)
+        score = draw.rows("probe score", held_out_rows, cell.diagnose.probe_frames)
+        self.held_out = HeldOut(fit=draw.known(fit), score=draw.known(score))
+        self.feature_rows = draw.rows("feature rows", score, FEATURE_ROWS)
+        self._feature_batch = sampler.batch(self.feature_rows)
+        self._roll_outs: RollOuts | None = None
+        if cell.diagnose.q_pairs and pool and pool.can_reset:
+            self.q_rows = draw.rows("q rows", held_out_rows, cell.diagnose.q_pairs)
+            self._q_batch = sampler.batch(self.q_rows)
+            self._largest_reward = max(abs(sampler.min_reward), abs(sampler.max_reward))
+            self._roll_outs = RollOuts(
+                pool,
+                starts(cell, dataset, self.q_rows),
+                horizon=cell.diagnose.q_horizon,
+                discount=cell.agent.discount,
+                stack=cell.pixels.stack,
+                spacing=cell.pixels.spacing,
+            )
+
+    def at_evaluation(self, agent: Agent, index: int, *, last: bool) -> dict[str, float | None]:
+        """What is due at an evaluation, keyed as in ``evaluations.parquet``; 0 is the untrained."""
+        measures = self.held_out.measure(agent)
+        due = last or (index > 0 and index % self._cell.diagnose.q_every == 0)
+        return measures | (self.own_return_errors(agent) if due else {})
+
+    def own_return_errors(self, agent: Agent) -> dict[str, float | None]:
+        """Q against the Monte-Carlo returns of the agent's own policy; empty without roll-outs.
+
+        The policy is the one that is evaluated: without the noise that V's target adds to it.
+        """
+        if self._roll_outs is None:
+            return {}
+        returns, missing = self._roll_outs.returns(self._policy)
+        horizon = self._largest_reward / (1 - self._cell.agent.discount)
+        return own_return_errors(
+            least_q(agent, self._q_batch),
+            returns / self._scale,
+            missing * horizon,
+            self.held_out.sigma,
+        )
+
+    def features(self, agent: Agent, update: int) -> Iterator[dict[str, object]]:
+        """Rows of ``features.parquet``: the encoder's output; none where there is no encoder."""
+        encoder = agent.probed()
+        if not list(encoder.parameters()):
+            return
+        features, _ = encode(encoder, self._feature_batch.obs)
+        for row, values in zip(self.feature_rows, features, strict=True):
+            yield {"update": update, "row": int(row), "values": values.tolist()}
+
+
+def starts(cell: Cell, dataset: Dataset, rows: np.ndarray) -> list[Start]:
+    """The rows as roll-outs start from them, with all frames that a stack may reach back to."""
+    step = dataset.step_in_episode
+    oldest = stack_rows(step, cell.pixels.stack, cell.pixels.spacing)[:, 0]
+    # A run that goes on behind its cuts has an action before each row but the first.
+    has_before = np.arange(len(dataset)) > 0 if dataset.card["continuous"] else step > 0
+    pixels = cell.observation == "pixels"
+    return [
+        Start(
+            qpos=dataset.qpos[row],
+            qvel=dataset.qvel[row],
+            last_action=dataset.actions[row - 1] * has_before[row],
+            action=dataset.actions[row],
+            frames=np.array(dataset.frames[oldest[row] : row + 1]) if pixels else _NO_FRAMES,
+        )
+        for row in rows
+    ]
+
+
+_NO_FRAMES = np.empty((0,), dtype=np.uint8)
+
+
+class _Draw:
+    """Fixed draws of transitions whose return-to-go is known.
+
+    The others, whose episode was cut too soon after them, are left out.
+    """
+
+    def __init__(self, cell: Cell, dataset: Dataset, sampler: Sampler) -> None:
+        self._cell, self._dataset, self._sampler = cell, dataset, sampler
+        discount = cell.agent.discount
+        self._returns = returns_to_go(dataset, discount, sampler.reward_scale)
+        self._whole = known(dataset, discount)
+        self._episode, self._step = dataset.episode, dataset.step_in_episode
+        self._imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+
+    def rows(self, purpose: str, rows: np.ndarray, count: int, episodes: int = 1) -> np.ndarray:
+        """At most ``count`` of the rows, ascending, from the stream of ``purpose``."""
+        rows = self._sampler.transitions(rows)
+        rows = rows[self._whole[rows]]
+        if len(np.unique(self._episode[rows])) < episodes:
+            discount = self._cell.agent.discount
+            raise UserError(why_unknown(self._cell.env, self._dataset, discount))
+        rng = np.random.default_rng(self._cell.stream(purpose))
+        return np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
+
+    def known(self, rows: np.ndarray) -> Rows:
+        """The rows as transitions, with what the data knows of them."""
+        return Rows(
+            batch=self._sampler.batch(rows),
+            states=self._dataset.states[rows][:, self._imaged].astype(np.float64),
+            returns=self._returns[rows],
+            episodes=self._episode[rows],
+            times=self._step[rows],
+        )

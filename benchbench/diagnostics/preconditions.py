@@ -1,0 +1,51 @@
+"""Whether a grid's data can be measured on, asked before its first cell starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchbench.core.errors import UserError
+from benchbench.data.returns import known, why_unknown
+from benchbench.data.sampler import reward_scale
+from benchbench.data.store import Dataset, open_dataset, split_episodes
+from benchbench.envs import proprio_columns
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.grid import Cell
+
+FITTED, SCORED = 2, 1
+"""Probes are fitted on at least so many episodes, and scored on so many held-out ones."""
+
+
+def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
+    """Raise :class:`UserError` where a cell's data hold no reward, or too few returns to probe for.
+
+    Raises it too where a data set is damaged, or lacks the states or a ``proprio`` that are seen.
+    The sets have to be here.
+    """
+    asked = {
+        (c.data, c.agent.discount, c.diagnose.holdout, c.seed, c.proprio, c.observation): c
+        for c in cells
+    }
+    opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
+    for cell in asked.values():
+        identity, discount = cell.data, cell.agent.discount
+        if (identity, discount) not in opened:
+            dataset = open_dataset(identity)
+            opened[identity, discount] = dataset, known(dataset, discount)
+        dataset, is_known = opened[identity, discount]
+        proprio_columns(cell.env, cell.proprio, dataset.state_names)
+        if cell.observation == "state" and not dataset.state_names:
+            raise UserError(
+                f"{cell.env}: observation: state, but the data know no states; add 'states' to the "
+                "file, or take observation: pixels"
+            )
+        try:
+            split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
+            reward_scale(dataset.rewards[split[0]])
+        except UserError as error:
+            raise UserError(f"{identity.env}: {error}") from None
+        for rows, needed in zip(split, (FITTED, SCORED), strict=True):
+            if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
+                raise UserError(why_unknown(identity.env, dataset, discount))

@@ -1,0 +1,203 @@
+"""The reference encoder's state probe, worked out once and kept beside the data sets.
+
+It follows from the data, the frames and the encoder alone, so all variants and seeds of a suite
+share it: ``<data folder>/<environment>/oracle-<key>.json``. The first cell that needs it makes it
+under a lock while others wait; it is published by a rename. Where the folder cannot be written,
+each cell works it out for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from benchbench.agent.networks import make_encoder
+from benchbench.core.folders import cache_folder, write_json
+from benchbench.data.sampler import Sampler
+from benchbench.data.store import Dataset, split_episodes
+from benchbench.diagnostics.dormancy import encode
+from benchbench.diagnostics.held_out import mean_r2
+from benchbench.diagnostics.oracle import BATCH_SIZE, LEARNING_RATE, train_on_state
+from benchbench.diagnostics.probes import probe_r2
+from benchbench.envs import imaged_columns
+from benchbench.suite.grid import Cell
+
+VERSION = 1
+"""Raised when the same settings would give another reference."""
+
+LEAST_EPISODES = 10
+"""Fewer than these cannot be divided: some to train on, some to fit the probe on, some held out."""
+
+
+def oracle_state_r2(
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None] = lambda: None,
+) -> float | None:
+    """State-probe R² of the cell's encoder trained on the state, over what only the image tells.
+
+    ``on_alive`` is called while it is made or waited for. None without pixels, where
+    ``oracle_updates`` is 0, where the data has too few episodes, or where proprioception tells the
+    whole state.
+    """
+    if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
+        return None
+    if not imaged_columns(cell.env, cell.proprio, dataset.state_names):
+        return None
+    if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
+        return None
+    identity = oracle_identity(cell)
+    path = cache_folder() / cell.data.folder / f"oracle-{_key(identity)}.json"
+    stored = _read(path, identity)
+    if stored is not None:
+        return stored["state_r2"]
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        _acquire(lock, on_alive)
+    except OSError:
+        return _make(identity, cell, dataset, device, on_alive)["state_r2"]
+    try:
+        stored = _read(path, identity)
+        if stored is None:
+            stored = _make(identity, cell, dataset, device, on_alive)
+            with contextlib.suppress(OSError):
+                write_json(path, stored)
+    finally:
+        lock.release()
+    return stored["state_r2"]
+
+
+def oracle_identity(cell: Cell) -> dict[str, Any]:
+    """All that the reference depends on, as plain JSON values; neither variant nor seed."""
+    return {
+        "version": VERSION,
+        "data": cell.data.settings(),
+        "proprio": list(cell.proprio),
+        "stack": cell.pixels.stack,
+        "spacing": cell.pixels.spacing,
+        "centre": cell.pixels.centre,
+        "encoder": cell.agent.encoder,
+        "feature_dim": cell.agent.feature_dim,
+        "holdout": cell.diagnose.holdout,
+        "probe_frames": cell.diagnose.probe_frames,
+        "updates": cell.diagnose.oracle_updates,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+    }
+
+
+def _key(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _acquire(lock: FileLock, on_alive: Callable[[], None]) -> None:
+    while True:
+        on_alive()
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            continue
+        return
+
+
+def _make(
+    identity: dict[str, Any],
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None],
+) -> dict[str, Any]:
+    """Train and probe the reference; all its random streams come from its own key."""
+    updates = cell.diagnose.oracle_updates
+    print(f"training the encoder's reference on the state: {updates} updates", flush=True)
+    seed = int(_key(identity)[:7], 16)
+    rng = np.random.default_rng(seed)
+    known, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)
+    train, fresh = _halves(dataset, known, rng)
+    sampler = Sampler(
+        dataset,
+        # Its z-scores and mean image give nothing away, and its rewards are not looked at.
+        np.arange(len(dataset)),
+        observation="pixels",
+        proprio=(),
+        batch_size=BATCH_SIZE,
+        stack=cell.pixels.stack,
+        spacing=cell.pixels.spacing,
+        n_step=1,
+        discount=cell.agent.discount,
+        seed=seed,
+        device=device,
+    )
+    train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
+    imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+    states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
+    fit, score = (
+        np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))
+        for rows in (fresh, held_out)
+    )
+
+    def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        on_alive()
+        rows = rng.choice(train, BATCH_SIZE)
+        return sampler.batch(rows).obs, torch.from_numpy(states[rows]).to(device)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = make_encoder(
+            cell.agent.encoder,
+            3 * cell.pixels.stack,
+            cell.pixels.size,
+            cell.agent.feature_dim,
+            sampler.mean_image() if cell.pixels.centre else None,
+        ).to(device)
+
+        def by_state() -> np.ndarray:
+            features, new = (encode(encoder, sampler.batch(rows).obs)[0] for rows in (fit, score))
+            return probe_r2(features, states[fit], dataset.episode[fit], new, states[score])
+
+        untrained = by_state()
+        train_on_state(encoder, cell.agent.feature_dim, states.shape[1], draw, updates)
+        trained = by_state()
+    return {
+        "identity": identity,
+        "state_r2": mean_r2(trained),
+        "untrained_state_r2": mean_r2(untrained),
+        "by_state": {
+            dataset.state_names[column]: mean_r2(r2[None])
+            for column, r2 in zip(imaged, trained, strict=True)
+        },
+    }
+
+
+def _halves(
+    dataset: Dataset, rows: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train the encoder on, and rows of other episodes to fit its probe on.
+
+    An encoder tells more of its own training frames than of any others: velocities, which a single
+    frame does not show, it learns by heart. A probe fitted there would trust that.
+    """
+    episode = dataset.episode[rows]
+    episodes = rng.permutation(np.unique(episode))
+    is_fresh = np.isin(episode, episodes[: len(episodes) // 2])
+    return rows[~is_fresh], rows[is_fresh]
+
+
+def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """What is kept for this identity; None where there is nothing whole."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        fits = stored["identity"] == identity and "state_r2" in stored
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return stored if fits else None

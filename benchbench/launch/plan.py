@@ -1,0 +1,193 @@
+"""What a run would do: the grid, what is done, the data, the devices, the time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from benchbench.agent import agent_class
+from benchbench.agent.protocol import AgentSpec
+from benchbench.cell.build import side_by_side
+from benchbench.cell.devices import memory_text
+from benchbench.data.batch import Batch
+from benchbench.data.store import is_here, set_folder
+from benchbench.envs import make_pixel_env
+from benchbench.launch.availability import left_out_lines
+from benchbench.launch.resources import Slots
+from benchbench.launch.run import missing
+from benchbench.results.store import NOTHING, Store
+from benchbench.suite.environments import family_of
+from benchbench.suite.grid import Cell
+
+TRIAL_SECONDS = 1.0
+"""How long updates are tried for the estimate."""
+
+MANY_UPDATES = 1_000_000
+"""A grid of so many is not for a CPU."""
+
+TRIAL_STEPS = 30
+"""How many environment steps are tried for it."""
+
+
+def plan_text(
+    cells: Sequence[Cell], store: Store, slots: Slots, left_out: Mapping[str, str] = NOTHING
+) -> str:
+    """The plan as a text for the terminal."""
+    to_do = missing(store, cells)
+    devices = ", ".join(
+        f"{device} ({device.model}, {memory_text(device)})" if device.model else str(device)
+        for device in slots.devices
+    )
+    lines = [
+        *_grid_lines(cells, store),
+        "",
+        f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
+        f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
+    ]
+    for identity in dict.fromkeys(cell.data for cell in cells):
+        state = "here" if is_here(identity) else "missing, will be made"
+        lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+    lines += left_out_lines(left_out)
+    lines.append(f"results  {store.folder}")
+    if to_do:
+        lines.append(f"time     {_time_told(to_do, slots)}")
+    return "\n".join(lines)
+
+
+def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
+    """On a CPU, a sentence on how long a very large grid takes there; None for any other."""
+    updates = sum(cell.train.updates for cell in cells)
+    if updates < MANY_UPDATES or any(device.kind != "cpu" for device in slots.devices):
+        return None
+    return (
+        f"{updates:,} updates on a CPU: {_time_told(cells, slots)}; suites/quickstart.yaml asks "
+        "the same question in minutes. Ctrl-C stops this run"
+    )
+
+
+def _time_told(cells: Sequence[Cell], slots: Slots) -> str:
+    """How long the cells take; unknown where code of the user's own fails in the trial."""
+    try:
+        seconds = estimate_seconds(cells, slots)
+        return f"{_duration(seconds)} of updates and episodes, by a short trial here"
+    except Exception as error:
+        if not any(cell.own_code for cell in cells):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"not known, as your code raised in a short trial here ({text})"
+
+
+def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
+    """A rough wall time for the cells on the CPU or one GPU: a few updates and steps, timed."""
+    kinds: dict[object, float] = {}
+    total = 0.0
+    for cell in cells:
+        kind = (cell.env, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
+        if kind not in kinds:
+            evaluations = cell.train.updates // cell.evaluate.every + 1
+            update_seconds, act_seconds = _agent_seconds(cell, slots)
+            kinds[kind] = (
+                cell.train.updates * update_seconds
+                + evaluations * _evaluation_seconds(cell, act_seconds)
+            )  # fmt: skip
+        total += kinds[kind]
+    return total / slots.jobs
+
+
+def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
+    """A table: env and seed down, variants across."""
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    rows: dict[tuple[str, int], dict[str, str]] = {}
+    for cell in cells:
+        state = "done" if store.is_done(cell.key) else "-"
+        if state == "-" and store.failure(cell.key):
+            state = "failed"
+        rows.setdefault((cell.env, cell.seed), {})[cell.variant] = state
+    wide = max(len(env) for env, _ in rows)
+    widths = [max(len(v), 6) for v in variants]
+    header = "  ".join(v.ljust(w) for v, w in zip(variants, widths, strict=True))
+    lines = [f"{'env'.ljust(wide)}  seed  {header}"]
+    for (env, seed), states in rows.items():
+        marks = "  ".join(states.get(v, "").ljust(w) for v, w in zip(variants, widths, strict=True))
+        lines.append(f"{env.ljust(wide)}  {seed:>4}  {marks}".rstrip())
+    return lines
+
+
+def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
+    """Seconds of an update on random data, and of the actions for episodes played side by side."""
+    device = torch.device(slots.devices[0].kind)
+    size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
+    pixels = cell.observation == "pixels"
+    spec = AgentSpec(
+        action_dim=2,
+        channels=channels if pixels else 0,
+        size=size if pixels else 0,
+        proprio_dim=len(cell.proprio),
+        state_dim=8,
+        min_value=0.0,
+        max_value=1.0,
+    )
+    shape = (batch_size, size, size, channels)
+    frames = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    obs = frames if pixels else torch.zeros(batch_size, 8, device=device)
+    zeros = torch.zeros(batch_size, device=device)
+    proprio = torch.zeros(batch_size, len(cell.proprio), device=device)
+    action = torch.zeros(batch_size, 2, device=device)
+    batch = Batch(obs, proprio, action, zeros, zeros, obs, proprio)
+    before = torch.get_num_threads()
+    torch.set_num_threads(slots.threads)
+    try:
+        make = agent_class(cell.agent.algorithm)
+        agent = make(spec, cell.agent, cell.routing, cell.stream, device)
+
+        def update() -> None:
+            *_, last = agent.update(batch).values()
+            float(last)  # waits for the device
+
+        beside = side_by_side(cell)
+        acting = obs[:1].expand(beside, *obs.shape[1:]), proprio[:1].expand(beside, -1)
+        act_seconds = _seconds_of(lambda: agent.act(*acting).cpu(), TRIAL_SECONDS / 5)
+        return _seconds_of(update, TRIAL_SECONDS), act_seconds
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds_of(work: Callable[[], object], tried: float) -> float:
+    """Seconds that something takes, tried again and again for so long after a first time."""
+    work()
+    start, times = time.perf_counter(), 0
+    while time.perf_counter() - start < tried:
+        work()
+        times += 1
+    return (time.perf_counter() - start) / times
+
+
+def _evaluation_seconds(cell: Cell, act_seconds: float) -> float:
+    """Seconds of one evaluation whose episodes last as long as they may, from a few steps."""
+    if not family_of(cell.env).scored:
+        return 0.0
+    env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
+    try:
+        env.reset(0)
+        start = time.perf_counter()
+        for _ in range(TRIAL_STEPS):
+            env.step(np.zeros(env.action_dim))
+            env.frame()
+        step_seconds = (time.perf_counter() - start) / TRIAL_STEPS
+        episodes = cell.evaluate.episodes
+        rounds = math.ceil(episodes / side_by_side(cell))
+        return env.max_episode_steps * (episodes * step_seconds + rounds * act_seconds)
+    finally:
+        env.close()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,158 @@
+"""A cell's own process, from its first line to its last.
+
+What it says goes to whoever started it as pairs of a word and a value:
+
+- ``("at", updates)``: alive, with so many updates done; at most every half second;
+- ``("saved", updates)``: a checkpoint holds so many updates;
+- ``("done", final score)``: the results are published;
+- ``("failed", Failure)``: they are not, and why;
+- ``("stopped", updates)``: it was told to stop by SIGTERM, and left a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from benchbench.cell.devices import Device
+from benchbench.results.checkpoints import Checkpoints, Stopped
+from benchbench.results.failures import Failure, of_error
+from benchbench.results.heartbeat import Sign, SignWriter
+from benchbench.results.store import Store, TableRows
+from benchbench.suite.grid import Cell
+
+MESSAGE_SECONDS = 0.5
+"""A cell reports its progress at most this often."""
+
+Tell = Callable[[str, object], None]
+
+
+class CellRunner(Protocol):
+    """What trains and measures a cell: :func:`benchbench.cell.train.run_cell`, or a test's."""
+
+    def __call__(
+        self,
+        cell: Cell,
+        device: Device,
+        on_update: Callable[[int], None],
+        checkpoints: Checkpoints | None,
+        on_alive: Callable[[], None],
+        processes: int,
+    ) -> TableRows:
+        """Run the cell and return its rows."""
+        ...
+
+
+def work(
+    cell: Cell,
+    device: Device,
+    threads: int,
+    processes: int,
+    store: Store,
+    checkpoint_every: float,
+    tell: Tell,
+    run_one: CellRunner | None = None,
+) -> None:
+    """Run a cell and publish its results; to be called once, in a process of its own.
+
+    At most ``processes`` play its episodes. Returns when the cell is done, has failed or was
+    stopped, all of which ``tell`` has heard.
+    """
+    sign: SignWriter | None = None
+    try:
+        _redirect_output(store.log_path(cell.key))
+        print(f"--- {time.strftime('%F %T %z')} process {os.getpid()} on {device}", flush=True)
+        device.claim()
+        sign = SignWriter(
+            store.sign_path(cell.key),
+            Sign.of_this_process(cell.key, str(device), cell.train.updates),
+        )
+        checkpoints = Checkpoints(
+            store.checkpoint_path(cell.key),
+            checkpoint_every,
+            on_saved=lambda updates: tell("saved", updates),
+        )
+        signal.signal(signal.SIGTERM, lambda *_: checkpoints.stop())
+        reporter = _Reporter(tell, sign, checkpoints)
+        rows = _run(cell, device, threads, processes, checkpoints, reporter, run_one)
+        store.publish(cell, rows)
+        checkpoints.discard()
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        tell("stopped", str(stopped))
+    except Exception as error:
+        failure = of_error(error)
+        tell("failed", failure)
+        _log_traceback(failure)
+    else:
+        tell("done", rows["cells"][0].get("final_score", math.nan))
+    finally:
+        if sign:
+            sign.remove()
+
+
+def _run(
+    cell: Cell,
+    device: Device,
+    threads: int,
+    processes: int,
+    checkpoints: Checkpoints,
+    reporter: _Reporter,
+    run_one: CellRunner | None,
+) -> TableRows:
+    import torch
+
+    from benchbench.cell.train import run_cell
+
+    torch.set_num_threads(threads)
+    one = run_one or run_cell
+    return one(cell, device, reporter.updated, checkpoints, reporter.alive, processes)
+
+
+class _Reporter:
+    """Says how far the cell is, now and then, to the parent and to ``benchbench status``."""
+
+    def __init__(self, tell: Tell, sign: SignWriter, checkpoints: Checkpoints) -> None:
+        self._tell, self._sign, self._checkpoints = tell, sign, checkpoints
+        self._next, self._updates = 0.0, 0
+
+    def updated(self, updates: int) -> None:
+        """So many updates are done."""
+        self._updates = updates
+        self.alive()
+
+    def alive(self) -> None:
+        """The cell is at work."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + MESSAGE_SECONDS
+            self._tell("at", self._updates)
+            self._sign.tell(self._updates, self._checkpoints.resumed_from)
+
+
+def _redirect_output(log: Path) -> None:
+    """Append everything the process prints, C libraries included, to its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _log_traceback(failure: Failure) -> None:
+    """Print the current error's traceback; a full disk that has no room for it was told of."""
+    try:
+        traceback.print_exc()
+        sys.stderr.flush()
+    except OSError:
+        if failure.kind != "disk":
+            raise

@@ -1,0 +1,144 @@
+"""How cost grows: a cell's with its batch, frames and data, a grid's with its seeds and jobs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from benchbench.cell.devices import Device
+from benchbench.core.errors import UserError
+from benchbench.core.files import replaced
+from benchbench.core.provenance import git_state, versions
+from benchbench.launch.resources import Slots
+from benchbench.launch.run import prepare_data, run_grid
+from benchbench.perf.process_cost import cost_of
+from benchbench.perf.synthetic_data import stretched
+from benchbench.results.store import Store
+from benchbench.suite.grid import Cell
+from benchbench.suite.model import Suite
+
+BATCHES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Batches, as shares of the cell's own."""
+
+SIZES = (32, 48, 64, 84)
+"""Heights and widths of frames, pixels."""
+
+ROWS = (10_000, 100_000, 1_000_000)
+"""Rows of data sets; the fewest also where something else grows."""
+
+SEEDS, JOBS = (1, 2, 4), (1, 2)
+"""Cells of a grid, and how many run at a time."""
+
+GRID = {"updates": 100, "every": 100, "episodes": 1}
+"""Each of its cells is as short as this, and has no oracle and no roll-outs."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One measurement: what grew and how far, and what it took; NaN where that was not asked."""
+
+    along: str
+    """batch, size, rows or seeds."""
+    at: int
+    jobs: int
+    round: int
+    start_s: float = float("nan")
+    """A cell's process from its being asked for until its first update was done."""
+    update_ms: float = float("nan")
+    cpu_ms: float = float("nan")
+    """Processor time of an update, all threads together; what others do meanwhile is not in it."""
+    memory_mb: float = float("nan")
+    """The process's peak."""
+    grid_s: float = float("nan")
+    """A whole grid, from its start until all results were published."""
+
+
+def scaling(suite: Suite, cell: Cell, device: Device, threads: int, rounds: int) -> pd.DataFrame:
+    """Measure all of it at a cell's settings, in turns: a row a :class:`Growth`, and where it was.
+
+    Makes the cell's data where it is not here, and stretches it for as long as that takes. Raises
+    :class:`UserError` where a process dies.
+    """
+    prepare_data([cell])
+    found = list(_processes(cell, device, threads, rounds)) + list(
+        _grids(suite, cell, device, threads, rounds)
+    )
+    commit, dirty = git_state()
+    return pd.DataFrame(found).assign(
+        suite=suite.name, env=cell.env, variant=cell.variant, encoder=cell.agent.encoder,
+        device=device.kind, device_name=device.name(), threads=threads, load=os.getloadavg()[0],
+        versions=versions(), git_commit=commit, git_dirty=dirty,
+    )  # fmt: skip
+
+
+def write_table(found: pd.DataFrame, path: Path) -> None:
+    """Publish the measurements as parquet."""
+    with replaced(path) as file:
+        found.to_parquet(file, index=False)
+
+
+def _processes(cell: Cell, device: Device, threads: int, rounds: int) -> Iterator[Growth]:
+    with ExitStack() as sets:
+        points = list(_points(cell, sets))
+        with tqdm(total=len(points) * rounds, unit="process", dynamic_ncols=True) as bar:
+            for number in range(rounds):
+                for along, at, grown in points if number % 2 else points[::-1]:
+                    bar.set_description(f"round {number + 1}/{rounds}: {along} {at}")
+                    cost = cost_of(grown, device, threads)
+                    yield Growth(
+                        along, at, 1, number, cost.start_seconds, 1000 * cost.update_seconds,
+                        1000 * cost.cpu_seconds, cost.peak_memory_mb,
+                    )  # fmt: skip
+                    bar.update()
+
+
+def _points(cell: Cell, sets: ExitStack) -> Iterator[tuple[str, int, Cell]]:
+    """What grows, how far, and the cell that has grown so far."""
+    own = cell.pixels.size
+    for rows in ROWS:
+        data = sets.enter_context(stretched(cell.data, rows, own))
+        yield "rows", rows, replace(cell, data=data)
+        if rows == ROWS[0]:
+            cell = replace(cell, data=data)
+    for share in BATCHES:
+        batch = max(1, round(share * cell.train.batch_size))
+        train = cell.train.model_copy(update={"batch_size": batch})
+        yield "batch", batch, replace(cell, train=train)
+    for size in sorted({*SIZES, own}) if cell.observation == "pixels" else ():
+        data = cell.data
+        if size != own:
+            data = sets.enter_context(stretched(cell.data, ROWS[0], size))
+        pixels = cell.pixels.model_copy(update={"size": size})
+        yield "size", size, replace(cell, data=data, pixels=pixels)
+
+
+def _grids(suite: Suite, cell: Cell, device: Device, threads: int, rounds: int) -> Iterator[Growth]:
+    """Grids of short cells, run as 'benchbench run' runs them; jobs share the threads."""
+    short = replace(
+        cell,
+        train=cell.train.model_copy(update={"updates": GRID["updates"]}),
+        evaluate=cell.evaluate.model_copy(
+            update={"every": GRID["every"], "episodes": GRID["episodes"]}
+        ),
+        diagnose=cell.diagnose.model_copy(update={"oracle_updates": 0, "q_pairs": 0}),
+    )
+    for number in range(rounds):
+        for jobs in JOBS if number % 2 else JOBS[::-1]:
+            for seeds in SEEDS:
+                cells = [replace(short, seed=seed) for seed in range(seeds)]
+                slots = Slots((device,), jobs, max(1, threads // jobs))
+                with tempfile.TemporaryDirectory() as folder:
+                    start = time.perf_counter()
+                    failures = run_grid(suite, cells, cells, Store(Path(folder), "grid"), slots)
+                    seconds = time.perf_counter() - start
+                for failed, failure, _ in failures:
+                    raise UserError(f"{failed.label}: {failure}; see what 'benchbench run' says")
+                yield Growth("seeds", seeds, jobs, number, grid_s=seconds)

@@ -1,0 +1,127 @@
+"""What the results came from, and what of the plan is not in them."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from benchbench.report.document import (
+    Block,
+    Bullets,
+    Line,
+    Paragraph,
+    Table,
+    cell,
+    foreign,
+    marked,
+)
+from benchbench.report.gallery import Drawn
+from benchbench.report.language import Words
+from benchbench.results.tables import Results
+
+
+def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Words) -> list[Block]:
+    """Failed and missing cells by name, aspects that were not measured, figures without data."""
+    cells = results.cells
+    missing = results.plan[~results.plan["key"].isin(cells["key"])]
+    failed = cells[cells["status"] == "failed"]
+    done = int((cells["status"] == "done").sum())
+    colon = words(": ")
+    lines: list[Line] = [
+        (*marked(words("failed: {cell}", cell=label(row)) + colon), *foreign(str(row["error"])))
+        for _, row in failed.iterrows()
+    ]
+    for (env, variant), cells_of in missing.groupby(["env", "variant"], sort=False):
+        planned = results.plan[(results.plan[["env", "variant"]] == [env, variant]).all(axis=1)]
+        if len(cells_of) == len(planned) > 1:
+            said = words("missing: {env} {variant}, all {n} seeds", env=env, variant=variant,
+                         n=len(planned))  # fmt: skip
+            lines.append(marked(said))
+        else:
+            lines += [
+                marked(words("missing: {cell}", cell=label(row))) for _, row in cells_of.iterrows()
+            ]
+    lines += [
+        (*marked(words("left out: {env}", env=env) + colon), *foreign(why))
+        for env, why in results.left_out.items()
+    ]
+    scored = cells[cells["status"] == "done"].groupby("env", sort=False)["final_score"].count()
+    lines += [
+        marked(words("not scored: {env}, as there is no environment to play it in", env=env))
+        for env in scored.index[~scored.astype(bool)]
+    ]
+    absent = claims.loc[claims["verdict"] == "not measured", "measure"]
+    lines += [
+        marked(words("not measured: {measure}", measure=words.measure(name))) for name in absent
+    ]
+    lines += [
+        marked(words("no data for the figure: {title}", title=words(title)))
+        for title in drawn.without_data
+    ]
+    count = words("{done} of {planned} cells are done.", done=done, planned=len(results.plan))
+    return [Paragraph(marked(count)), *([Bullets(tuple(lines))] if lines else [])]
+
+
+def other_agents(results: Results, words: Words) -> list[Block]:
+    """Which agents the cells trained, where it was not LAPO alone, and what is called VAE then."""
+    settings = results.cells["settings"].dropna().unique()
+    agents = sorted(
+        {json.loads(text).get("agent", {}).get("algorithm", "lapo") for text in settings}
+    )
+    if agents in ([], ["lapo"]):
+        return []
+    told = words(
+        "Agent: {names}. Where this report speaks of the VAE, it means the loss in the VAE's "
+        "place: the one that imitates the data's actions.",
+        names=words.listed([f"`{name}`" for name in agents]),
+    )
+    return [Paragraph(marked(told))]
+
+
+def label(row: pd.Series) -> str:
+    """How people name a cell."""
+    return f"{row['env']} seed {row['seed']} {row['variant']}"
+
+
+def provenance(results: Results, words: Words) -> list[Block]:
+    """Versions, devices, data and commits of the finished cells."""
+    done = results.cells[results.cells["status"] == "done"]
+    if done.empty:
+        return [Paragraph(marked(words("No cell has finished.")))]
+    sets = done[["env", "data_key", "data_sha256"]].drop_duplicates().sort_values("env")
+    rows = tuple(
+        tuple(cell(foreign(str(value))) for value in row) for row in sets.itertuples(index=False)
+    )
+    header = tuple(words(name) for name in ("environment", "data set", "sha256"))
+    hours = float(done["total_seconds"].sum()) / 3600
+    total = words("wall time: {hours} h over {n} cells", hours=f"{hours:.2f}", n=len(done))
+    return [
+        Bullets((*_made_with(done, words), marked(total))),
+        Table(words("Data"), header, rows),
+    ]
+
+
+def _made_with(done: pd.DataFrame, words: Words) -> list[Line]:
+    versions: dict[str, set[str]] = {}
+    for text in done["versions"].dropna().unique():
+        for name, version in json.loads(text).items():
+            versions.setdefault(name, set()).add(str(version))
+    packages = [f"{name} {words.listed(sorted(found))}" for name, found in sorted(versions.items())]
+    commits = sorted(done["git_commit"].dropna().unique())
+    dirty = int(done["git_dirty"].fillna(False).astype(bool).sum())
+    devices = done.groupby(["device", "device_name"], dropna=False)["threads"]
+    where = [
+        words("{device} ({name}), {threads} thread(s), {n} cells", device=device, name=name,
+              threads=words.listed(sorted({f"{t:.0f}" for t in threads.dropna()})), n=len(threads))
+        for (device, name), threads in devices
+    ]  # fmt: skip
+    unknown, colon = words("not recorded"), words(": ")
+    lines = {
+        "versions": ", ".join(packages) or unknown,
+        "commit": words.listed(commits) if commits else unknown,
+        "devices": "; ".join(where),
+    }
+    if dirty:
+        lines["commit"] += words("; {n} cells ran with uncommitted changes", n=dirty)
+    return [(*marked(words(name) + colon), *foreign(text)) for name, text in lines.items()]

@@ -1,0 +1,1 @@
+"""Results on disk: tables, checkpoints, heartbeats, failures. Nothing here is ever half-written."""

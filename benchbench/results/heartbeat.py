@@ -1,0 +1,108 @@
+"""Signs of life: a small file that a running cell keeps fresh, for ``benchbench status`` to read.
+
+``running/<key>.json`` is written by the cell's own process, whichever machine that is on, and
+removed when it ends. A process that is killed leaves it behind; such a file is known by its process
+being gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from benchbench.core.files import write_text
+
+FRESH_SECONDS = 2.0
+"""A cell writes its sign at most this often, but its first progress at once."""
+
+LOST_SECONDS = 120.0
+"""After so long a silence a cell on another machine, where one cannot look, counts as gone."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """How a running cell is getting on. Times are seconds since the epoch."""
+
+    key: str
+    pid: int
+    host: str
+    born: str
+    """What tells the process from a later one of the same number; '' where that is not known."""
+    device: str
+    since: float
+    first: int
+    """Updates done when this process began: more than 0 where it went on from a checkpoint."""
+    updates: int
+    wanted: int
+    seen: float
+
+    @classmethod
+    def of_this_process(cls, key: str, device: str, wanted: int) -> Sign:
+        """The sign of a cell that begins in this process now."""
+        now, pid = time.time(), os.getpid()
+        return cls(key, pid, socket.gethostname(), _born(pid), device, now, 0, 0, wanted, now)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is still there."""
+        if self.host != socket.gethostname():
+            return time.time() - self.seen < LOST_SECONDS
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return _born(self.pid) == self.born
+
+    def seconds_left(self) -> float | None:
+        """At the speed so far, evaluations included; None before there is one."""
+        done, spent = self.updates - self.first, self.seen - self.since
+        return (self.wanted - self.updates) * spent / done if done > 0 else None
+
+
+class SignWriter:
+    """Keeps a cell's sign fresh. A disk that will not take it does not trouble the cell."""
+
+    def __init__(self, path: Path, sign: Sign) -> None:
+        self._path, self._sign, self._next = path, sign, 0.0
+        self.tell(0, 0)
+
+    def tell(self, updates: int, first: int) -> None:
+        """The cell is alive with so many updates, ``first`` of them done by earlier processes."""
+        now = time.monotonic()
+        first_progress = updates > first and self._sign.updates == self._sign.first
+        if now >= self._next or first_progress:
+            self._next = now + FRESH_SECONDS
+            self._sign = replace(self._sign, updates=updates, first=first, seen=time.time())
+            try:
+                write_text(self._path, json.dumps(asdict(self._sign)), synced=False)
+            except OSError as error:
+                print(f"{self._path}: {error}", flush=True)
+
+    def remove(self) -> None:
+        """The cell has ended."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def read_sign(path: Path) -> Sign | None:
+    """The sign in a file; None where there is none that can be read."""
+    try:
+        return Sign(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _born(pid: int) -> str:
+    """The start time that Linux keeps of a process, field 22 of its ``stat``; '' for a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

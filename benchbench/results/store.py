@@ -1,0 +1,220 @@
+"""Writing results so that nothing is lost and nothing half-written is ever read.
+
+A cell is published as a folder ``cells/<key>/`` with its tables in it. The folder is filled
+under a temporary name beside its place, synced, then renamed: a cell counts when its folder is
+there. :func:`gather` joins the published cells of a suite into the tables that the report reads.
+Beside them lie what a cell leaves while it runs: its log, its checkpoint, a sign of life, and why
+it failed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchbench.core.errors import UserError
+from benchbench.core.files import DRAFT, replaced, sync, write_text
+from benchbench.results.failures import Failure, kind_of
+from benchbench.results.tables import SCHEMAS, TABLES, read_table, to_table
+from benchbench.suite.grid import Cell
+from benchbench.suite.model import Suite
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+TableRows = dict[str, list[dict[str, object]]]
+"""Rows of each table, by the table's name."""
+
+
+class Store:
+    """The results folder of one suite, ``<results>/<suite name>/``."""
+
+    def __init__(self, results: Path, suite: str) -> None:
+        self.folder = results / suite
+
+    def cell_folder(self, key: str) -> Path:
+        """Where a cell's tables are once it is published."""
+        return self.folder / "cells" / key
+
+    def log_path(self, key: str) -> Path:
+        """Where a cell's output goes while it runs; kept afterwards."""
+        return self.folder / "logs" / f"{key}.log"
+
+    def checkpoint_path(self, key: str) -> Path:
+        """Where a cell keeps what it needs to go on after a kill, until it is published."""
+        return self.folder / "checkpoints" / f"{key}.ckpt"
+
+    def sign_path(self, key: str) -> Path:
+        """Where a running cell says how it is getting on."""
+        return self.folder / "running" / f"{key}.json"
+
+    def failure_path(self, key: str) -> Path:
+        """Where it stands why the cell failed, until it succeeds."""
+        return self.folder / "failed" / f"{key}.json"
+
+    def is_done(self, key: str) -> bool:
+        """Whether the cell is published."""
+        return self.cell_folder(key).is_dir()
+
+    def others(self, wanted: Collection[str]) -> list[Path]:
+        """Folders of published cells with none of these keys: of another suite, or of its past."""
+        folders = (self.folder / "cells").glob("[!.]*")
+        return [folder for folder in folders if folder.name not in wanted]
+
+    def failure(self, key: str) -> Failure | None:
+        """Why the cell failed when it was last run, or None."""
+        try:
+            told = json.loads(self.failure_path(key).read_text(encoding="utf-8"))
+            return Failure(kind_of(told["kind"]), str(told["error"]), int(told["attempts"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def final_score(self, key: str) -> float:
+        """The final score of a published cell; NaN where it was not scored."""
+        table = read_table(self.cell_folder(key) / "cells.parquet", "cells")
+        score = table["final_score"][0].as_py()
+        return math.nan if score is None else float(score)
+
+    def publish(self, cell: Cell, rows: TableRows) -> None:
+        """Write a finished cell's tables; they appear all at once or not at all.
+
+        Where the cell has been published meanwhile, by a process thought dead, that stands.
+        """
+        with self._draft(cell) as draft:
+            for name in TABLES:
+                _write_parquet(draft / f"{name}.parquet", to_table(name, rows[name]))
+
+    def adopt(self, cell: Cell, tables: Mapping[str, bytes]) -> None:
+        """Publish a cell's tables as another machine has written them, by their files' names.
+
+        Raises ``ValueError``, and publishes nothing, where they are not all there, whole and of
+        this cell.
+        """
+        with self._draft(cell) as draft:
+            for name in TABLES:
+                path = draft / f"{name}.parquet"
+                path.write_bytes(tables.get(path.name, b""))
+                sync(path)
+                try:
+                    keys = read_table(path, name)["key"].to_pylist()
+                except UserError as error:
+                    raise ValueError(f"{path.name} is not whole ({error})") from None
+                if set(keys) - {cell.key} or (name == "cells" and len(keys) != 1):
+                    raise ValueError(f"{path.name} is of another cell")
+
+    def unpack(self, cells: Sequence[Cell]) -> None:
+        """Publish those of the cells that the joined tables hold, where no cell has a folder yet.
+
+        Results that were passed on are like that, such as the repository's: running their suite
+        goes on from them, and writes no others over them. A joined table that was left out counts
+        as empty. Raises :class:`UserError` where one is damaged or nothing can be written.
+        """
+        place, path = self.folder / "cells", self.folder / "cells.parquet"
+        if place.exists() or not path.exists():
+            return
+        joined = {"cells": read_table(path, "cells")}
+        for name in set(TABLES) - {"cells"}:
+            path = self.folder / f"{name}.parquet"
+            joined[name] = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
+        done = joined["cells"].filter(pc.field("status") == "done")["key"].to_pylist()
+        try:
+            with tempfile.TemporaryDirectory(prefix=DRAFT, dir=self.folder) as draft:
+                whole = Path(draft) / "cells"
+                for key in {cell.key for cell in cells} & set(done):
+                    (whole / key).mkdir(parents=True)
+                    for name, table in joined.items():
+                        mine = table.filter(pc.field("key") == key)
+                        _write_parquet(whole / key / f"{name}.parquet", mine)
+                if whole.exists():
+                    os.rename(whole, place)
+                    sync(self.folder)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: its results cannot be unpacked ({error.strerror}); make room, or "
+                "choose another folder with --results"
+            ) from None
+
+    @contextmanager
+    def _draft(self, cell: Cell) -> Iterator[Path]:
+        """A folder to fill, which is the published cell when the block ends well."""
+        cells, place = self.folder / "cells", self.cell_folder(cell.key)
+        cells.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{cell.key}-", dir=cells))
+        try:
+            yield draft
+            sync(draft)
+            draft.chmod(0o755)
+            os.rename(draft, place)
+            sync(cells)
+        except BaseException as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not (isinstance(error, OSError) and self.is_done(cell.key)):
+                raise
+        self.failure_path(cell.key).unlink(missing_ok=True)
+
+    def record_failure(self, cell: Cell, failure: Failure) -> None:
+        """Remember why a cell failed, until it succeeds."""
+        told = {"kind": failure.kind, "error": failure.text, "attempts": failure.attempts}
+        write_text(self.failure_path(cell.key), json.dumps({**told, **_identity(cell)}))
+
+    def gather(
+        self, suite: Suite, cells: Sequence[Cell], left_out: Mapping[str, str] = NOTHING
+    ) -> None:
+        """Write ``suite.json`` and the joined tables of the suite's cells.
+
+        ``left_out`` says why environments of the suite have no cells. Cells that are published but
+        no longer in the suite stay on disk and out of the tables.
+        """
+        plan = [_identity(cell) for cell in cells]
+        stored = {
+            "suite": suite.model_dump(mode="json", exclude_unset=True),
+            "plan": plan,
+            "left_out": dict(left_out),
+        }
+        write_text(self.folder / "suite.json", json.dumps(stored, indent=1))
+        done = [cell for cell in cells if self.is_done(cell.key)]
+        for name in TABLES:
+            parts = [
+                read_table(self.cell_folder(cell.key) / f"{name}.parquet", name) for cell in done
+            ]
+            if name == "cells":
+                parts.append(to_table("cells", self._failed_rows(cells)))
+            table = pa.concat_tables([SCHEMAS[name].empty_table(), *parts])
+            with replaced(self.folder / f"{name}.parquet") as file:
+                pq.write_table(table, file)
+
+    def _failed_rows(self, cells: Sequence[Cell]) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for cell in cells:
+            failure = None if self.is_done(cell.key) else self.failure(cell.key)
+            if failure is not None:
+                rows.append(
+                    {
+                        **_identity(cell),
+                        "status": "failed",
+                        "error": str(failure),
+                        "observation": cell.observation,
+                        "settings": json.dumps(cell.settings(), sort_keys=True),
+                    }
+                )
+        return rows
+
+
+def _identity(cell: Cell) -> dict[str, object]:
+    return {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

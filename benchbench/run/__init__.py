@@ -1,1 +1,0 @@
-"""Running cells: devices, processes, and results that are never half-written."""

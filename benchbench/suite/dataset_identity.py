@@ -1,0 +1,77 @@
+"""What a data set is: enough to make or find the same one again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchbench.core.folders import remembered_sha256
+from benchbench.suite.environments import DataSource, FileData, data_for, family_of
+
+VERSIONS = {"waypoint": 1, "reactive": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
+"""By source; raised when it would make other bytes from the same settings."""
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Source, recipe and its version, seed, and how the frames were drawn.
+
+    A published file is named here, not hashed: it need not be here yet, and its hash is in the
+    set's card. A file of one's own can change under its name, so its hash belongs to it.
+    """
+
+    env: str
+    source: DataSource
+    size: int
+    action_repeat: int
+    content: str | None = None
+    """Of a file of one's own: its SHA-256, or 'absent'."""
+
+    @classmethod
+    def of(
+        cls, env: str, source: DataSource | None, size: int, action_repeat: int | None = None
+    ) -> DataIdentity:
+        """The identity of ``env``'s data, in frames of ``size`` pixels.
+
+        None stands for what fits the environment. Raises ``ValueError`` where the two do not fit.
+        """
+        source = data_for(env, source)
+        content = None
+        if isinstance(source, FileData):
+            path = Path(source.path).expanduser()
+            content = remembered_sha256(path) if path.is_file() else "absent"
+        repeat = action_repeat or family_of(env).action_repeat
+        return cls(env, source, size, repeat, content)
+
+    @property
+    def camera(self) -> str:
+        """How the frames are drawn; each kind of environment has one camera."""
+        return family_of(self.env).camera
+
+    def settings(self) -> dict[str, Any]:
+        """The identity as plain JSON values."""
+        told = {
+            "env": self.env,
+            "source": self.source.model_dump(mode="json"),
+            "size": self.size,
+            "camera": self.camera,
+            "action_repeat": self.action_repeat,
+            "version": VERSIONS[self.source.source],
+        }
+        return told if self.content is None else told | {"content": self.content}
+
+    @cached_property
+    def key(self) -> str:
+        """12 hexadecimal digits of a hash of :meth:`settings`; names the set's folder."""
+        text = json.dumps(self.settings(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """The environment's id as a folder's name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.env)

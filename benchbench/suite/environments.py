@@ -1,0 +1,228 @@
+"""Which environments there are, and where their data may come from.
+
+A :class:`Family` is a kind of environment: its ids, its camera and the sources of data that fit.
+A source is what a suite writes under ``data``; ``benchbench.data.sources`` knows how each is made.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, field_validator, model_validator
+
+from benchbench.core.settings import Index, Number, Settings, suggest
+
+Transitions = Annotated[int, Strict(), Field(ge=100)]
+
+PART = r"^(expert|shipped|random|noisy-\d+(\.\d+)?)$"
+EPISODE_STEPS = 1000
+"""D4RL's limit for its bodies, in simulator steps; its MuJoCo ids only say so with mujoco_py."""
+
+_SHIPPED = {"hopper": "expert", "ant": "expert", "halfcheetah": "shipped", "walker2d": "shipped"}
+"""What the policy that PyBullet ships for a body is worth the name of, in D4RL's environments.
+
+Measured over 20 episodes: see :mod:`benchbench.data.sources.reactive`.
+"""
+
+
+class WaypointData(Settings):
+    """D4RL's bullet maze data, made again on this machine with D4RL's own controller."""
+
+    source: Literal["waypoint"] = "waypoint"
+    transitions: Transitions = 20_000
+    noise: Annotated[Number, Field(ge=0)] = Field(
+        0.5, description="standard deviation of the Gaussian noise added to each action"
+    )
+    seed: Index = 0
+
+
+class ReactiveData(Settings):
+    """Episodes of the policies that PyBullet ships for its bodies, and of weaker ones."""
+
+    source: Literal["reactive"] = "reactive"
+    transitions: Annotated[int, Strict(), Field(ge=1000)] = 20_000
+    mix: dict[Annotated[str, Field(pattern=PART)], Annotated[Number, Field(gt=0, le=1)]] | None = (
+        Field(
+            None,
+            min_length=1,
+            description="shares of the transitions, which add up to 1: of hopper and ant expert, "
+            "noisy-X (with Gaussian noise of standard deviation X on each action) and random; of "
+            "halfcheetah and walker2d shipped and random. By default expert alone, or shipped",
+        )
+    )
+    seed: Index = 0
+
+    @field_validator("mix")
+    @classmethod
+    def _in_one_order(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        """A mix is the same, and its set has the same bytes, in whatever order it stands."""
+        return mix and dict(sorted(mix.items()))
+
+    def __hash__(self) -> int:
+        """Of what equality compares; a dict has no hash of its own."""
+        return hash((self.transitions, self.seed, self.mix and frozenset(self.mix.items())))
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.mix is None:
+            return self
+        if abs(sum(self.mix.values()) - 1) > 1e-6:
+            raise ValueError(f"mix: the shares add up to {sum(self.mix.values()):g}, not to 1")
+        if self.transitions < EPISODE_STEPS * len(self.mix):
+            raise ValueError(
+                f"transitions: {len(self.mix)} parts need {EPISODE_STEPS * len(self.mix)} at "
+                "least, so that each has a whole episode"
+            )
+        return self
+
+
+class D4RLData(Settings):
+    """D4RL's own file for this id, with the frames drawn here from its simulator states."""
+
+    source: Literal["d4rl"] = "d4rl"
+
+
+class VD4RLData(Settings):
+    """V-D4RL's own files, frames and all (Lu et al. 2022)."""
+
+    source: Literal["vd4rl"] = "vd4rl"
+
+
+class MinariData(Settings):
+    """A Minari data set, with the frames drawn here from the simulator states in its infos."""
+
+    source: Literal["minari"] = "minari"
+
+
+class FileData(Settings):
+    """One HDF5 or NPZ file of yours, under D4RL's key names, with a ``frames`` key."""
+
+    source: Literal["file"] = "file"
+    path: Annotated[str, Field(min_length=1)] = Field(
+        description="the file; a relative path is taken from where benchbench is started"
+    )
+
+
+DataSource = Annotated[
+    WaypointData | ReactiveData | D4RLData | VD4RLData | MinariData | FileData,
+    Field(discriminator="source"),
+]
+
+_SOURCES: dict[str, type[Settings]] = {
+    model.model_fields["source"].default: model
+    for model in (WaypointData, ReactiveData, D4RLData, VD4RLData, MinariData, FileData)
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of environment."""
+
+    name: Literal["maze", "bullet", "mujoco", "dmc", "minari", "none"]
+    camera: str
+    """How its frames are drawn; part of a data set's identity."""
+    source: str
+    """The source of data that fits, beside a file of one's own."""
+    proprio: tuple[str, ...] | None = None
+    """What a suite may write under ``proprio``; None where only the data tell."""
+    action_repeat: int = 1
+    """What a suite gets that states none."""
+    repeats: bool = False
+    """Whether data can be made for any other action repeat."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is an environment to evaluate in."""
+        return self.name != "none"
+
+
+_FAMILIES: tuple[tuple[str, Family], ...] = (
+    (
+        r"bullet-maze2d-(open|umaze|medium|large)-v0",
+        Family("maze", "top-down", "waypoint", ("position", "velocity"), repeats=True),
+    ),
+    (
+        r"bullet-(hopper|halfcheetah|walker2d|ant)-v0",
+        Family("bullet", "beside", "reactive", repeats=True),
+    ),
+    (
+        r"(hopper|halfcheetah|walker2d)-(random|medium|medium-replay|medium-expert|expert)-v2",
+        Family("mujoco", "track", "d4rl"),
+    ),
+    (
+        r"ant-(random|medium|medium-replay|medium-expert|expert)-v2",
+        Family("mujoco", "above", "d4rl"),
+    ),
+    (r"vd4rl:(main|distracting)/[a-z_]+/[a-z_]+", Family("dmc", "0", "vd4rl", (), action_repeat=2)),
+    (r"minari:mujoco/ant/[\w./-]+", Family("minari", "above", "minari")),
+    (r"minari:[\w./-]+", Family("minari", "track", "minari")),
+)
+
+_NONE = Family("none", "own", "file")
+
+KNOWN_ENVS: tuple[str, ...] = (
+    *(f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large")),
+    *(f"bullet-{body}-v0" for body in ("hopper", "halfcheetah", "walker2d", "ant")),
+    *(
+        f"{body}-{level}-v2"
+        for body in ("hopper", "halfcheetah", "walker2d", "ant")
+        for level in ("random", "medium", "medium-replay", "medium-expert", "expert")
+    ),
+    *(
+        f"vd4rl:{kind}/{task}/{level}"
+        for kind in ("main", "distracting")
+        for task in ("walker_walk", "cheetah_run", "humanoid_walk")
+        for level in ("random", "medium_replay", "medium", "medium_expert", "expert")
+    ),
+)
+"""The ids that can be listed; Minari's cannot."""
+
+
+def family_of(env_id: str) -> Family:
+    """The family of an environment id; of an unknown one the family without an environment."""
+    return next((f for pattern, f in _FAMILIES if re.fullmatch(pattern, env_id)), _NONE)
+
+
+def data_for(env_id: str, data: DataSource | None) -> DataSource:
+    """The data of an environment in a suite: what is stated, or the family's own source.
+
+    Raises ``ValueError`` where the id is unknown and brings no data of its own, or where the source
+    does not fit the id.
+    """
+    family = family_of(env_id)
+    if isinstance(data, FileData):
+        return data
+    if not family.scored:
+        raise ValueError(
+            "id: is not an environment benchbench knows"
+            f"{suggest(env_id, KNOWN_ENVS, listed=8)} (or bring a data set of your own under any "
+            "name, with data: {source: file, path: …})"
+        )
+    if data is None:
+        data = _SOURCES[family.source]()  # type: ignore[assignment]
+    assert data is not None
+    if data.source != family.source:
+        raise ValueError(
+            f"data.source: '{data.source}' does not fit {env_id}; write {family.source}, or file "
+            "for a data set of your own"
+        )
+    return _mixed(env_id, data) if isinstance(data, ReactiveData) else data
+
+
+def _mixed(env_id: str, data: ReactiveData) -> ReactiveData:
+    """The source with its mix stated. Raises ``ValueError`` on a part that the body has not."""
+    body = env_id.split("-")[1]
+    best = _SHIPPED[body]
+    if data.mix is None:
+        return data.model_copy(update={"mix": {best: 1.0}})
+    for part in data.mix:
+        if best == "shipped" and part not in ("shipped", "random"):
+            raise ValueError(
+                f"data.mix: {env_id} has no '{part}', because the policy that PyBullet ships for "
+                f"{body} is no expert today; write shipped for that policy as it is, or random"
+            )
+        if best == "expert" and part == "shipped":
+            raise ValueError(f"data.mix: the shipped policy of {env_id} is called expert")
+    return data

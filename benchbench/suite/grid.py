@@ -1,0 +1,167 @@
+"""A suite, expanded into cells.
+
+A :class:`Cell` is one training run: an environment, a seed and a variant with every setting
+resolved. It is content-addressed: its key is a hash of all of that and of the identity of its data,
+so a suite that is run again runs what is missing, and an edited one runs the cells it changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from benchbench.core.errors import UserError
+from benchbench.routing import Routing
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.model import (
+    AgentSettings,
+    DiagnoseSettings,
+    EvaluateSettings,
+    PixelSettings,
+    Suite,
+    TrainSettings,
+)
+from benchbench.suite.user_code import code_hash, is_import_path
+
+FORMAT = 1
+"""Version of what a cell means; raised when the same settings would train another agent."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run, fully resolved. Everything it does follows from what stands here."""
+
+    env: str
+    seed: int
+    routing: Routing
+    observation: Literal["pixels", "state"]
+    pixels: PixelSettings
+    proprio: tuple[str, ...]
+    action_repeat: int
+    data: DataIdentity
+    agent: AgentSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    diagnose: DiagnoseSettings
+    own_code: tuple[tuple[str, str], ...] = ()
+    """Names and hashes of the files of an agent or encoder of the user's own."""
+
+    @property
+    def variant(self) -> str:
+        """The name of the cell's routing."""
+        return self.routing.name
+
+    @property
+    def label(self) -> str:
+        """How people name the cell."""
+        return f"{self.env} seed {self.seed} {self.variant}"
+
+    def under(self, routing: Routing) -> Cell:
+        """The same cell under another variant."""
+        return replace(self, routing=routing)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the cell is, as plain JSON values."""
+        routing = asdict(self.routing) | {"encoder_in": list(self.routing.encoder_in)}
+        del routing["why"]
+        return {
+            "format": FORMAT,
+            "env": self.env,
+            "seed": self.seed,
+            "routing": routing,
+            "observation": self.observation,
+            "pixels": self.pixels.model_dump(mode="json") | {"camera": self.data.camera},
+            "proprio": list(self.proprio),
+            "action_repeat": self.action_repeat,
+            "data": self.data.settings(),
+            "agent": self.agent.identity() | dict(self.own_code),
+            "train": self.train.model_dump(mode="json"),
+            "evaluate": self.evaluate.model_dump(mode="json"),
+            "diagnose": self.diagnose.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits that change whenever anything in :meth:`settings` does."""
+        text = json.dumps(self.settings(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def stream(self, purpose: str) -> int:
+        """The seed of a random stream, from (env, seed, purpose) and never from the variant.
+
+        All variants of a pair thus draw the same initial weights, batches, noise, augmentations
+        and evaluation episodes. Returns an integer in [0, 2³¹).
+        """
+        text = f"{self.env}\n{self.seed}\n{purpose}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def expand(suite: Suite) -> list[Cell]:
+    """The suite's cells: envs × seeds × variants, the variants of a pair side by side.
+
+    Raises :class:`UserError` where the code of an agent or encoder of the user's own is not here.
+    """
+    cells = []
+    for env in suite.envs:
+        pixels = suite.pixels.overridden_by(env.pixels)
+        data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
+        agent = suite.agent.overridden_by(env.agent)
+        own_code = hash_own_code(agent)
+        for seed in suite.seed_list:
+            for routing in suite.routings:
+                cells.append(
+                    Cell(
+                        env=env.id,
+                        seed=seed,
+                        routing=routing,
+                        observation=env.observation or suite.observation,
+                        pixels=pixels,
+                        proprio=env.proprio,
+                        action_repeat=data.action_repeat,
+                        data=data,
+                        agent=agent,
+                        train=suite.train.overridden_by(env.train),
+                        evaluate=suite.evaluate.overridden_by(env.evaluate),
+                        diagnose=suite.diagnose,
+                        own_code=own_code,
+                    )
+                )
+    return cells
+
+
+def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
+    """A cell's ``own_code``, from the files as they are now.
+
+    Raises :class:`UserError` where one is not here.
+    """
+    named = {"algorithm": agent.algorithm, "encoder": agent.encoder}
+    return tuple(
+        (f"{key}_code", code_hash(f"agent.{key}", name))
+        for key, name in named.items()
+        if is_import_path(name)
+    )
+
+
+def select(cells: Sequence[Cell], only: Mapping[str, set[str]]) -> list[Cell]:
+    """The cells that match ``only``: the values wanted of ``env``, ``variant`` and ``seed``.
+
+    Raises :class:`UserError` where a wanted value is none of the grid's, and so would pass unseen.
+    """
+    values = {
+        "env": lambda cell: cell.env,
+        "variant": lambda cell: cell.variant,
+        "seed": lambda cell: str(cell.seed),
+    }
+    for name, wanted in only.items():
+        if name not in values:
+            raise UserError(f"--only {name}=…: choose env, variant or seed")
+        there = dict.fromkeys(values[name](cell) for cell in cells)
+        for value in sorted(wanted - set(there)):
+            raise UserError(
+                f"--only {name}={value}: the grid has no such {name}; it has {', '.join(there)}"
+            )
+    return [c for c in cells if all(values[name](c) in wanted for name, wanted in only.items())]

@@ -1,0 +1,291 @@
+"""The suite file: what a benchmark holds, checked once, at the edge.
+
+Frozen pydantic models that refuse unknown keys, wrong types and settings that make no sense;
+``benchbench.suite.load`` reads YAML into them; the agent's part stands in
+``benchbench.suite.agent``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, Strict, field_validator, model_validator
+
+from benchbench.core.settings import (
+    Count,
+    Index,
+    Number,
+    Rate,
+    Settings,
+    refuse_repeats,
+    suggest,
+)
+from benchbench.routing import (
+    REGISTRY,
+    Clear,
+    Combine,
+    CriticTerms,
+    Encoders,
+    Flow,
+    Holder,
+    Routing,
+    VaeWeights,
+)
+from benchbench.suite.agent import AgentSettings, refusal
+from benchbench.suite.environments import DataSource, data_for, family_of
+
+
+class PixelSettings(Settings):
+    """How a frame is drawn and stacked."""
+
+    size: Annotated[int, Strict(), Field(ge=16)] = Field(84, description="height and width, pixels")
+    stack: Count = Field(3, description="frames in one observation")
+    spacing: Count = Field(1, description="environment steps between the frames of a stack")
+    centre: Annotated[bool, Strict()] = Field(
+        False,
+        description="subtract the training frames' mean image, rather than 1/2; where the scene "
+        "stands still, an untrained encoder then sees what moves",
+    )
+
+
+class TrainSettings(Settings):
+    """How long and on what batches an agent is trained."""
+
+    updates: Count = 1_000_000
+    batch_size: Count = 512
+    n_step: Count = Field(1, description="length of the returns; 1 is LAPO's own")
+    augmentation: Literal["none", "random-shift"] = Field(
+        "none", description="random-shift: DrQ's, by up to shift_pad pixels either way"
+    )
+    shift_pad: Count = Field(4, description="DrQ's 4 pixels; used with random-shift only")
+
+
+class EvaluateSettings(Settings):
+    """When and on how many episodes the policy is scored."""
+
+    every: Count = Field(5_000, description="updates between evaluations")
+    episodes: Count = 10
+
+
+class DiagnoseSettings(Settings):
+    """What is measured beside the score; it never changes the training."""
+
+    signals_every: Count = Field(
+        500, description="updates between samples of losses and gradient norms"
+    )
+    holdout: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
+        0.1, description="share of the data set's episodes kept from training for probes and errors"
+    )
+    probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
+        2_000, description="held-out frames on which probes are fitted"
+    )
+    q_pairs: Index = Field(
+        32,
+        description="held-out states and actions from which the policy is played on, for the true "
+        "value of Q; 0: off",
+    )
+    q_horizon: Count = Field(
+        400, description="steps of each of these roll-outs; at discount 0.99, 2 % is left out"
+    )
+    q_every: Count = Field(
+        10, description="evaluations between these roll-outs; the last one always has them"
+    )
+    oracle_updates: Index = Field(
+        2_000,
+        description="updates of the reference encoder that is trained on the simulator's state, "
+        "once for each data set and encoder; 0: off",
+    )
+
+
+class Deltas(Settings):
+    """The smallest effect of interest for each kind of claim, fixed before the run."""
+
+    score: Rate = Field(5.0, description="score points")
+    r2: Rate = Field(0.05, description="R² of a probe")
+    q_error: Rate = Field(0.10, description="relative reduction of an error")
+    auc: Rate = Field(5.0, description="points of area under the score curve")
+    stability: Rate = Field(0.25, description="relative reduction of the oscillation")
+
+
+class Margins(Settings):
+    """The smallest worsening that fails the nightly gate, fixed before the night."""
+
+    score: Rate = Field(5.0, description="score points lost")
+    r2: Rate = Field(0.05, description="R² of a probe lost")
+    q_error: Rate = Field(0.10, description="relative growth of an error of Q")
+    update_ms: Rate = Field(
+        0.25,
+        description="relative growth of an update's time; single runs vary by 6 to 16 % on shared "
+        "machines, and a whole night moves together",
+    )
+    memory: Rate = Field(0.10, description="relative growth of the peak memory")
+
+
+class EnvSettings(Settings):
+    """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
+
+    id: str = Field(
+        description="an environment's id, such as bullet-maze2d-open-v0, hopper-medium-v2, "
+        "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
+        "file of your own ('benchbench data list' names them)"
+    )
+    data: DataSource | None = Field(
+        None, description="where the data come from; by default the source that fits the id"
+    )
+    when: Literal["always", "available"] = Field(
+        "always",
+        description="available: leave the environment out, and say so, where its data are not here",
+    )
+    observation: Literal["pixels", "state"] | None = None
+    pixels: PixelSettings | None = None
+    action_repeat: Count | None = Field(
+        None, description="simulator steps of one action; by default 1, and 2 in V-D4RL"
+    )
+    proprio: tuple[str, ...] = Field(
+        (),
+        description="simulator quantities beside the image, such as velocity; an unknown one's "
+        "error names the environment's",
+    )
+    agent: AgentSettings | None = None
+    train: TrainSettings | None = None
+    evaluate: EvaluateSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_source(cls, values: Any) -> Any:
+        """The source may be left out where it is the one that fits the id."""
+        if isinstance(values, dict) and isinstance(data := values.get("data"), dict):
+            source = family_of(str(values.get("id"))).source
+            return values | {"data": {"source": source} | data}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        data_for(self.id, self.data)
+        family = family_of(self.id)
+        for name in self.proprio:
+            if family.proprio is not None and name not in family.proprio:
+                raise ValueError(
+                    f"proprio: {self.id} has no '{name}'{suggest(name, family.proprio)}"
+                )
+        if not family.repeats and self.action_repeat not in (None, family.action_repeat):
+            raise ValueError(
+                f"action_repeat: the data of {self.id} hold {family.action_repeat} simulator "
+                "steps a row; leave it out"
+            )
+        return self
+
+
+class VariantSettings(Settings):
+    """A variant defined in the suite, in the terms of ``benchbench.routing``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    encoder_in: tuple[Holder, ...] = Field(description="the optimizers that hold the encoder")
+    critic: Flow
+    vae: Flow
+    actor: Flow = "detached"
+    encoders: Encoders = Field("shared", description="one encoder for all networks or one each")
+    critic_terms: CriticTerms = Field("both", description="the terms that reach the encoder")
+    vae_weights: VaeWeights = Field("advantage", description="of the VAE's gradient on the encoder")
+    clear: Clear = Field("before", description="zero_grad before the backward or after the step")
+    combine: Combine = Field("sum", description="how two gradients in [own] become one")
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.name in REGISTRY:
+            raise ValueError(f"'{self.name}' is a variant of benchbench's own; choose another name")
+        self.routing()
+        return self
+
+    def routing(self) -> Routing:
+        """The routing that these settings describe."""
+        return Routing(**self.model_dump())
+
+
+class Suite(Settings):
+    """A whole suite file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    observation: Literal["pixels", "state"] = "pixels"
+    seeds: Count | tuple[Index, ...] = Field(description="a count (0, 1, …) or a list")
+    variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
+    envs: tuple[EnvSettings, ...] = Field(min_length=1)
+    pixels: PixelSettings = PixelSettings()
+    agent: AgentSettings = AgentSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    diagnose: DiagnoseSettings = DiagnoseSettings()
+    deltas: Deltas = Deltas()
+    margins: Margins = Margins()
+    tolerance: Rate | None = Field(
+        None,
+        description="makes the suite a canary: 'compare' asks that every number of the baseline "
+        "is met within this relative error, and nothing else",
+    )
+
+    @field_validator("seeds", mode="after")
+    @classmethod
+    def _some_seeds(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("is empty: give a count, or at least one seed")
+            refuse_repeats(value, "seed")
+        return value
+
+    @field_validator("variants", mode="after")
+    @classmethod
+    def _known_variants(
+        cls, value: tuple[str | VariantSettings, ...]
+    ) -> tuple[str | VariantSettings, ...]:
+        for item in value:
+            if isinstance(item, str) and item not in REGISTRY:
+                raise ValueError(f"'{item}' is not a variant{suggest(item, REGISTRY)}")
+        refuse_repeats([v if isinstance(v, str) else v.name for v in value], "variant")
+        return value
+
+    @field_validator("envs", mode="after")
+    @classmethod
+    def _distinct_envs(cls, value: tuple[EnvSettings, ...]) -> tuple[EnvSettings, ...]:
+        refuse_repeats([env.id for env in value], "environment")
+        return value
+
+    @model_validator(mode="after")
+    def _state_has_no_routing(self) -> Self:
+        kinds = {env.observation or self.observation for env in self.envs}
+        names = [routing.name for routing in self.routings]
+        if "state" in kinds and names != ["frozen"]:
+            raise ValueError(
+                "observation: state has no encoder, so its variants are all the same; "
+                "write variants: [frozen] in a suite of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _state_has_no_proprio(self) -> Self:
+        for index, env in enumerate(self.envs):
+            if env.proprio and (env.observation or self.observation) == "state":
+                raise ValueError(
+                    f"envs.{index}.proprio: {env.id} is seen as its state, which holds all that "
+                    "could stand beside an image; take proprio out, or write observation: pixels"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_fit_the_agents(self) -> Self:
+        for algorithm in {self.agent.overridden_by(env.agent).algorithm for env in self.envs}:
+            for routing in self.routings:
+                if reason := refusal(algorithm, routing):
+                    raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
+        return self
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds, whether the file gave a count or a list."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def routings(self) -> tuple[Routing, ...]:
+        """The variants, named ones looked up and inline ones built, in the file's order."""
+        return tuple(REGISTRY[v] if isinstance(v, str) else v.routing() for v in self.variants)
