@@ -1,7 +1,7 @@
 """benchbench: which loss should train the pixel encoder of an offline RL agent?
 
-:func:`run`, :func:`plan` and :func:`load` are the command line's main verbs; :func:`audit` watches
-the gradients of anyone's torch training loop.
+:func:`run`, :func:`plan` and :func:`load` are the command line's main verbs; :func:`audit` and
+:func:`watch` follow the gradients of anyone's torch training loop.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from benchbench.api import run as run
     from benchbench.gradients.audit import Audit as Audit
     from benchbench.gradients.audit import audit as audit
+    from benchbench.gradients.audit import watch as watch
 
 __version__ = "0.1.0"
-__all__ = ["Audit", "Run", "__version__", "audit", "load", "plan", "run"]
+__all__ = ["Audit", "Run", "__version__", "audit", "load", "plan", "run", "watch"]
 
 _HOMES = {
     "benchbench.api": ("Run", "load", "plan", "run"),
-    "benchbench.gradients.audit": ("Audit", "audit"),
+    "benchbench.gradients.audit": ("Audit", "audit", "watch"),
 }
 
 

@@ -1,115 +1,38 @@
 """An audit of anyone's training loop: which gradient reaches which module, and what becomes of it.
 
-:func:`audit` is public as ``benchbench.audit``. It runs a few real training steps under a
-:class:`~benchbench.gradients.watch.GradientWatch` and judges what it saw.
+:func:`audit` and :func:`watch` are public as ``benchbench.audit`` and ``benchbench.watch``. They run
+a few real training steps under a :class:`~benchbench.gradients.watch.GradientWatch` and judge what
+it saw.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchbench.gradients.findings import NOTES, Finding, findings
-from benchbench.gradients.loss_names import LossNames, Name, labels
-from benchbench.gradients.record import NOT_LOSSES, UNNAMED, Event, Share
-from benchbench.gradients.text import audit_text
-from benchbench.gradients.watch import GradientWatch, Unwatchable, held_by, named_parameters
+from benchbench.gradients.find import find, is_optimizer, optimizers_of, seen_from
+from benchbench.gradients.loss_names import GivenNames, LossNames, Name, labels
+from benchbench.gradients.patches import patched
+from benchbench.gradients.result import Audit, Line, audit_of
+from benchbench.gradients.watch import GradientWatch, Modules, held_by, named_parameters
 
-Modules = Mapping[str, nn.Module | torch.Tensor]
-Optimizers = Mapping[str, torch.optim.Optimizer]
+__all__ = ["Audit", "Line", "Watch", "audit", "audit_steps", "watch"]
 
-
-@dataclass(frozen=True)
-class Line:
-    """What became of one loss's gradient on one module.
-
-    L2 norms as the backward pass computed them, per step: the root mean square over the booked
-    steps in which the loss ran. Their squares add up: computed² = applied² + dropped² + left_over².
-    """
-
-    loss: str
-    module: str
-    computed: float
-    applied: float
-    """In ``.grad`` when an optimizer that holds the parameters stepped, clipped or not."""
-    dropped: float
-    """Cleared before any step."""
-    left_over: float
-    """Neither, by the end of the step after."""
-    applied_by: tuple[str, ...]
-    dropped_by: tuple[str, ...]
-    """What cleared it, such as ``vae_optimizer.zero_grad()``."""
-
-
-@dataclass(frozen=True)
-class Life:
-    """One loss's gradient on one module from birth to end, as positions among the events."""
-
-    loss: str
-    born: int
-    norm: float
-    applied: tuple[int, ...]
-    ended: int | None
-
-
-@dataclass(frozen=True, repr=False)
-class Audit:
-    """What :func:`audit` saw. ``print`` it; ``audit.warnings`` is empty where all is well."""
-
-    steps: int
-    """How many training steps were watched; the last only to see earlier gradients end."""
-    modules: tuple[str, ...]
-    events: list[Event]
-    """Every backward pass, ``zero_grad`` and ``step``, in the order of time."""
-    shares: list[Share]
-    """Every gradient of every backward pass on every parameter, with its end."""
-    ledger: list[Line]
-    """A line for every loss and module with a gradient between them."""
-    warnings: list[Finding]
-    notes: list[Finding]
-    """Worth knowing, and no mistakes."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is nothing to warn of."""
-        return not self.warnings
-
-    @property
-    def shown_step(self) -> int:
-        """The step that stands for the loop: the last of the booked ones with the most events."""
-        booked = range(1, self.steps)
-        return max(booked, key=lambda step: (sum(e.step == step for e in self.events), step))
-
-    def lives(self, module: str) -> list[Life]:
-        """The gradients on a module, in the order of their birth."""
-        squares: dict[tuple[int, str, tuple[int, ...], int | None], float] = {}
-        for share in self.shares:
-            if share.module == module and share.loss not in NOT_LOSSES:
-                key = (share.born, share.loss, tuple(share.applied), share.ended)
-                squares[key] = squares.get(key, 0.0) + share.square
-        return [
-            Life(loss, born, total**0.5, applied, ended)
-            for (born, loss, applied, ended), total in squares.items()
-        ]
-
-    def __str__(self) -> str:
-        return audit_text(self)
-
-    __repr__ = __str__
+Optimizers = Mapping[str, Any]
 
 
 def audit(
-    modules: Modules,
-    optimizers: Optimizers,
-    step: Callable[[], Any],
+    agent: Any,
+    optimizers: Optimizers | Callable[[], Any] | None = None,
+    step: Callable[[], Any] | None = None,
     *,
     steps: int = 3,
+    max_steps: int | None = None,
     losses: Sequence[str] | None = None,
     restore: bool = False,
 ) -> Audit:
@@ -128,45 +51,44 @@ def audit(
     >>> optimizers = {"critic_optimizer": critic_optimizer, "vae_optimizer": vae_optimizer}
     >>> print(*benchbench.audit(modules, optimizers, step).warnings)
     critic_loss puts a gradient on obs_encoder, and vae_optimizer.zero_grad() wipes it before any
-    step: add obs_encoder to critic_optimizer, or detach it from critic_loss
+    step: detach obs_encoder from critic_loss, as vae_loss trains it by vae_optimizer; or, if
+    critic_loss is to train it too, add obs_encoder to critic_optimizer
 
-    ``modules`` are those of the agent by name, target networks included; a single tensor (such as
-    SAC's ``log_alpha``) may stand for a module. A parameter of several modules is booked to the
-    smallest. ``optimizers`` are all optimizers by name. ``step`` runs one real training step: it is
-    called ``steps`` times (at least 2; more where a loss runs only every so often), with the same
-    result, bit for bit, as without an audit. So the weights move; with ``restore`` the named
-    modules, the optimizers, ``.grad`` and torch's random state are put back afterwards, and what
-    ``step`` keeps besides (its batches, modules without a name here) is not.
+    ``audit(agent, step)`` finds modules and optimizers itself: among the agent's attributes, what
+    ``step`` can see, and the optimizers alive that hold the agent's parameters. Or name them:
+    ``audit(modules, optimizers, step)`` takes mappings by name, target networks included; a single
+    tensor (such as SAC's ``log_alpha``) may stand for a module. A parameter of several modules is
+    booked to the smallest, and what modules share of which none is part of the other has a row of
+    its own, ``actor ∩ critic``.
+
+    ``step`` runs one real training step. It is called ``steps`` times (at least 2), and then until
+    every optimizer has stepped twice, at most ``max_steps`` times (by default ten times
+    ``steps``); what was not seen by then is said. Training has the same result, bit for bit, as
+    without an audit. So the weights move; with ``restore`` the named modules, the optimizers,
+    ``.grad`` and torch's random state are put back afterwards, and what ``step`` keeps besides (its
+    batches, modules without a name here) is not.
 
     A loss is called what the variable is called on which ``backward()`` is called; ``losses``, the
-    names in the order of one step's backward passes, overrides that.
+    names in the order of a full step's backward passes, overrides that.
 
-    Raises :class:`ValueError` for arguments that make no sense, and ``Unwatchable`` for optimizers
-    that step with a closure (LBFGS). What ``step`` raises passes through; patches are undone.
+    Raises :class:`ValueError` for arguments that make no sense. What ``step`` raises passes
+    through; patches are undone.
     """
+    if step is None and callable(optimizers) and not isinstance(optimizers, Mapping):
+        optimizers, step = None, optimizers
+    if step is None:
+        raise ValueError("pass step=, a function that runs one training step")
     if steps < 2:
         raise ValueError(f"steps={steps}: a gradient's end shows in the step after; use 2 or more")
-    for name, optimizer in optimizers.items():
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise ValueError(
-                f"optimizers[{name!r}] is a {type(optimizer).__name__}; pass torch optimizers"
-            )
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise Unwatchable(
-                f"{name} is LBFGS, which runs backward passes of its own within step(); audit the "
-                "loop with a first-order optimizer in its place, such as SGD"
-            )
-    given = _GivenNames(losses) if losses is not None else None
-
-    def one_step() -> None:
-        step()
-        if given:
-            given.end_step()
-
-    # The frames of audit_steps and below are not the user's.
-    name_loss = given or LossNames(audit_steps.__code__)
-    with _restored(modules, optimizers) if restore else _kept():
-        return audit_steps(modules, optimizers, one_step, steps, name_loss)
+    assert optimizers is None or isinstance(optimizers, Mapping)
+    modules, found = _modules_and_optimizers(agent, optimizers, step)
+    most = max(steps, max_steps if max_steps is not None else 10 * steps)
+    name_loss = GivenNames(losses, audit_steps.__code__) if losses is not None else None
+    with _restored(modules, found) if restore else nullcontext():
+        # The frames of audit_steps and below are not the user's.
+        return audit_steps(
+            modules, found, step, steps, name_loss or LossNames(audit_steps.__code__), most
+        )
 
 
 def audit_steps(
@@ -174,101 +96,153 @@ def audit_steps(
     optimizers: Optimizers,
     step: Callable[[], Any],
     steps: int,
-    name_loss: Callable[[Sequence[torch.Tensor]], Hashable],
+    name_loss: Callable[[Sequence[Any]], Hashable],
+    most: int | None = None,
 ) -> Audit:
     """The audit itself, with losses named by whatever ``name_loss`` calls them."""
-    watch = GradientWatch(modules, optimizers, name_loss, paths=True)
-    unheld = {p: p.detach().clone() for p in watch.home if not watch.holders(p)}
-    for _ in range(steps):
-        with watch.step():
+    seen = GradientWatch(modules, optimizers, name_loss, audit=True)
+    while seen.steps < steps or (seen.steps < (most or steps) and not _enough(seen)):
+        with seen.step():
             step()
-    for share in watch.shares:
-        share.grad = None  # the books keep norms, not tensors
-    _relabel(watch)
-    moved = {p for p, before in unheld.items() if not torch.equal(p.detach(), before)}
-    found = findings(watch, moved)
-    named = [*modules, UNNAMED]
-    seen = {share.module for share in watch.shares if share.loss not in NOT_LOSSES}
-    return Audit(
-        steps=steps,
-        modules=tuple(name for name in named if name in seen),
-        events=watch.events,
-        shares=watch.shares,
-        ledger=_lines(watch, named),
-        warnings=[finding for finding in found if finding.kind not in NOTES],
-        notes=[finding for finding in found if finding.kind in NOTES],
+        if isinstance(name_loss, GivenNames):
+            name_loss.end_step()
+    _relabel(seen, name_loss)
+    return audit_of(seen)
+
+
+def watch(agent: Any, optimizers: Optimizers | None = None) -> Watch:
+    """Watch a loop that is written inline; see :class:`Watch`.
+
+    ``agent`` and ``optimizers`` are as in :func:`audit`.
+    """
+    return Watch(*_modules_and_optimizers(agent, optimizers, None))
+
+
+class Watch:
+    """Watches the training in a ``with`` block; call :meth:`next_step` at the end of each step.
+
+    >>> import torch, benchbench
+    >>> critic = torch.nn.Linear(8, 1)
+    >>> optimizer = torch.optim.Adam(critic.parameters())
+    >>> with benchbench.watch({"critic": critic}, {"optimizer": optimizer}) as w:
+    ...     for _ in range(3):
+    ...         critic_loss = critic(torch.ones(4, 8)).square().mean()
+    ...         optimizer.zero_grad(); critic_loss.backward(); optimizer.step()
+    ...         w.next_step()
+    >>> w.audit.ok
+    True
+    """
+
+    def __init__(
+        self, modules: Modules, optimizers: Optimizers,
+        source: Callable[[], tuple[Modules, Optimizers]] | None = None,
+    ) -> None:  # fmt: skip
+        self._watch = GradientWatch(modules, optimizers, LossNames(None), True, source)
+        self._undo = ExitStack()
+        self._audit: Audit | None = None
+
+    def __enter__(self) -> Watch:
+        self._undo.enter_context(patched(self._watch))
+        self._watch.start_step()
+        return self
+
+    def next_step(self) -> None:
+        """A training step has ended, and another may begin."""
+        self._watch.end_step()
+        self._watch.start_step()
+
+    @property
+    def enough(self) -> bool:
+        """Whether every optimizer has stepped twice."""
+        return _enough(self._watch)
+
+    def __exit__(self, *error: Any) -> None:
+        self._watch.end_step()
+        self._undo.close()
+        if self._watch.steps > 1 and self._watch.events[-1:] and (
+            self._watch.events[-1].step < self._watch.steps
+        ):
+            self._watch.steps -= 1  # next_step() was called at the end of the last one
+        _relabel(self._watch, None)
+        self._audit = audit_of(self._watch)
+
+    @property
+    def audit(self) -> Audit:
+        """What was seen; :class:`ValueError` within the block."""
+        if self._audit is None:
+            raise ValueError("the audit is there when the with block has ended")
+        return self._audit
+
+
+def _modules_and_optimizers(
+    agent: Any, optimizers: Optimizers | None, step: Callable[..., Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    plain = isinstance(agent, Mapping) and all(
+        isinstance(part, (nn.Module, torch.Tensor)) for part in agent.values()
     )
-
-
-class _GivenNames:
-    """Names losses by the user's list."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names, self._position = list(names), 0
-
-    def __call__(self, tensors: Sequence[torch.Tensor]) -> str:
-        if self._position == len(self._names):
-            raise ValueError(f"losses names {self._names}, and a step runs more backward passes")
-        self._position += 1
-        return self._names[self._position - 1]
-
-    def end_step(self) -> None:
-        if self._position < len(self._names):
-            raise ValueError(
-                f"losses names {self._names}, and a step runs only {self._position} backward passes"
-            )
-        self._position = 0
-
-
-def _relabel(watch: GradientWatch) -> None:
-    """Put texts in the place of names whose distinction needed all of them to be known."""
-    texts = labels([e.by for e in watch.events if isinstance(e.by, Name)])
-    for event in watch.events:
-        event.by = texts.get(event.by, event.by)
-    for share in watch.shares:
-        share.loss = texts.get(share.loss, share.loss)
-
-
-def _lines(watch: GradientWatch, modules: Sequence[str]) -> list[Line]:
-    ran: dict[str, set[int]] = {}
-    for event in watch.events:
-        if event.kind == "backward" and event.step < watch.steps:
-            ran.setdefault(event.by, set()).add(event.step)
-    groups: dict[tuple[str, str], list[Share]] = {
-        (loss, module): [] for loss in ran for module in modules
-    }
-    for share in watch.shares:
-        if share.loss in ran and share.step < watch.steps:
-            groups[share.loss, share.module].append(share)
-
-    def norm(shares: Sequence[Share], loss: str) -> float:
-        return float((sum(s.square for s in shares) / len(ran[loss])) ** 0.5)
-
-    lines = []
-    for (loss, module), shares in groups.items():
-        if not shares:
-            continue
-        left = [s for s in shares if not s.applied and s.ended is None]
-        steppers = [watch.events[i].by for s in shares for i in s.applied]
-        wipers = [str(watch.events[s.ended]) for s in shares if s.dropped and s.ended is not None]
-        lines.append(
-            Line(
-                loss,
-                module,
-                computed=norm(shares, loss),
-                applied=norm([s for s in shares if s.applied], loss),
-                dropped=norm([s for s in shares if s.dropped], loss),
-                left_over=norm(left, loss),
-                applied_by=tuple(dict.fromkeys(steppers)),
-                dropped_by=tuple(dict.fromkeys(wipers)),
-            )
+    modules, found = (dict(agent), {}) if plain else find(agent)
+    if optimizers is not None:
+        for name, optimizer in optimizers.items():
+            if not is_optimizer(optimizer):
+                raise ValueError(
+                    f"optimizers[{name!r}] is a {type(optimizer).__name__}; pass optimizers, which "
+                    "have step(), zero_grad() and param_groups"
+                )
+        return modules, dict(optimizers)
+    if not modules:
+        raise ValueError(
+            f"no torch module was found in this {type(agent).__name__}; pass modules and optimizers"
         )
-    return lines
+    for name, thing in seen_from(step) if step is not None else ():
+        if is_optimizer(thing) or name == "":
+            _, more = find({name: thing} if name else thing)
+            for key, optimizer in more.items():
+                if not any(optimizer is known for known in found.values()):
+                    found.setdefault(key, optimizer)
+    parameters = {p for m in modules.values() for p in named_parameters(m).values()}
+    covered = {p for o in found.values() for p in held_by(o)}
+    inner = {id(i) for o in found.values() for i in vars(o).values() if is_optimizer(i)}
+    for optimizer in optimizers_of(parameters):
+        held = set(held_by(optimizer))
+        known = any(optimizer is o for o in found.values()) or id(optimizer) in inner
+        if not known and not held <= covered:
+            kind = type(optimizer).__name__
+            name = kind if kind not in found else f"{kind} {len(found) + 1}"
+            found[name] = optimizer
+    return modules, found
 
 
-@contextmanager
-def _kept() -> Iterator[None]:
-    yield
+def _enough(seen: GradientWatch) -> bool:
+    """Whether every optimizer has stepped twice, and something was seen to train."""
+    drivers = [n for n in seen.optimizers if seen.drives.get(n)]
+    inner = {i for n in drivers for i in seen.drives[n]}
+    waiting = [n for n in seen.optimizers if n not in inner and n not in drivers]
+    counts = [seen.step_calls.get(n, 0) for n in waiting] + [
+        max(seen.step_calls.get(i, 0) for i in seen.drives[n]) for n in drivers
+    ]
+    return bool(seen.shares) and all(count >= 2 for count in counts)
+
+
+def _relabel(seen: GradientWatch, name_loss: Any) -> None:
+    """Put texts in the place of names whose distinction needed all of them to be known."""
+    if isinstance(name_loss, GivenNames):
+        given = name_loss.resolve()
+        for event in seen.events:
+            if event.kind in ("backward", "grad"):
+                event.by = given[event.by]
+    else:
+        keys = {
+            i: (e.by, e.paths.modules if e.paths else frozenset())
+            for i, e in enumerate(seen.events)
+            if isinstance(e.by, Name)
+        }
+        texts = labels(list(keys.values()))
+        for i, key in keys.items():
+            seen.events[i].by = texts[key]
+    for share in seen.shares:
+        if share.born >= 0 and seen.events[share.born].kind in ("backward", "grad"):
+            if not isinstance(share.loss, str):
+                share.loss = seen.events[share.born].by
 
 
 @contextmanager

@@ -1,42 +1,52 @@
 """What is wrong with a training loop, read off its watched gradients; each with its cure.
 
-A gradient that is computed and wiped is not always a mistake: the loss of an actor passes through
-the critic, and leaves a gradient on it that nobody wants. It is told from a lost one by the graph:
-if something that the loss did train lies beyond the module, the loss had to pass through it, and
-that is a note and no warning.
+A gradient that is computed and dropped is not always a mistake. It is harmless on a module M only
+where another loss trains M, and
+
+- the loss passes through M: something that it trains lies beyond M; or
+- it is a by-product: M feeds only modules that the loss itself does not train but passes through.
+
+The same gradient, when it is applied to M together with another loss's, rides along and is a
+mistake. What was not observed is said to be unknown, and is neither a warning nor all right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from benchbench.gradients.record import NOT_LOSSES, UNNAMED, UNSEEN, Event, Share
+from benchbench.gradients.graph import LOSS
+from benchbench.gradients.record import (
+    BY_CODE,
+    EARLIER,
+    NOT_LOSSES,
+    UNNAMED,
+    UNSEEN,
+    Event,
+    Share,
+)
 from benchbench.gradients.watch import GradientWatch
 
 Kind = Literal[
-    "dropped",
-    "unheld gradient",
-    "unheld",
-    "target gradient",
-    "two optimizers",
-    "stale",
-    "outlived",
-    "idle step",
-    "no step",
-    "unnamed parameters",
-    "unnamed optimizer",
-    "no backward",
-    "altered",
-    "passed through",
-    "target requires grad",
-]
+    "dropped", "unheld gradient", "unheld", "target gradient", "stepped twice", "stale",
+    "rides along", "outlived", "idle step", "no step", "unreached", "not finite", "not moved",
+    "unnamed parameters", "unnamed optimizer", "no backward", "nothing booked",
+    "not seen", "unknown gradient", "unknown path",
+    "altered", "passed through", "by-product", "two optimizers", "target requires grad",
+    "recombined", "skipped step", "returned",
+]  # fmt: skip
 
-NOTES: frozenset[Kind] = frozenset({"altered", "passed through", "target requires grad"})
+NOTES: frozenset[Kind] = frozenset({
+    "altered", "passed through", "by-product", "two optimizers", "target requires grad",
+    "recombined", "skipped step", "returned",
+})  # fmt: skip
 """Kinds that are worth knowing and no mistakes."""
+
+UNKNOWN: frozenset[Kind] = frozenset({"not seen", "unknown gradient", "unknown path"})
+"""Kinds that say what the audit could not observe."""
 
 
 @dataclass(frozen=True)
@@ -53,316 +63,419 @@ class Finding:
         return self.text
 
 
-def findings(watch: GradientWatch, moved: set[torch.Tensor]) -> list[Finding]:
-    """All findings, in the order of the loop.
+class Facts:
+    """What the findings are drawn from: who trained what, when, and along which way."""
 
-    ``moved`` are the parameters of no optimizer whose values changed nevertheless.
-    """
-    return list(dict.fromkeys(_Judge(watch, moved).all()))
-
-
-class _Judge:
-    """The findings of one watch."""
-
-    def __init__(self, watch: GradientWatch, moved: set[torch.Tensor]) -> None:
-        self.watch, self.moved = watch, moved
-        self.events: list[Event] = watch.events
-        # What was born in the last step has no end yet.
-        self.shares = [s for s in watch.shares if s.loss not in NOT_LOSSES and s.step < watch.steps]
+    def __init__(self, watch: GradientWatch) -> None:
+        self.watch, self.events = watch, watch.events
+        self.shares = [s for s in watch.shares if s.loss not in NOT_LOSSES]
         self.holders = {p: tuple(watch.holders(p)) for p in watch.home}
-
-    def all(self) -> Iterator[Finding]:
-        """Gradients first, then optimizers, then parameters."""
-        if not any(event.kind == "backward" for event in self.events):
-            yield Finding(
-                "no backward",
-                f"no backward pass was seen in {self.watch.steps} steps: let step() train, by "
-                "loss.backward() or torch.autograd.backward(loss)",
-            )
-        groups: dict[tuple[str, str], list[Share]] = {}
-        for share in self.shares:
-            groups.setdefault((share.loss, share.module), []).append(share)
-        for (loss, module), group in groups.items():
-            if module == UNNAMED:
+        self.phase = _phases(self.events)
+        self._trained: dict[str, set[str]] = {}
+        self._beyond: dict[tuple[str, str], set[str]] = {}
+        self._feeds: dict[tuple[str, str], set[str]] = {}
+        self.hidden: set[tuple[str, str]] = set()
+        self.reached: dict[str, set[str]] = {}
+        for event in self.events:
+            if event.paths is None:
                 continue
-            yield from self._unheld_gradients(loss, module, group)
-            yield from self._dropped(loss, module, group)
-            yield from self._left_over(loss, module, group)
-            yield from self._stale(loss, module, group)
-            yield from self._outlived(loss, module, group)
-        for name in self.watch.optimizers:
-            yield from self._of_optimizer(name)
-        yield from self._of_parameters()
-        yield from self._altered()
+            self.reached.setdefault(event.by, set()).update(event.paths.modules)
+            for module, found in event.paths.beyond.items():
+                self._beyond.setdefault((event.by, module), set()).update(found)
+            for module, found in event.paths.feeds.items():
+                self._feeds.setdefault((event.by, module), set()).update(found)
+            self.hidden.update((event.by, module) for module in event.paths.hidden)
+        for share in self.shares:
+            paths = self.events[share.born].paths
+            if paths is not None and share.module not in paths.modules:
+                self.hidden.add((share.loss, share.module))
+        for share in self.shares:
+            if share.applied and not self.late(share):
+                self._trained.setdefault(share.loss, set()).add(share.module)
 
-    # ------------------------------------------------------------------ a gradient's fate
+    def late(self, share: Share) -> bool:
+        """Whether it was applied only after other losses had had their turn."""
+        return bool(share.applied) and self.phase[share.applied[0]] > self.phase[share.born]
 
-    def _unheld_gradients(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
-        unheld = [s for s in group if not self.holders[s.parameter]]
-        if not unheld:
-            return
-        what = self._what(module, unheld)
-        own = self._own_optimizer(loss)
-        if self._is_target(module, unheld):
-            cure = (
-                f"call {module}.requires_grad_(False)"
-                if self._passed_through(loss, module)
-                else f"compute what {loss} takes from it under torch.no_grad()"
-            )
-            yield Finding(
-                "target gradient",
-                f"{loss} puts a gradient on {what}, a target that no optimizer holds: {cure}",
-                loss,
-                module,
-            )
-            return
-        add = f"add {what} to {own}" if own else f"add {what} to an optimizer"
-        yield Finding(
-            "unheld gradient",
-            f"{loss} puts a gradient on {what}, which is in no optimizer, so that nothing ever "
-            f"steps along it: {add}, or detach it from {loss}",
-            loss,
-            module,
+    def trained_by(self, loss: str) -> set[str]:
+        """The modules that a loss trains in its own turn."""
+        return self._trained.get(loss, set())
+
+    def beyond(self, loss: str, module: str) -> set[str]:
+        """The modules further up than one, on the ways of a loss."""
+        return self._beyond.get((loss, module), set())
+
+    def passes(self, loss: str, module: str) -> bool:
+        """Whether a loss trains something that it reaches through a module."""
+        return bool(self.beyond(loss, module) & (self.trained_by(loss) - {module}))
+
+    def by_product(self, loss: str, module: str) -> bool:
+        """Whether a module feeds only modules that a loss passes through untrained."""
+        feeds = self._feeds.get((loss, module), set())
+        trained = self.trained_by(loss)
+        return bool(feeds) and all(
+            m != LOSS and m not in trained and self.passes(loss, m) for m in feeds
         )
 
-    def _dropped(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
-        by_end: dict[str, list[Share]] = {}
-        for share in group:
-            if share.dropped and share.ended is not None and self.holders[share.parameter]:
-                by_end.setdefault(str(self.events[share.ended]), []).append(share)
-        own = self._own_optimizer(loss)
-        for wiper, lost in by_end.items():
-            what, holders = self._what(module, lost), self.holders[lost[0].parameter]
-            if self._passed_through(loss, module):
-                yield Finding(
-                    "passed through",
-                    f"{loss} passes through {what} and leaves a gradient there that {wiper} wipes; "
-                    f"harmless, and spared by {module}.requires_grad_(False) while {loss} is "
-                    "computed",
-                    loss,
-                    module,
-                )
-            elif own in holders or own is None:
-                holder = own or holders[0]
-                yield Finding(
-                    "dropped",
-                    f"{loss} puts a gradient on {what}, and {wiper} wipes it before "
-                    f"{holder}.step(): call zero_grad() before the backward pass, not after it",
-                    loss,
-                    module,
-                )
-            else:
-                yield Finding(
-                    "dropped",
-                    f"{loss} puts a gradient on {what}, and {wiper} wipes it before any step: add "
-                    f"{what} to {own}, or detach it from {loss}",
-                    loss,
-                    module,
-                )
+    def others_train(self, loss: str, parameters: Iterable[torch.Tensor]) -> list[str]:
+        """Other losses by which these parameters are trained."""
+        mine = set(parameters)
+        found = (
+            s.loss for s in self.shares
+            if s.loss != loss and s.parameter in mine and s.applied
+        )  # fmt: skip
+        return list(dict.fromkeys(found))
 
-    def _left_over(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
-        left = [
-            s for s in group
-            if s.ended is None and not s.applied and self.holders[s.parameter]
-        ]  # fmt: skip
-        if left:
-            what, holder = self._what(module, left), self.holders[left[0].parameter][0]
-            yield Finding(
-                "no step",
-                f"{loss} puts a gradient on {what}, and {holder}, which holds it, took no step "
-                f"after it in {self.watch.steps} watched steps: call {holder}.step(), or watch "
-                "more steps",
-                loss,
-                module,
-            )
-
-    def _stale(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
-        again: dict[str, list[Share]] = {}
-        late: dict[str, list[Share]] = {}
-        for share in group:
-            steppers = [self.events[position].by for position in share.applied]
-            for name in dict.fromkeys(steppers):
-                if steppers.count(name) > 1:
-                    again.setdefault(name, []).append(share)
-            if share.applied and self._came_late(share) and not self._all_late(loss):
-                late.setdefault(steppers[0], []).append(share)
-        for name, shares in again.items():
-            yield Finding(
-                "stale",
-                f"{name} steps along the same gradient of {loss} on {self._what(module, shares)} "
-                f"more than once: call {name}.zero_grad() before each {loss} backward pass",
-                loss,
-                module,
-            )
-        for name, shares in late.items():
-            what = self._what(module, shares)
-            yield Finding(
-                "stale",
-                f"{loss} leaves a gradient on {what} after {name}.step(), and it is added to "
-                f"{name}'s next step: call {name}.zero_grad() at the start of its turn, or detach "
-                f"{what} from {loss}",
-                loss,
-                module,
-            )
-
-    def _came_late(self, share: Share) -> bool:
-        """Whether the optimizer had already stepped when this came, so that it waited for the next.
-
-        Micro-batches that are meant to add up come with no step of that optimizer before them.
-        """
-        first = self.events[share.applied[0]]
-        return first.step > share.step and any(
-            event.kind == "step" and event.by == first.by and event.step == share.step
-            for event in self.events[: share.born]
-        )
-
-    def _all_late(self, loss: str) -> bool:
-        """Whether a loss is applied a step later throughout: its own step() comes too early."""
-        applied = [s for s in self.shares if s.loss == loss and s.applied]
-        return all(self._came_late(share) for share in applied)
-
-    def _outlived(self, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
-        for share in group:
-            for position in share.survived[:1]:
-                name = self.events[position].by
-                yield Finding(
-                    "outlived",
-                    f"{name}.zero_grad() leaves the gradient of {loss} on {module} where it is, "
-                    f"though {name} holds it: is zero_grad overridden?",
-                    loss,
-                    module,
-                )
-
-    # ------------------------------------------------------------------ optimizers, parameters
-
-    def _of_optimizer(self, name: str) -> Iterator[Finding]:
-        held = [p for p, holders in self.holders.items() if name in holders]
-        mine = ", ".join(self._modules(held)) or "nothing"
-        if name.startswith("an unnamed "):
-            yield Finding(
-                "unnamed optimizer",
-                f"{name} steps {mine}: give it a name in optimizers=",
-            )
-        unnamed = [p for p in held if self.watch.home[p] == UNNAMED]
-        if unnamed:
-            reached = any(s.parameter in set(unnamed) for s in self.watch.shares)
-            count = f"{len(unnamed)} parameter{'s' if len(unnamed) > 1 else ''}"
-            yield Finding(
-                "unnamed parameters",
-                f"{name} holds {count} of no named module"
-                + (": name their module in modules=" if reached else
-                   ", and no loss reaches them: make the optimizer after the module has its final "
-                   "parameters, or name the module in modules="),
-            )  # fmt: skip
-        if unnamed and len(unnamed) == len(held):
-            return
-        steps = [i for i, e in enumerate(self.events) if e.kind == "step" and e.by == name]
-        idle = [i for i in steps if not self._found_something(i, held)]
-        lost = any(
-            s.dropped and s.ended is not None and self.events[s.ended].by == name
-            for s in self.shares
-            if s.parameter in set(held)
-        )
-        if idle and not lost:
-            reached = any(s.parameter in set(held) for s in self.watch.shares)
-            yield Finding(
-                "idle step",
-                f"{name}.step() found no gradient on {mine} in {len(idle)} of {len(steps)} calls: "
-                + ("call it after the backward pass that reaches them" if reached else
-                   "no loss reaches them; is a detach() in the way, or is the loss made of other "
-                   "modules?"),
-            )  # fmt: skip
-
-    def _found_something(self, position: int, held: Sequence[torch.Tensor]) -> bool:
-        mine = set(held)
-        return any(position in s.applied and s.parameter in mine for s in self.watch.shares)
-
-    def _of_parameters(self) -> Iterator[Finding]:
-        held_twice: dict[tuple[str, tuple[str, ...]], list[torch.Tensor]] = {}
-        silent: dict[str, list[torch.Tensor]] = {}
-        reached = {s.parameter for s in self.watch.shares}
-        for parameter, holders in self.holders.items():
-            module = self.watch.home[parameter]
-            if len(holders) > 1:
-                held_twice.setdefault((module, holders), []).append(parameter)
-            if not holders and parameter.requires_grad and parameter not in reached:
-                silent.setdefault(module, []).append(parameter)
-        for (module, holders), parameters in held_twice.items():
-            yield Finding(
-                "two optimizers",
-                f"{self._named(module, parameters)} is in {' and '.join(holders)}: each steps it "
-                "by a state of its own, and the zero_grad() of one wipes the other's gradient; "
-                "keep it in one",
-            )
-        for module, parameters in silent.items():
-            what = self._named(module, parameters)
-            if "target" in module or self.moved.intersection(parameters):
-                yield Finding(
-                    "target requires grad",
-                    f"{what} requires grad, though no optimizer holds it and no loss reaches it; "
-                    f"harmless, and {module}.requires_grad_(False) keeps it so",
-                )
-            else:
-                yield Finding(
-                    "unheld",
-                    f"{what} requires grad, is in no optimizer and no loss reaches it, so that it "
-                    f"is never trained: add it to an optimizer, or call "
-                    f"{module}.requires_grad_(False)",
-                )
-
-    def _altered(self) -> Iterator[Finding]:
-        """Gradients at a step that are neither what the losses put there nor a multiple of it."""
-        for position, event in enumerate(self.events):
-            for module, error in event.error.items():
-                stepped = [s for s in self.watch.shares if position in s.applied]
-                mixed = any(s.module == module and s.applied[0] < position for s in stepped)
-                if error > 1e-3 and event.scale[module] != event.scale[module] and not mixed:
-                    unseen = any(s.loss == UNSEEN and s.module == module for s in stepped)
-                    why = (
-                        "a backward pass ran where it could not be seen, or .grad was written to"
-                        if unseen
-                        else "was it clipped by value, projected, or written to?"
-                    )
-                    yield Finding(
-                        "altered",
-                        f"at {event} the gradient on {module} is not the sum or a multiple of what "
-                        f"the losses put there: {why}",
-                    )
-
-    # ------------------------------------------------------------------ words
-
-    def _own_optimizer(self, loss: str) -> str | None:
-        """The optimizer that first steps along a loss's gradients: the one of its turn."""
-        first = [s.applied[0] for s in self.watch.shares if s.loss == loss and s.applied]
+    def own_optimizer(self, loss: str) -> str | None:
+        """The optimizer that first steps along a loss's gradients in its turn."""
+        mine = [s for s in self.shares if s.loss == loss and s.applied and not s.recombined]
+        first = [s.applied[0] for s in mine if not self.late(s)] or [s.applied[0] for s in mine]
         return self.events[min(first)].by if first else None
 
-    def _passed_through(self, loss: str, module: str) -> bool:
-        """Whether a loss trains something that it reaches only through this module."""
-        trained = {s.module for s in self.watch.shares if s.loss == loss and s.applied}
-        return any(
-            event.beyond.get(module, set()) & (trained - {module})
-            for event in self.events
-            if event.kind == "backward" and event.by == loss
+    def driven(self, name: str) -> bool:
+        """Whether an optimizer is stepped by another, or drives others."""
+        return bool(self.watch.drives.get(name))
+
+    def steps_of(self, name: str) -> int:
+        """How often an optimizer stepped, itself or by those that it drives."""
+        inner = self.watch.drives.get(name, set())
+        return self.watch.step_calls.get(name, 0) or max(
+            (self.watch.step_calls.get(n, 0) for n in inner), default=0
         )
 
-    def _is_target(self, module: str, shares: Sequence[Share]) -> bool:
-        return "target" in module or any(s.parameter in self.moved for s in shares)
+    def is_target(self, module: str, parameters: Iterable[torch.Tensor]) -> bool:
+        """Whether a module is moved by code, as target networks are."""
+        moved = self.watch.weights.moved
+        return "target" in module or any(BY_CODE in moved.get(p, {}) for p in parameters)
 
-    def _what(self, module: str, shares: Sequence[Share]) -> str:
-        return self._named(module, [s.parameter for s in shares])
-
-    def _named(self, module: str, parameters: Sequence[torch.Tensor]) -> str:
+    def named(self, module: str, parameters: Sequence[torch.Tensor]) -> str:
         """The module; or, for a part of it, the names of its parameters."""
         some = list(dict.fromkeys(parameters))
         whole = [p for p, home in self.watch.home.items() if home == module and p.requires_grad]
         if len(some) >= len(whole) or module == UNNAMED:
             return module
-        return _part(module, [self.watch.path_of[p] for p in some])
+        return part(module, [self.watch.path_of[p] for p in some])
 
-    def _modules(self, parameters: Sequence[torch.Tensor]) -> list[str]:
-        return list(dict.fromkeys(self.watch.home[p] for p in parameters))
+    def what(self, module: str, shares: Sequence[Share]) -> str:
+        """Like :meth:`named`, of shares."""
+        return self.named(module, [s.parameter for s in shares])
 
 
-def _part(module: str, paths: list[str]) -> str:
+def part(module: str, paths: Sequence[str]) -> str:
+    """Some parameters of a module, in words."""
     shown = ", ".join(paths[:2]) + (f" and {len(paths) - 2} more" if len(paths) > 2 else "")
     return f"{module} ({shown})"
+
+
+def _phases(events: Sequence[Event]) -> list[int]:
+    """For each event the number of its phase: backward passes, then the steps that follow them."""
+    phase, stepped, result = 0, False, []
+    for event in events:
+        if event.kind in ("backward", "grad"):
+            phase += stepped
+            stepped = False
+        elif event.kind in ("step", "skipped"):
+            stepped = True
+        result.append(phase)
+    return result
+
+
+def of_gradients(facts: Facts) -> Iterator[Finding]:
+    """What became of each loss's gradient on each module."""
+    groups: dict[tuple[str, str], list[Share]] = {}
+    for share in facts.shares:
+        groups.setdefault((share.loss, share.module), []).append(share)
+    for (loss, module), group in groups.items():
+        yield from _not_finite(facts, loss, module, group)
+        if module == UNNAMED:
+            continue
+        yield from _unheld(facts, loss, module, group)
+        yield from _lost(facts, loss, module, group)
+        yield from _applied_wrongly(facts, loss, module, group)
+        yield from _outlived(facts, loss, module, group)
+
+
+def _not_finite(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
+    bad = [s for s in group if not s.square < float("inf")]
+    caught = [s for s in bad if s.skipped and not s.applied]
+    if len(caught) < len(bad):
+        yield Finding(
+            "not finite",
+            f"the gradient of {loss} on {facts.what(module, bad)} is not finite (NaN or infinite): "
+            f"find where {loss} stops being finite; torch.autograd.detect_anomaly() names the "
+            "operation",
+            loss,
+            module,
+        )
+
+
+def _unheld(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
+    lost = [s for s in group if not facts.holders[s.parameter] and not s.applied and not s.returned]
+    if not lost:
+        return
+    what = facts.what(module, lost)
+    passes = facts.passes(loss, module) or facts.by_product(loss, module)
+    if facts.is_target(module, [s.parameter for s in lost]):
+        if passes:
+            yield Finding(
+                "passed through",
+                f"{loss} passes through {what}, which no optimizer holds, and leaves a gradient "
+                f"there; harmless, and spared by {module}.requires_grad_(False)",
+                loss,
+                module,
+            )
+        else:
+            yield Finding(
+                "target gradient",
+                f"{loss} puts a gradient on {what}, a target that no optimizer holds: compute what "
+                f"{loss} takes from it under torch.no_grad()",
+                loss,
+                module,
+            )
+        return
+    own = facts.own_optimizer(loss)
+    add = f"add {what} to {own}" if own and own != BY_CODE else f"add {what} to an optimizer"
+    fix = f"call requires_grad_(False) on {what} if it is to stay as it is"
+    cures = f"{fix}, or {add}" if passes else f"{add}, or detach it from {loss}"
+    yield Finding(
+        "unheld gradient",
+        f"{loss} puts a gradient on {what}, which is in no optimizer, so that nothing ever steps "
+        f"along it: {cures}",
+        loss,
+        module,
+    )
+
+
+def _lost(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
+    """Gradients that a holder could have stepped along, and that ended without."""
+    watch = facts.watch
+    applied = {s.parameter for s in group if s.applied}
+    held = [s for s in group if facts.holders[s.parameter] and not s.applied and not s.skipped]
+    dropped = [s for s in held if s.dropped and not s.returned]
+    open_ = [s for s in held if s.ended is None and not s.returned]
+    if any(s.rewritten for s in dropped):
+        yield Finding(
+            "unknown gradient",
+            f".grad on {facts.what(module, dropped)} is written by hand after the gradient of "
+            f"{loss} is cleared, and is no sum of the losses' gradients: what became of {loss} "
+            "there is unknown",
+            loss,
+            module,
+        )
+        dropped = [s for s in dropped if not s.rewritten]
+    # What is open at the window's end has no fate yet, unless nothing of its kind ever had one.
+    fated = {s.parameter for s in group if s.applied or s.ended is not None}
+    waiting = [s for s in open_ if s.parameter not in fated]
+    by_holder: dict[tuple[str, str], list[Share]] = {}
+    for share in dropped:
+        assert share.ended is not None
+        by_holder.setdefault(
+            (str(facts.events[share.ended]), facts.holders[share.parameter][0]), []
+        ).append(share)
+    for share in waiting:
+        by_holder.setdefault(("", facts.holders[share.parameter][0]), []).append(share)
+    for (wiper, holder), lost in by_holder.items():
+        yield from _judge_lost(facts, loss, module, lost, wiper, holder, applied, watch.steps)
+    handed = [s for s in held if s.returned]
+    if handed and not (applied | {s.parameter for s in dropped}):
+        yield Finding(
+            "returned",
+            f"torch.autograd.grad hands the gradient of {loss} on {facts.what(module, handed)} to "
+            "the code, and what the code does with it is not seen",
+            loss,
+            module,
+        )
+
+
+def _judge_lost(
+    facts: Facts,
+    loss: str,
+    module: str,
+    lost: list[Share],
+    wiper: str,
+    holder: str,
+    applied: set[torch.Tensor],
+    steps: int,
+) -> Iterator[Finding]:
+    what, own = facts.what(module, lost), facts.own_optimizer(loss)
+    parameters = {s.parameter for s in lost}
+    others = facts.others_train(loss, parameters)
+    never = not others and not (parameters & applied)
+    if others and (loss, module) in facts.hidden:
+        yield Finding(
+            "unknown path",
+            f"{loss} leaves a gradient on {what} that {wiper or 'nothing'} clears; the graph does "
+            f"not show by which way it got there (a compiled region), so that it is unknown "
+            f"whether {loss} only passes through",
+            loss,
+            module,
+        )
+        return
+    if others and facts.passes(loss, module):
+        yield Finding(
+            "passed through",
+            f"{loss} passes through {what} and leaves a gradient there that "
+            f"{wiper or 'nothing yet'} wipes; harmless, as {_and(others)} trains it, and spared by "
+            f"{module}.requires_grad_(False) while {loss} is computed",
+            loss,
+            module,
+        )
+        return
+    if others and facts.by_product(loss, module):
+        yield Finding(
+            "by-product",
+            f"{loss} reaches {what} only through modules that it does not train, and leaves a "
+            f"gradient there that {wiper or 'nothing yet'} wipes; harmless, as {_and(others)} "
+            f"trains it, and spared by a detach of {what} from {loss}",
+            loss,
+            module,
+        )
+        return
+    stepped = facts.steps_of(holder)
+    end = f", and {wiper} wipes it" if wiper else ""
+    if not stepped:
+        kind: Kind = "no step"
+        text = (
+            f"{loss} puts a gradient on {what}, and {holder}, which holds it, never steps in "
+            f"{steps} watched steps{end}: call {holder}.step() after the backward pass"
+        )
+        if others:
+            text += f", or detach {what} from {loss}"
+    elif own in facts.holders[lost[0].parameter] or _steps_after(facts, lost, holder):
+        kind = "dropped"
+        text = (
+            f"{loss} puts a gradient on {what}{end} before {holder}.step(): call zero_grad() "
+            "before the backward pass, not after it"
+        )
+    elif others:
+        kind = "dropped"
+        other = f"add {what} to {own}" if own and own != BY_CODE else f"call {holder}.step()"
+        text = (
+            f"{loss} puts a gradient on {what}{end} before any step: detach {what} from {loss}, "
+            f"as {_and(others)} trains it by {holder}; or, if {loss} is to train it too, {other}"
+        )
+    else:
+        kind = "dropped"
+        text = (
+            f"{loss} puts a gradient on {what}{end} before any step, and no other loss trains it: "
+            f"call {holder}.step() between {loss}'s backward pass and "
+            f"{wiper or 'the next zero_grad()'}"
+        )
+    if never or wiper:
+        yield Finding(kind, text, loss, module)
+
+
+def _steps_after(facts: Facts, lost: Sequence[Share], holder: str) -> bool:
+    """Whether the holder's step follows the wipe with no other backward pass between."""
+    for share in lost:
+        if share.ended is None:
+            continue
+        for event in facts.events[share.ended :]:
+            if event.kind in ("backward", "grad"):
+                break
+            if event.kind == "step" and event.by == holder:
+                return True
+    return False
+
+
+def _applied_wrongly(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
+    again: dict[str, list[Share]] = {}
+    twice: dict[tuple[str, ...], list[Share]] = {}
+    riding: dict[tuple[str, bool], list[Share]] = {}
+    for share in group:
+        steppers = [facts.events[i].by for i in share.applied]
+        distinct = tuple(dict.fromkeys(steppers))
+        for name in distinct:
+            if steppers.count(name) > 1:
+                again.setdefault(name, []).append(share)
+        if len(distinct) > 1:
+            twice.setdefault(distinct, []).append(share)
+        if share.applied and not share.recombined and _rides_along(facts, share):
+            later = facts.events[share.applied[0]].step > share.step
+            riding.setdefault((steppers[0], later), []).append(share)
+    for name, shares in again.items():
+        yield Finding(
+            "stale",
+            f"{name} steps along the same gradient of {loss} on {facts.what(module, shares)} "
+            f"more than once: call {name}.zero_grad() before each {loss} backward pass",
+            loss,
+            module,
+        )
+    for names, shares in twice.items():
+        yield Finding(
+            "stepped twice",
+            f"{_and(names)} both step along one gradient of {loss} on "
+            f"{facts.what(module, shares)}, each by a state and learning rate of its own: take it "
+            "out of one of them",
+            loss,
+            module,
+        )
+    for (name, later), shares in riding.items():
+        what = facts.what(module, shares)
+        others = [l for l in facts.others_train(loss, [s.parameter for s in shares]) if l != loss]
+        when = f"{name}'s next step" if later else f"{name}.step()"
+        yield Finding(
+            "stale" if later else "rides along",
+            f"the gradient of {loss} on {what} is still there at {when}, which applies it to "
+            f"{what}{f' together with that of {_and(others)}' if others else ''}: call "
+            f"{name}.zero_grad() after {loss}'s turn, or detach {what} from {loss}",
+            loss,
+            module,
+        )
+
+
+def _rides_along(facts: Facts, share: Share) -> bool:
+    """Whether a gradient was applied in a step that is another loss's."""
+    position, loss, module = share.applied[0], share.loss, share.module
+    optimizer = facts.events[position].by
+    together = [s for s in facts.shares if position in s.applied and s.loss != loss]
+    on_it = {s.loss for s in together if s.module == module}
+    trained = facts.trained_by(loss)
+    if facts.late(share):
+        if not trained:
+            return False  # its own step comes late throughout
+        if facts.passes(loss, module) or facts.by_product(loss, module):
+            return bool(together)
+        steps_in_turn = {
+            facts.events[s.applied[0]].by for s in facts.shares
+            if s.loss == loss and s.applied and not facts.late(s)
+        }  # fmt: skip
+        foreign = any(s.module not in facts.reached.get(loss, set()) for s in together)
+        return optimizer not in steps_in_turn and foreign
+    # In one phase with another loss's backward pass: whose module is it?
+    for other in on_it:
+        mine = facts.beyond(loss, module) & trained
+        theirs = facts.beyond(other, module) & facts.trained_by(other)
+        by_others = {m for m in mine if optimizer not in _steppers(facts, loss, m)}
+        exclusive = by_others - facts.reached.get(other, set())
+        own_end = all(optimizer in _steppers(facts, other, m) for m in theirs)
+        if exclusive and own_end:
+            return True
+    return False
+
+
+def _steppers(facts: Facts, loss: str, module: str) -> set[str]:
+    return {
+        facts.events[i].by for s in facts.shares
+        if s.loss == loss and s.module == module for i in s.applied
+    }  # fmt: skip
+
+
+def _outlived(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
+    for share in group:
+        for position in share.survived[:1]:
+            name = facts.events[position].by
+            yield Finding(
+                "outlived",
+                f"{name}.zero_grad() leaves the gradient of {loss} on {module} where it is, "
+                f"though {name} holds it: is zero_grad overridden?",
+                loss,
+                module,
+            )
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(map(str, names)))
+
+
+__all__ = ["EARLIER", "NOTES", "UNKNOWN", "UNSEEN", "Facts", "Finding", "Kind", "of_gradients"]

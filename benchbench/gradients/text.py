@@ -1,4 +1,4 @@
-"""An audit as a text for the terminal: one step's timeline, the ledger, what to mend."""
+"""An audit as text, for the terminal and as Markdown: one step's timeline, the ledger, findings."""
 
 from __future__ import annotations
 
@@ -6,62 +6,87 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchbench.gradients.record import NOT_LOSSES, Share
+from benchbench.gradients.record import NOT_LOSSES, Event
 
 if TYPE_CHECKING:
-    from benchbench.gradients.audit import Audit, Line
+    from benchbench.gradients.result import Audit, Line
 
 WIDTH = 100
 
 
 def audit_text(audit: Audit) -> str:
     """The whole of it, in at most 100 columns where the modules' names allow that."""
-    parts = [timeline(audit), ledger(audit.ledger)]
+    parts = [table(timeline(audit)), table(ledger(audit)), str(audit.seen)]
     if audit.warnings:
         parts.append(_numbered("warning", [str(warning) for warning in audit.warnings]))
-    else:
+    elif not audit.unknown:
         parts.append("no warnings")
+    if audit.unknown:
+        parts.append(_numbered("unknown", [str(unknown) for unknown in audit.unknown]))
     if audit.notes:
         parts.append(_numbered("note", [str(note) for note in audit.notes]))
     return "\n\n".join(parts)
 
 
-def timeline(audit: Audit) -> str:
+def markdown(audit: Audit) -> str:
+    """The ledger as a table, the findings as a list."""
+    rows = ledger(audit)
+    lines = [
+        "| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows
+    ]  # fmt: skip
+    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    found = [("warning", audit.warnings), ("unknown", audit.unknown), ("note", audit.notes)]
+    items = [f"- **{what}**: {_escaped(str(one))}" for what, some in found for one in some]
+    verdict = [] if not audit.ok else ["no warnings", ""]
+    return "\n".join([*lines, "", str(audit.seen), "", *verdict, *items]).rstrip()
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def timeline(audit: Audit) -> list[list[str]]:
     """One step, a row an event, a column a module.
 
     A backward pass shows the norm that it adds; a step and a ``zero_grad`` what they do to it.
     """
     shown = audit.shown_step
-    rows = [[f"step {shown} of {audit.steps}", *audit.modules]]
+    reached = {s.module for s in audit.shares if s.loss not in NOT_LOSSES}
+    modules = [m for m in audit.modules if m in reached]
+    rows = [[f"step {shown} of {audit.steps}", *modules]]
     for position, event in enumerate(audit.events):
         if event.step == shown:
-            cells = (cell(audit.shares, position, module, audit) for module in audit.modules)
-            rows.append([str(event), *cells])
-    return _table(rows)
+            rows.append([str(event), *(cell(audit, position, module) for module in modules)])
+    return rows
 
 
-def cell(shares: Sequence[Share], position: int, module: str, audit: Audit) -> str:
+def cell(audit: Audit, position: int, module: str) -> str:
     """What one event does to the gradients on one module."""
     event = audit.events[position]
-    here = [s for s in shares if s.module == module]
-    if event.kind == "backward":
-        total = sum(s.square for s in here if s.born == position and s.loss not in NOT_LOSSES)
+    here = [s for s in audit.shares if s.module == module]
+    if event.kind in ("backward", "grad"):
+        total = sum(s.own_square for s in here if s.born == position and s.loss not in NOT_LOSSES)
         return f"{total**0.5:.3g}" if total else "·"
     ended = [s for s in here if s.ended == position]
     if event.kind == "zero_grad":
         wiped = {s.loss for s in ended if s.dropped and s.loss not in NOT_LOSSES}
         harmless = {
-            n.loss for n in audit.notes if n.kind == "passed through" and n.module == module
-        }
+            n.loss for n in audit.notes
+            if n.kind in ("passed through", "by-product") and n.module == module
+        }  # fmt: skip
         if wiped - harmless:
             return "wiped ✗"
         return "wiped" if wiped else ("cleared" if ended else "·")
-    found = [s for s in here if position in s.applied]
+    if event.kind == "skipped":
+        return "skipped" if any(position in s.skipped for s in here) else "·"
+    found = [s for s in here if position in s.applied and not s.recombined]
     if any(s.applied[0] < position for s in found):
         return "applied, with stale"
     if found:
-        scale = event.scale.get(module, 1.0)
-        return "applied ✓" if not abs(scale - 1) > 1e-3 else f"applied ✓ ×{scale:.2g}"
+        scale = _scale(event, module, {s.factor for s in found})
+        return "applied ✓" if scale is None else f"applied ✓ ×{scale:.2g}"
+    if any(position in s.applied for s in here):
+        return "recombined ✓"
     waiting = any(
         s.born < position
         and (s.ended is None or s.ended > position)
@@ -72,19 +97,55 @@ def cell(shares: Sequence[Share], position: int, module: str, audit: Audit) -> s
     return "not held" if waiting else "·"
 
 
-def ledger(lines: Sequence[Line]) -> str:
-    """A row a loss and module: norms per step, and where they went."""
-    rows = [["loss", "module", "computed", "applied", "dropped", "left over", "by"]]
-    for line in lines:
-        norms = (line.computed, line.applied, line.dropped, line.left_over)
-        by = [f"{name}.step()" for name in line.applied_by] + list(line.dropped_by)
-        rows.append(
-            [line.loss, line.module, *(f"{n:.3g}" if n else "·" for n in norms), ", ".join(by)]
-        )
-    return _table(rows)
+def _scale(event: Event, module: str, factors: set[float]) -> float | None:
+    """What ``.grad`` was multiplied by; None where by nothing, or by a scaler's inverse."""
+    scale = event.scale.get(module, 1.0)
+    if not abs(scale - 1) > 1e-3:
+        return None
+    unscaled = len(factors) == 1 and abs(scale * next(iter(factors)) - 1) < 1e-3
+    return None if unscaled else scale
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def ledger(audit: Audit) -> list[list[str]]:
+    """A row a loss and module: norms per step, where they went, and who moved the weights.
+
+    Below a loss that is a sum, its summands.
+    """
+    rows = [["loss", "module", "computed", "applied", "dropped", "left over", "by", "moved"]]
+    last = ""
+    for line in audit.ledger:
+        if line.loss != last:
+            rows += _terms(audit, last)
+            last = line.loss
+        rows.append(_row(line))
+    return rows + _terms(audit, last)
+
+
+def _row(line: Line) -> list[str]:
+    norms = (line.computed, line.applied, line.dropped, line.left_over)
+    by = [f"{name}.step()" if name.isidentifier() else name for name in line.applied_by]
+    by += line.dropped_by
+    loss = line.loss or "no loss"
+    if abs(line.factor - 1) > 1e-9:
+        loss += f" (×{line.factor:.3g})"
+    moved = ", ".join(line.moved) or "no"
+    return [loss, line.module, *(f"{n:.3g}" if n else "·" for n in norms), ", ".join(by), moved]
+
+
+def _terms(audit: Audit, loss: str) -> list[list[str]]:
+    found = next((e.terms for e in audit.events if e.by == loss and e.terms), ())
+    rows = []
+    for term in found:
+        factor = "" if abs(term.factor - 1) < 1e-9 else f" (×{term.factor:.3g})"
+        for module in audit.modules:
+            if term.norms.get(module):
+                norm = f"{term.norms[module]:.3g}"
+                rows.append([f"  {term.name}{factor}", module, norm, "", "", "", "", ""])
+    return rows
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows aligned in columns, the first ruled off."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

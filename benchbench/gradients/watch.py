@@ -1,10 +1,11 @@
 """Watching where gradients go: every backward pass, ``zero_grad`` and ``step`` of real training.
 
-A :class:`GradientWatch` stands beside a training step and compares ``.grad`` before and after what
-the step does to it. What a backward pass adds to one parameter is a :class:`Share`; the watch books
-when it was born, which optimizers stepped along it, and what cleared it. It assumes no order and
-knows no agent: :class:`~benchbench.diagnostics.ledger.Ledger` reads it for benchbench's own, and
-:func:`benchbench.audit` for anyone's.
+A :class:`GradientWatch` compares ``.grad`` before and after what a training step does to it. What a
+backward pass adds to one parameter is a :class:`Share`; the watch books when it was born, which
+optimizers stepped along it, and what cleared it. It assumes no order and knows no agent:
+:class:`~benchbench.diagnostics.ledger.Ledger` reads it for benchbench's own, and
+:func:`benchbench.audit` for anyone's. How it hears of events is in
+:mod:`~benchbench.gradients.patches`.
 
 The watched step computes what it always does, bit for bit: tensors are only read.
 """
@@ -12,53 +13,118 @@ The watched step computes what it always does, bit for bit: tensors are only rea
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from benchbench.gradients.record import BY_HAND, EARLIER, UNNAMED, UNSEEN, Event, Share
+from benchbench.gradients.graph import Graph
+from benchbench.gradients.patches import patched
+from benchbench.gradients.record import (
+    BY_CODE,
+    BY_HAND,
+    EARLIER,
+    UNNAMED,
+    UNSEEN,
+    Event,
+    EventKind,
+    Share,
+    dense,
+    is_clear,
+    square,
+)
+from benchbench.gradients.sums import Sums, find_terms
+from benchbench.gradients.weights import Weights, fits, parallel
+
+Modules = Mapping[str, nn.Module | torch.Tensor]
+Source = Callable[[], tuple[Modules, Mapping[str, Any]]]
 
 
-class Unwatchable(RuntimeError):
-    """Training of a kind that cannot be watched; the message says why and what to do."""
+@dataclass
+class StepCall:
+    """A call of an optimizer's ``step`` that is running."""
+
+    optimizer: Any
+    booked: set[torch.Tensor] = field(default_factory=set)
+    position: int | None = None
+    closure_ran: bool = False
 
 
 class GradientWatch:
     """Books the gradients of training steps; see the module's docstring.
 
-    ``modules`` may hold single tensors beside modules. A parameter of several of them is booked to
-    the smallest, the first of equals. ``name_loss`` is asked at each outermost backward pass for
-    the name of the tensors it starts from. ``paths`` asks for :attr:`Event.beyond`.
+    ``modules`` may hold single tensors beside modules; ``homes`` says to which a parameter of
+    several is booked. ``name_loss`` is asked at each outermost backward pass for the name of the
+    tensors that it starts from. ``audit`` asks for all that an audit needs and the ledger does not:
+    paths between modules, who moved the weights, summands of losses.
     """
 
     def __init__(
         self,
-        modules: Mapping[str, nn.Module | torch.Tensor],
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        name_loss: Callable[[Sequence[torch.Tensor]], Hashable],
-        paths: bool = False,
+        modules: Modules,
+        optimizers: Mapping[str, Any],
+        name_loss: Callable[[Sequence[Any]], Hashable],
+        audit: bool = False,
+        source: Source | None = None,
     ) -> None:
         self.events: list[Event] = []
         self.shares: list[Share] = []
-        self.optimizers = dict(optimizers)
+        self.optimizers: dict[str, Any] = dict(optimizers)
+        self.unnamed: set[str] = set()
+        """Names made up for optimizers that were met while watching."""
+        self.drives: dict[str, set[str]] = {}
+        """For each optimizer: those whose ``step`` it calls within its own."""
+        self.step_calls: dict[str, int] = {}
         self.home: dict[torch.Tensor, str] = {}
         self.path_of: dict[torch.Tensor, str] = {}
+        self.modules: dict[str, None] = {}
+        """All named modules, then rows for what several share."""
+        self.zeros: dict[torch.Tensor, None] = {}
+        """Parameters that a backward pass reached with a gradient of zero."""
         self.steps = 0
-        self._name_loss, self._paths = name_loss, paths
+        self.weights = Weights()
+        self.hooked = False
+        """Whether saved tensors are hooked (checkpoints, offloading), so that nothing may be
+        differentiated twice."""
+        self.audit, self._name_loss = audit, name_loss
+        self._source = source or (lambda: (modules, optimizers))
+        self._known: tuple[int, ...] = ()
+        self._open: dict[torch.Tensor, list[Share]] = {}
+        self._returned: dict[torch.Tensor, list[Share]] = {}
+        self._wiped: dict[torch.Tensor, list[Share]] = {}
+        self._graph: Graph | None = None
+        self._split: set[Hashable] = set()
+        self.active: list[StepCall] = []
+        self.zeroing = 0
+        self.refresh()
+
+    # ------------------------------------------------------------------ who is who
+
+    def refresh(self) -> None:
+        """Take in modules, parameters and optimizers that have come since."""
+        modules, optimizers = self._source()
         named = {name: named_parameters(module) for name, module in modules.items()}
-        for name in sorted(named, key=lambda name: sum(p.numel() for p in named[name].values())):
-            for path, parameter in named[name].items():
-                self.home.setdefault(parameter, name)
-                self.path_of.setdefault(parameter, path)
-        for optimizer in self.optimizers.values():
-            for parameter in held_by(optimizer):
-                self.home.setdefault(parameter, UNNAMED)
-        self._open: dict[torch.Tensor, list[Share]] = {p: [] for p in self.home}
-        self._in_backward = False
+        for name, optimizer in optimizers.items():
+            if not any(optimizer is known for known in self.optimizers.values()):
+                self.optimizers.setdefault(name, optimizer)
+        held = [p for optimizer in self.optimizers.values() for p in held_by(optimizer)]
+        now = tuple(id(p) for of in named.values() for p in of.values()) + tuple(map(id, held))
+        if now == self._known:
+            return
+        self._known = now
+        self.modules.update(dict.fromkeys(named))
+        for parameter, (name, path) in homes(named).items():
+            if self.home.get(parameter, UNNAMED) == UNNAMED:
+                self.home[parameter], self.path_of[parameter] = name, path
+                self.modules[name] = None
+        for parameter in held:
+            self.home.setdefault(parameter, UNNAMED)
+        for parameter in self.home:
+            self._open.setdefault(parameter, [])
+        if self.audit:
+            self.weights.add(self.home)
 
     def holders(self, parameter: torch.Tensor) -> list[str]:
         """Names of the optimizers that hold a parameter, those met while watching included."""
@@ -68,157 +134,8 @@ class GradientWatch:
             if any(parameter is p for p in held_by(optimizer))
         ]
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Watch one training step: the length of the block. All patches are undone after it."""
-        self.steps += 1
-        self._settle(EARLIER if self.steps == 1 else UNSEEN)
-        with ExitStack() as undo:
-            hook = register_optimizer_step_pre_hook(self._before_step)
-            undo.callback(hook.remove)
-            _patch(undo, torch.autograd, "backward", self._watched_backward)
-            _patch(undo, nn.Module, "zero_grad", self._watched_module_zero_grad)
-            for name, optimizer in self.optimizers.items():
-                _patch(undo, optimizer, "zero_grad", self._watched_zero_grad(name, optimizer))
-            yield
-        self._settle()
-
-    # ------------------------------------------------------------------ what is patched
-
-    def _watched_backward(self, original: Callable[..., None]) -> Callable[..., None]:
-        # Tensor.backward calls torch.autograd.backward, so this one place sees both.
-        def backward(tensors: Any, *args: Any, **options: Any) -> None:
-            if self._in_backward:  # within another, as reentrant checkpointing does
-                return original(tensors, *args, **options)
-            roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-            loss = self._name_loss(roots)
-            self._settle()
-            before = {p: _copy(p.grad) for p in self.home}
-            beyond = modules_beyond(roots, self.home) if self._paths else {}
-            self._in_backward = True
-            try:
-                original(roots, *args, **options)
-            finally:
-                self._in_backward = False
-            self._book_backward(loss, before, beyond)
-
-        return backward
-
-    def _watched_zero_grad(
-        self, name: str, optimizer: torch.optim.Optimizer
-    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        def watched(original: Callable[..., None]) -> Callable[..., None]:
-            def zero_grad(*args: Any, **options: Any) -> None:
-                self._settle()
-                original(*args, **options)
-                position = self._record("zero_grad", name)
-                self._end_cleared(position)
-                for parameter in held_by(optimizer):
-                    for share in self._open[parameter]:
-                        share.survived.append(position)
-
-            return zero_grad
-
-        return watched
-
-    def _watched_module_zero_grad(self, original: Callable[..., None]) -> Callable[..., None]:
-        def zero_grad(module: nn.Module, *args: Any, **options: Any) -> None:
-            self._settle()
-            original(module, *args, **options)
-            homes = {self.home[p] for p in module.parameters() if p in self.home}
-            if homes:
-                self._end_cleared(self._record("zero_grad", " and ".join(sorted(homes))))
-
-        return zero_grad
-
-    def _before_step(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> None:
-        held = [p for p in held_by(optimizer) if p in self.home]
-        if not held:
-            return  # an optimizer of something else
-        name = self._name_of(optimizer)
-        closures = [a for a in (*args, *options.values()) if callable(a)]
-        if isinstance(optimizer, torch.optim.LBFGS) or closures:
-            raise Unwatchable(
-                f"{name} steps with a closure, so its backward passes lie inside step() and their "
-                "fate cannot be told from outside; call backward() before step() without one"
-            )
-        self._settle()
-        self._book_step(self._record("step", name), held)
-
-    # ------------------------------------------------------------------ the books
-
-    def _book_backward(
-        self,
-        loss: Hashable,
-        before: dict[torch.Tensor, torch.Tensor | None],
-        beyond: dict[str, set[str]],
-    ) -> None:
-        position = self._record("backward", loss)
-        self.events[position].beyond = beyond
-        for parameter, earlier in before.items():
-            grad = _copy(parameter.grad)
-            if grad is not None:
-                self._bear(loss, parameter, grad if earlier is None else grad - earlier, position)
-
-    def _book_step(self, position: int, held: Sequence[torch.Tensor]) -> None:
-        sums: dict[str, _Sums] = {}
-        found: list[Share] = []
-        for parameter in held:
-            grad = _copy(parameter.grad)
-            if grad is None:
-                continue
-            due = sum(
-                (
-                    share.grad
-                    for share in self._open[parameter]
-                    if not share.applied and share.loss != UNSEEN and share.grad is not None
-                ),
-                start=torch.zeros_like(grad),
-            )
-            sums.setdefault(self.home[parameter], _Sums()).add(grad, due)
-            found += self._open[parameter]
-        event = self.events[position]
-        event.error = {module: total.error() for module, total in sums.items()}
-        event.scale = {module: total.scale() for module, total in sums.items()}
-        for share in found:
-            share.applied.append(position)
-            share.mismatch = event.error[share.module]
-
-    def _settle(self, unknown: str = UNSEEN) -> None:
-        """Book what happened to ``.grad`` since the last event, by hand or out of sight."""
-        gone = [p for p, shares in self._open.items() if shares and _is_clear(p)]
-        if gone:
-            self._end_cleared(self._record("zero_grad", BY_HAND))
-        for parameter, shares in self._open.items():
-            if not shares and not _is_clear(parameter):
-                grad = _copy(parameter.grad)
-                assert grad is not None
-                self._bear(unknown, parameter, grad, len(self.events) - 1)
-
-    def _end_cleared(self, position: int) -> None:
-        for parameter, shares in self._open.items():
-            if shares and _is_clear(parameter):
-                for share in shares:
-                    share.ended, share.grad = position, None
-                shares.clear()
-
-    def _bear(
-        self, loss: Hashable, parameter: torch.Tensor, added: torch.Tensor, position: int
-    ) -> None:
-        if added.any():
-            share = Share(
-                loss, self.home[parameter], parameter, self.steps, position, square(added), added
-            )
-            self._open[parameter].append(share)
-            self.shares.append(share)
-
-    def _record(self, kind: Literal["backward", "zero_grad", "step"], by: Any) -> int:
-        self.events.append(Event(self.steps, kind, by))
-        return len(self.events) - 1
-
-    def _name_of(self, optimizer: torch.optim.Optimizer) -> str:
+    def name_of(self, optimizer: Any) -> str:
+        """An optimizer's name; one is made up where it has none."""
         for name, known in self.optimizers.items():
             if known is optimizer:
                 return name
@@ -226,10 +143,295 @@ class GradientWatch:
         count = sum(known.startswith(name) for known in self.optimizers)
         name = f"{name} ({count + 1})" if count else name
         self.optimizers[name] = optimizer
-        for parameter in held_by(optimizer):
-            self.home.setdefault(parameter, UNNAMED)
-            self._open.setdefault(parameter, [])
+        self.unnamed.add(name)
+        self.refresh()
         return name
+
+    def has_parameters(self, module: str) -> bool:
+        """Whether a named module has parameters, of its own or of its parts."""
+        modules, _ = self._source()
+        return module in modules and bool(named_parameters(modules[module]))
+
+    def knows(self, optimizer: Any) -> bool:
+        """Whether an optimizer is among the named ones."""
+        return any(known is optimizer for known in self.optimizers.values())
+
+    # ------------------------------------------------------------------ training steps
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Watch one training step: the length of the block. All patches are undone after it."""
+        with patched(self):
+            self.start_step()
+            yield
+            self.end_step()
+
+    def start_step(self) -> None:
+        """A training step begins."""
+        self.refresh()
+        self.steps += 1
+        self.hooked = False
+        self.active.clear()
+        self.settle(EARLIER if self.steps == 1 else UNSEEN)
+        if self.audit:
+            self.weights.compare(self.home, BY_CODE)
+
+    def end_step(self) -> None:
+        """A training step ends."""
+        self.settle()
+        if self.audit:
+            self.weights.compare(self.home, BY_CODE)
+            for shares in self._returned.values():
+                for share in shares:
+                    if share.step < self.steps:
+                        share.grad = None
+
+    # ------------------------------------------------------------------ backward passes
+
+    def backward(self, roots: Sequence[Any], run: Callable[[], Any]) -> Any:
+        """An outermost backward pass into ``.grad``."""
+        loss = self._name_loss(roots)
+        self.refresh()
+        self.settle()
+        self._graph = graph = Graph(roots, self.home)
+        candidates = [p for p in graph.parameters if p in self.home]
+        if not graph.plain:
+            candidates = list(self.home)
+        terms = ()
+        if self.audit and loss not in self._split and graph.plain and not self.hooked:
+            self._split.add(loss)
+            terms = find_terms(roots, candidates, self.home, self._name_loss)
+        getattr(self._name_loss, "forget", lambda: None)()
+        before = {p: dense(p.grad) for p in candidates}
+        try:
+            result = run()
+        finally:
+            self._graph = None
+        position = self.record("backward", loss)
+        event = self.events[position]
+        event.terms = terms
+        if self.audit:
+            event.paths = graph.paths()
+        for parameter, earlier in before.items():
+            grad = dense(parameter.grad)
+            if grad is not None:
+                added = grad if earlier is None else grad - earlier
+                reached = earlier is None or parameter in graph.parameters
+                self._bear(loss, parameter, added, position, reached)
+        return result
+
+    def nested(self, roots: Sequence[Any]) -> None:
+        """A backward pass within another, as reentrant checkpoints run."""
+        node = torch._C._current_autograd_node()
+        if self._graph is not None and node is not None:
+            self._graph.inner(node, roots)
+
+    def grad(self, roots: Sequence[Any], inputs: Sequence[Any], run: Callable[[], Any]) -> Any:
+        """A call of ``torch.autograd.grad``."""
+        self.refresh()
+        wanted = [(i, p) for i, p in enumerate(inputs) if isinstance(p, torch.Tensor) and p in
+                  self.home]  # fmt: skip
+        if not wanted or not self.audit:
+            return run()
+        loss = self._name_loss(roots)
+        self.settle()
+        graph = Graph(roots, self.home)
+        result = run()
+        position = self.record("grad", loss)
+        self.events[position].paths = graph.paths()
+        for i, parameter in wanted:
+            if result[i] is None:
+                continue
+            share = self._bear(loss, parameter, dense(result[i]), position, True, returned=True)
+            if share:
+                self._returned.setdefault(parameter, []).append(share)
+        return result
+
+    def _bear(
+        self,
+        loss: Hashable,
+        parameter: torch.Tensor,
+        added: torch.Tensor | None,
+        position: int,
+        reached: bool = True,
+        returned: bool = False,
+    ) -> Share | None:
+        assert added is not None
+        if not added.any():
+            if reached:
+                self.zeros[parameter] = None
+            return None
+        share = Share(
+            loss, self.home[parameter], parameter, self.steps, position, square(added), added,
+            factor=getattr(loss, "factor", 1.0), returned=returned,
+        )  # fmt: skip
+        if not returned:
+            self._open[parameter].append(share)
+        self.shares.append(share)
+        return share
+
+    # ------------------------------------------------------------------ clearing
+
+    def settle(self, unknown: str = UNSEEN) -> None:
+        """Book what happened to ``.grad`` and weights since the last event, by hand or unseen."""
+        if self.audit:
+            self._hand_steps()
+        gone = [p for p, shares in self._open.items() if shares and is_clear(p)]
+        if gone:
+            self.end_cleared(self.record("zero_grad", BY_HAND))
+        for parameter, shares in self._open.items():
+            if not shares and not is_clear(parameter) and not self._adopt(parameter):
+                self._bear(unknown, parameter, dense(parameter.grad), len(self.events) - 1)
+
+    def _adopt(self, parameter: torch.Tensor) -> bool:
+        """Whether the code has put results of ``torch.autograd.grad`` into ``.grad``."""
+        waiting = [s for s in self._returned.get(parameter, ()) if s.grad is not None]
+        grad = dense(parameter.grad)
+        if not waiting or grad is None:
+            return False
+        found = [s for s in waiting if s.grad is not None and parallel(s.grad, grad)][-1:]
+        total = sum((s.grad for s in waiting if s.grad is not None), torch.zeros_like(grad))
+        if not found and parallel(total, grad):
+            found = waiting
+        for share in found:
+            share.returned = False
+            self._returned[parameter].remove(share)
+            self._open[parameter].append(share)
+        if not found:
+            for share in waiting:
+                share.rewritten = True
+        return bool(found)
+
+    def _hand_steps(self) -> None:
+        """Find weights that code moved along a gradient, as hand-written SGD does."""
+        found: list[Share] = []
+        for parameter in self.home:
+            waiting = [
+                s for s in (*self._open[parameter], *self._returned.get(parameter, ()))
+                if not s.applied and s.grad is not None and s.loss != EARLIER
+            ]  # fmt: skip
+            if not waiting:
+                continue
+            way = self.weights.displacement(parameter)
+            if way is None:
+                continue
+            total = sum((s.grad for s in waiting if s.grad is not None), torch.zeros_like(way))
+            if parallel(total, way):
+                found += waiting
+        if found:
+            position = self.record("step", BY_CODE)
+            self.events[position].found = len(found)
+            self.step_calls[BY_CODE] = self.step_calls.get(BY_CODE, 0) + 1
+            for share in found:
+                share.applied.append(position)
+                share.returned, share.grad = False, None
+            self.weights.compare({s.parameter for s in found}, BY_CODE)
+
+    def zero_grad(self, name: str, held: Sequence[torch.Tensor], run: Callable[[], Any]) -> Any:
+        """A call of an optimizer's ``zero_grad``, or of a module's where ``held`` is empty."""
+        self.settle()
+        result = run()
+        position = self.record("zero_grad", name)
+        self.end_cleared(position)
+        for parameter in held:
+            for share in self._open.get(parameter, ()):
+                share.survived.append(position)
+        return result
+
+    def end_cleared(self, position: int) -> None:
+        """End the shares whose ``.grad`` is clear now."""
+        for parameter, shares in self._open.items():
+            if shares and is_clear(parameter):
+                for share in shares:
+                    share.ended = position
+                    if self.audit and not share.applied and share.grad is not None:
+                        self._wiped.setdefault(parameter, []).append(share)
+                    else:
+                        share.grad = None
+                for old in self._wiped.get(parameter, [])[:-6]:
+                    old.grad = None
+                    self._wiped[parameter].remove(old)
+                shares.clear()
+
+    # ------------------------------------------------------------------ steps
+
+    def book_step(self, call: StepCall, name: str, held: Sequence[torch.Tensor]) -> None:
+        """An optimizer is about to change its parameters along what is in ``.grad``."""
+        held = [p for p in held if p in self.home and p not in call.booked]
+        if not held:
+            return
+        self.settle()
+        if self.audit:
+            self.weights.compare(held, BY_CODE)
+        call.booked.update(held)
+        if call.position is None or self.events[call.position].by != name:
+            call.position = self.record("step", name)
+        position, event = call.position, self.events[call.position]
+        sums: dict[str, Sums] = {}
+        found: list[Share] = []
+        for parameter in held:
+            grad = dense(parameter.grad)
+            if grad is None:
+                continue
+            event.found += bool(grad.any())
+            due = [s for s in self._open[parameter] if not s.applied and s.loss != UNSEEN]
+            sums.setdefault(self.home[parameter], Sums()).add(grad, due)
+            found += self._open[parameter]
+        event.error |= {module: total.error() for module, total in sums.items()}
+        event.scale |= {module: total.scale() for module, total in sums.items()}
+        if self._wiped:
+            self._recombine(position, held)
+        for share in found:
+            share.applied.append(position)
+            share.mismatch = event.error[share.module]
+            share.grad = None
+
+    def _recombine(self, position: int, held: Sequence[torch.Tensor]) -> None:
+        """Find cleared gradients that were put back in sums, as PCGrad does."""
+        by_module: dict[str, list[torch.Tensor]] = {}
+        for parameter in held:
+            if parameter.grad is not None and self._wiped.get(parameter):
+                by_module.setdefault(self.home[parameter], []).append(parameter)
+        for module, parameters in by_module.items():
+            births = sorted({s.born for p in parameters for s in self._wiped[p]})
+            rows = [
+                [next((s.grad for s in self._wiped[p] if s.born == born), None) for p in parameters]
+                for born in births
+            ]
+            target = [g for p in parameters if (g := dense(p.grad)) is not None]
+            used = fits(target, rows)
+            unseen = all(s.loss == UNSEEN for p in parameters for s in self._open[p])
+            for parameter in parameters:
+                for share in self._wiped.pop(parameter):
+                    share.grad = None
+                    if used is not None and used[births.index(share.born)]:
+                        share.applied.append(position)
+                        share.recombined = True
+                    elif unseen and self._open[parameter]:
+                        share.rewritten = True
+                if used is not None and unseen:
+                    for share in self._open[parameter]:
+                        share.recombined = True
+
+    def stepped(self, name: str, held: Sequence[torch.Tensor]) -> bool:
+        """An optimizer has changed its parameters; whether any moved."""
+        self.step_calls[name] = self.step_calls.get(name, 0) + 1
+        return self.audit and self.weights.compare([p for p in held if p in self.home], name)
+
+    def skipped(self, optimizer: Any) -> None:
+        """A GradScaler left an optimizer's step out."""
+        if not self.knows(optimizer):
+            return
+        self.settle()
+        position = self.record("skipped", self.name_of(optimizer))
+        for parameter in held_by(optimizer):
+            for share in self._open.get(parameter, ()):
+                share.skipped.append(position)
+
+    def record(self, kind: EventKind, by: Any) -> int:
+        """Append an event; its position."""
+        self.events.append(Event(self.steps, kind, by))
+        return len(self.events) - 1
 
 
 def named_parameters(module: nn.Module | torch.Tensor) -> dict[str, torch.Tensor]:
@@ -237,111 +439,32 @@ def named_parameters(module: nn.Module | torch.Tensor) -> dict[str, torch.Tensor
     return {"": module} if isinstance(module, torch.Tensor) else dict(module.named_parameters())
 
 
-def held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+def held_by(optimizer: Any) -> Iterator[torch.Tensor]:
     """All parameters of an optimizer."""
     for group in optimizer.param_groups:
         yield from group["params"]
 
 
-def square(tensor: torch.Tensor) -> float:
-    """Squared L2 norm, summed in double precision."""
-    return float(tensor.double().square().sum())
+def homes(
+    named: Mapping[str, Mapping[str, torch.Tensor]],
+) -> dict[torch.Tensor, tuple[str, str]]:
+    """To which module each parameter is booked, and its path there.
 
-
-def modules_beyond(
-    roots: Sequence[torch.Tensor], home: Mapping[torch.Tensor, str]
-) -> dict[str, set[str]]:
-    """For each module in the graph of ``roots``: the modules whose outputs are among its inputs.
-
-    An operation that takes a parameter of the module has other inputs; every parameter further up
-    those lies beyond. A loss on ``critic(actor(obs))`` thus has the actor beyond the critic.
+    To the smallest that has it, where one is part of the other; what modules share of which none
+    is part of the other gets a name of its own, ``a ∩ b``.
     """
-    beyond: dict[str, set[str]] = {}
-    reached: dict[Any, frozenset[str]] = {}
-    stack: list[tuple[Any, bool]] = [(root.grad_fn, False) for root in roots if root.grad_fn]
-    while stack:
-        node, children_done = stack.pop()
-        if node in reached:
-            continue
-        inputs = [child for child, _ in node.next_functions if child is not None]
-        if not children_done:
-            stack.append((node, True))
-            stack += [(child, False) for child in inputs if child not in reached]
-            continue
-        own = home.get(node.variable) if hasattr(node, "variable") else None
-        reached[node] = frozenset([own] if own else []).union(*(reached[c] for c in inputs))
-        for child in inputs:
-            module = _parameter_at(child, home)
-            if module:
-                others = (reached[other] for other in inputs if other is not child)
-                beyond.setdefault(module, set()).update(*others)
-    return {module: found - {module} for module, found in beyond.items()}
-
-
-def _parameter_at(node: Any, home: Mapping[torch.Tensor, str]) -> str | None:
-    """The module of the parameter that a chain of one-input operations (a transpose) starts at."""
-    while not hasattr(node, "variable"):
-        inputs = [child for child, _ in node.next_functions if child is not None]
-        if len(inputs) != 1:
-            return None
-        node = inputs[0]
-    return home.get(node.variable)
-
-
-@dataclass
-class _Sums:
-    """Compares ``.grad`` with what was due, over the parameters of a module."""
-
-    grad: float = 0.0
-    due: float = 0.0
-    dot: float = 0.0
-    off: float = 0.0
-
-    def add(self, grad: torch.Tensor, due: torch.Tensor) -> None:
-        found, off = square(grad), square(grad - due)
-        self.grad += found
-        self.off += off
-        if off < 1e-14 * found:  # as good as equal, which spares two passes
-            self.due, self.dot = self.due + found, self.dot + found
-        else:
-            self.due += square(due)
-            self.dot += float((grad.double() * due.double()).sum())
-
-    def error(self) -> float:
-        return float((self.off / self.grad) ** 0.5) if self.grad else 0.0
-
-    def scale(self) -> float:
-        """The factor that explains ``.grad``; nan where none does."""
-        if not self.grad or not self.due:
-            return float("nan")
-        cosine = self.dot / (self.grad * self.due) ** 0.5
-        return self.dot / self.due if cosine > 1 - 1e-6 else float("nan")
-
-
-def _patch(
-    undo: ExitStack, owner: Any, name: str, watched: Callable[[Callable[..., Any]], Any]
-) -> None:
-    """Put ``watched(original)`` in an attribute's place; what was there comes back at the end."""
-    own = vars(owner)
-    if name in own:
-        undo.callback(setattr, owner, name, own[name])
-    else:
-        undo.callback(delattr, owner, name)  # the class's own method shows again
-    setattr(owner, name, watched(getattr(owner, name)))
-
-
-def _copy(grad: torch.Tensor | None) -> torch.Tensor | None:
-    """A dense copy outside the graph."""
-    if grad is None:
-        return None
-    grad = grad.detach()
-    return grad.clone() if grad.layout == torch.strided else grad.to_dense()
-
-
-def _is_clear(parameter: torch.Tensor) -> bool:
-    grad = _copy(parameter.grad) if _is_sparse(parameter) else parameter.grad
-    return grad is None or not grad.any()
-
-
-def _is_sparse(parameter: torch.Tensor) -> bool:
-    return parameter.grad is not None and parameter.grad.layout != torch.strided
+    sets = {name: frozenset(map(id, of.values())) for name, of in named.items()}
+    found: dict[torch.Tensor, tuple[str, str]] = {}
+    every = {id(p): p for of in named.values() for p in of.values()}
+    for key, parameter in every.items():
+        owners = [name for name in named if key in sets[name]]
+        owners = [
+            name for name in owners
+            if not any(sets[other] < sets[name] for other in owners)
+        ]  # fmt: skip
+        distinct = {sets[name]: name for name in reversed(owners)}
+        names = [name for name in owners if name in distinct.values()]
+        first = names[0]
+        path = next(path for path, p in named[first].items() if p is parameter)
+        found[parameter] = " ∩ ".join(names), path
+    return found
