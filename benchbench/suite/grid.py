@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -120,7 +120,7 @@ class Grid:
     """All that a report covers."""
     wanted: tuple[Cell, ...]
     """Those to run."""
-    left_out: Mapping[str, str] = NOTHING
+    left_out: Mapping[str, str] = field(default_factory=dict)
     """Why environments of the suite have no cells here."""
 
     @classmethod

@@ -85,7 +85,7 @@ def test_a_cell_whose_job_vanishes_is_submitted_again_and_then_failed_by_name(
     Slurm(Cluster(), kind="local", poll=0.01).run(CELLS, store, heard, options)
     keys = {cell.key for cell in CELLS}
     assert [set(round_) for round_ in submitted] == [keys, keys]
-    assert set(heard.of("again")) == set(heard.of("failed")) == keys
+    assert set(heard.of("retrying")) == set(heard.of("failed")) == keys
     assert store.failure(CELLS[0].key).kind == "killed"
     assert "7_" in store.failure(CELLS[0].key).text
 
