@@ -1,4 +1,4 @@
-"""The verb that shows where gradients go."""
+"""The verb that shows where gradients go, in a suite's variants or in anyone's script."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 
 import click
 
-from benchbench.cli.options import set_option, suite_argument
-from benchbench.suite.load import load_suite
+from benchbench.cli.options import set_option
+from benchbench.core.errors import UserError
+
+PAGES = (".html", ".json", ".md", ".txt")
 
 
-@click.command()
-@suite_argument
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("target", metavar="SUITE.yaml|SCRIPT.py", type=click.Path(path_type=Path))
+@click.argument("arguments", nargs=-1)
 @click.option(
     "--variant",
     "variants",
@@ -22,30 +25,85 @@ from benchbench.suite.load import load_suite
 )
 @set_option
 @click.option(
+    "--steps",
+    type=click.IntRange(min=2),
+    default=3,
+    show_default=True,
+    help="Of a script: training steps to watch at least, before it is stopped.",
+)
+@click.option(
     "--figure",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the flows too, as a .png, .svg or .pdf.",
+    help="Of a suite: draw the flows too, as a .png, .svg or .pdf.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of a script: write the audit too, as .html, .json, .md or .txt.",
 )
 def audit(
-    suite: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
+    target: Path,
+    arguments: tuple[str, ...],
+    variants: tuple[str, ...],
+    overrides: tuple[str, ...],
+    steps: int,
+    figure: Path | None,
+    output: Path | None,
 ) -> None:
-    """Show where each loss's gradient goes, as measured in three real updates of each variant.
+    """Show where each loss's gradient goes, as measured in a few real updates.
 
-    On the suite's first environment and seed: which gradient is computed, kept, dropped, and
-    applied by which optimizer.
+    Of a suite, on its first environment and seed: a part for each variant. Of a Python script that
+    trains: it runs under watch, with the ARGUMENTS after "--", and is stopped after a few steps.
 
-    Exit code: 0 all variants do what their definitions say, 1 one does not, 2 a mistake in the
-    suite or the command.
+    Exit code: 0 all variants do what their definitions say, or the script's audit has no warnings
+    and nothing unknown; 1 not so; 2 a mistake in the suite, the script or the command.
     """
+    if target.suffix == ".py":
+        if variants or overrides or figure:
+            raise UserError("--variant, --set and --figure are for suites; a script takes --output")
+        _audit_script(target, arguments, steps, output)
+    else:
+        if arguments or output:
+            raise UserError(f"{target} is taken for a suite, which takes no arguments and no "
+                            "--output; name a script that ends in .py")  # fmt: skip
+        _audit_suite(target, variants, overrides, figure)
+
+
+def _audit_suite(
+    target: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
+) -> None:
     from benchbench.cli.audit_figure import figure_format, save_flows
     from benchbench.launch.suite_audit import audit_suite, flow, variant_text
+    from benchbench.suite.load import load_suite
 
     if figure:
         figure_format(figure)
-    found = audit_suite(load_suite(suite, overrides), variants)
+    found = audit_suite(load_suite(target, overrides), variants)
     click.echo("\n\n".join(variant_text(one) for one in found))
     if figure:
         save_flows([flow(one) for one in found], figure)
         click.echo(f"\nfigure  {figure}")
     if any(one.mismatch for one in found):
+        sys.exit(1)
+
+
+def _audit_script(
+    target: Path, arguments: tuple[str, ...], steps: int, output: Path | None
+) -> None:
+    from benchbench.gradients.script import ScriptFailed, audit_script
+
+    if not target.is_file():
+        raise UserError(f"{target}: there is no such script")
+    if output and (output.suffix not in PAGES or not output.parent.is_dir()):
+        raise UserError(f"--output {output}: name a file that ends in {', '.join(PAGES)}, in a "
+                        "folder that is there")  # fmt: skip
+    try:
+        found = audit_script(target, arguments, steps)
+    except ScriptFailed as error:
+        raise UserError(f"{error}; run the script without the audit to see where") from error
+    click.echo(str(found))
+    if output:
+        found.save(output)
+        click.echo(f"\nwritten  {output}")
+    if not found.ok:
         sys.exit(1)

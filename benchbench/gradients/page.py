@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from benchbench.gradients.record import NOT_LOSSES, Event
-from benchbench.gradients.text import ledger, timeline
+from benchbench.gradients.text import ledger, modules, timeline
 
 if TYPE_CHECKING:
     from benchbench.gradients.result import Audit, Life
@@ -39,7 +39,7 @@ def html_page(audit: Audit) -> str:
         if some:
             items = "".join(f"<li>{escape(str(one))}</li>" for one in some)
             parts.append(f"<h2>{title}</h2><ul>{items}</ul>")
-    parts += ["<h2>Ledger</h2>", _table(ledger(audit)), "<h2>One step</h2>"]
+    parts += ["<h2>Ledger</h2>", _table(ledger(audit)), _table(modules(audit)), "<h2>One step</h2>"]
     parts.append(_table(timeline(audit)))
     for module in audit.modules:
         if audit.lives(module):

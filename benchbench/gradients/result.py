@@ -97,6 +97,10 @@ class Audit:
     notes: list[Finding]
     """Worth knowing, and no mistakes."""
     seen: Seen
+    held: dict[str, tuple[str, ...]]
+    """For each module: the optimizers that hold parameters of it."""
+    moved: dict[str, tuple[str, ...]]
+    """For each module: who changed its weights in the window, optimizers or code."""
 
     @property
     def ok(self) -> bool:
@@ -207,6 +211,7 @@ class Audit:
         return _finite({
             "ok": self.ok, "steps": self.steps, "modules": list(self.modules),
             "seen": asdict(self.seen), "routing": self.routing,
+            "held": self.held, "moved": self.moved,
             "ledger": [asdict(line) for line in self.ledger],
             "events": [
                 {"step": e.step, "kind": e.kind, "by": str(e.by),
@@ -275,7 +280,11 @@ def audit_of(watch: GradientWatch) -> Audit:
     unnamed = [UNNAMED] if any(s.module == UNNAMED for s in watch.shares) else []
     # A module all of whose parameters belong to parts that have names has no row of its own.
     modules = [m for m in watch.modules if m in homes or m not in _containers(watch)] + unnamed
-    lines = _lines(watch, modules)
+    held: dict[str, dict[str, None]] = {}
+    for parameter, module in watch.home.items():
+        held.setdefault(module, {}).update(dict.fromkeys(watch.holders(parameter)))
+    moved = _moved(watch)
+    lines = _lines(watch, modules, moved)
     losses = list(dict.fromkeys(e.by for e in watch.events if e.kind in ("backward", "grad")))
     fated = {s.loss for s in watch.shares if s.applied or s.ended is not None or s.returned}
     inner = set().union(*watch.drives.values()) if watch.drives else set()
@@ -297,7 +306,16 @@ def audit_of(watch: GradientWatch) -> Audit:
             tuple(outer),
             tuple(stepped),
         ),
+        held={m: tuple(held.get(m, {})) for m in modules},
+        moved={m: tuple(moved.get(m, {})) for m in modules},
     )
+
+
+def _moved(watch: GradientWatch) -> dict[str, dict[str, None]]:
+    moved: dict[str, dict[str, None]] = {}
+    for parameter, movers in watch.weights.moved.items():
+        moved.setdefault(watch.home[parameter], {}).update(movers)
+    return moved
 
 
 def _containers(watch: GradientWatch) -> set[str]:
@@ -305,7 +323,9 @@ def _containers(watch: GradientWatch) -> set[str]:
     return {m for m in watch.modules if m not in homes and watch.has_parameters(m)}
 
 
-def _lines(watch: GradientWatch, modules: Sequence[str]) -> list[Line]:
+def _lines(
+    watch: GradientWatch, modules: Sequence[str], moved: Mapping[str, Mapping[str, None]]
+) -> list[Line]:
     ran: dict[str, set[int]] = {}
     for event in watch.events:
         if event.kind in ("backward", "grad"):
@@ -316,17 +336,17 @@ def _lines(watch: GradientWatch, modules: Sequence[str]) -> list[Line]:
     for share in watch.shares:
         if share.loss in ran and (share.loss, share.module) in groups:
             groups[share.loss, share.module].append(share)
-    moved: dict[str, dict[str, None]] = {}
-    for parameter, movers in watch.weights.moved.items():
-        moved.setdefault(watch.home[parameter], {}).update(movers)
     lines = []
     for (loss, module), shares in groups.items():
-        # What is still open in the last step has no end yet; it counts where nothing else does.
+        # The last step is watched to see earlier gradients end; it counts where there are none.
+        # What is open at the window's end has no fate yet; it counts where nothing else does.
+        steps = ran[loss] - {watch.steps} or ran[loss]
+        shares = [s for s in shares if s.step in steps] or shares
         ended = [s for s in shares if s.applied or s.ended is not None or s.returned]
         counted = ended or shares
         if not counted:
             continue
-        count = len({s.step for s in counted})
+        count = len(steps & {e.step for e in watch.events if e.by == loss}) or 1
 
         def norm(some: Sequence[Share], count: int = count) -> float:
             return float((sum(s.own_square for s in some) / count) ** 0.5)

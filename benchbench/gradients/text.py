@@ -16,7 +16,7 @@ WIDTH = 100
 
 def audit_text(audit: Audit) -> str:
     """The whole of it, in at most 100 columns where the modules' names allow that."""
-    parts = [table(timeline(audit)), table(ledger(audit)), str(audit.seen)]
+    parts = [table(timeline(audit)), table(ledger(audit)), table(modules(audit)), str(audit.seen)]
     if audit.warnings:
         parts.append(_numbered("warning", [str(warning) for warning in audit.warnings]))
     elif not audit.unknown:
@@ -30,15 +30,16 @@ def audit_text(audit: Audit) -> str:
 
 def markdown(audit: Audit) -> str:
     """The ledger as a table, the findings as a list."""
-    rows = ledger(audit)
-    lines = [
-        "| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows
-    ]  # fmt: skip
-    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    lines = [*_markdown_table(ledger(audit)), "", *_markdown_table(modules(audit))]
     found = [("warning", audit.warnings), ("unknown", audit.unknown), ("note", audit.notes)]
     items = [f"- **{what}**: {_escaped(str(one))}" for what, some in found for one in some]
     verdict = [] if not audit.ok else ["no warnings", ""]
     return "\n".join([*lines, "", str(audit.seen), "", *verdict, *items]).rstrip()
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
 
 def _escaped(cell: str) -> str:
@@ -107,17 +108,18 @@ def _scale(event: Event, module: str, factors: set[float]) -> float | None:
 
 
 def ledger(audit: Audit) -> list[list[str]]:
-    """A row a loss and module: norms per step, where they went, and who moved the weights.
+    """A row a loss and module: norms per step, and where they went.
 
     Below a loss that is a sum, its summands.
     """
-    rows = [["loss", "module", "computed", "applied", "dropped", "left over", "by", "moved"]]
+    rows = [["loss", "module", "computed", "applied", "dropped", "left over", "by"]]
     last = ""
     for line in audit.ledger:
         if line.loss != last:
             rows += _terms(audit, last)
             last = line.loss
-        rows.append(_row(line))
+        if line.loss:
+            rows.append(_row(line))
     return rows + _terms(audit, last)
 
 
@@ -125,11 +127,10 @@ def _row(line: Line) -> list[str]:
     norms = (line.computed, line.applied, line.dropped, line.left_over)
     by = [f"{name}.step()" if name.isidentifier() else name for name in line.applied_by]
     by += line.dropped_by
-    loss = line.loss or "no loss"
+    loss = line.loss
     if abs(line.factor - 1) > 1e-9:
         loss += f" (×{line.factor:.3g})"
-    moved = ", ".join(line.moved) or "no"
-    return [loss, line.module, *(f"{n:.3g}" if n else "·" for n in norms), ", ".join(by), moved]
+    return [loss, line.module, *(f"{n:.3g}" if n else "·" for n in norms), ", ".join(by)]
 
 
 def _terms(audit: Audit, loss: str) -> list[list[str]]:
@@ -140,7 +141,24 @@ def _terms(audit: Audit, loss: str) -> list[list[str]]:
         for module in audit.modules:
             if term.norms.get(module):
                 norm = f"{term.norms[module]:.3g}"
-                rows.append([f"  {term.name}{factor}", module, norm, "", "", "", "", ""])
+                rows.append([f"  {term.name}{factor}", module, norm, "", "", "", ""])
+    return rows
+
+
+def modules(audit: Audit) -> list[list[str]]:
+    """A row a module, also one that nothing reaches: who holds it, trains it and moves it."""
+    rows = [["module", "held by", "trained by", "moved"]]
+    for module in audit.modules:
+        losses = [ln.loss for ln in audit.ledger if ln.module == module and ln.applied > 0]
+        moved = audit.moved.get(module, ())
+        rows.append(
+            [
+                module,
+                ", ".join(audit.held.get(module, ())) or "no optimizer",
+                ", ".join(losses) or "no loss",
+                f"by {', '.join(moved)}" if moved else "no",
+            ]
+        )
     return rows
 
 

@@ -36,7 +36,7 @@ from benchbench.gradients.record import (
     square,
 )
 from benchbench.gradients.sums import Sums, find_terms
-from benchbench.gradients.weights import Weights, fits, parallel
+from benchbench.gradients.weights import Weights, all_parallel, fits, parallel
 
 Modules = Mapping[str, nn.Module | torch.Tensor]
 Source = Callable[[], tuple[Modules, Mapping[str, Any]]]
@@ -304,20 +304,23 @@ class GradientWatch:
 
     def _hand_steps(self) -> None:
         """Find weights that code moved along a gradient, as hand-written SGD does."""
-        found: list[Share] = []
-        for parameter in self.home:
+        moved: dict[str, list[tuple[torch.Tensor, torch.Tensor, list[Share]]]] = {}
+        for parameter, module in self.home.items():
             waiting = [
                 s for s in (*self._open[parameter], *self._returned.get(parameter, ()))
                 if not s.applied and s.grad is not None and s.loss != EARLIER
             ]  # fmt: skip
-            if not waiting:
-                continue
-            way = self.weights.displacement(parameter)
-            if way is None:
-                continue
-            total = sum((s.grad for s in waiting if s.grad is not None), torch.zeros_like(way))
-            if parallel(total, way):
-                found += waiting
+            way = self.weights.displacement(parameter) if waiting else None
+            if way is not None:
+                total = sum((s.grad for s in waiting if s.grad is not None), torch.zeros_like(way))
+                moved.setdefault(module, []).append((total, way, waiting))
+        found: list[Share] = []
+        for of_module in moved.values():
+            together = all_parallel([total for total, _, _ in of_module],
+                                    [way for _, way, _ in of_module])  # fmt: skip
+            for total, way, waiting in of_module:
+                if together or (total.numel() > 2 and parallel(total, way)):
+                    found += waiting
         if found:
             position = self.record("step", BY_CODE)
             self.events[position].found = len(found)

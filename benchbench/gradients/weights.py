@@ -60,6 +60,17 @@ def parallel(a: torch.Tensor, b: torch.Tensor) -> bool:
     return lengths > 0 and abs(float(a @ b)) > 0.999 * lengths
 
 
+def all_parallel(gradients: list[torch.Tensor], ways: list[torch.Tensor]) -> bool:
+    """Whether parameters moved along their gradients, one factor for all of them.
+
+    A single number always moves along its gradient or against it; then it has to be against.
+    """
+    a, b = (torch.cat([t.detach().double().flatten() for t in some]) for some in (gradients, ways))
+    if a.numel() == 1:
+        return float(a @ b) < 0
+    return a.numel() > 2 and parallel(a, b)
+
+
 def fits(target: list[torch.Tensor], parts: list[list[torch.Tensor | None]]) -> list[float] | None:
     """Coefficients by which the sum of ``parts`` is the target; None where there are none such.
 
