@@ -17,9 +17,10 @@ from torch import nn
 
 from benchbench.gradients.find import find, is_optimizer, optimizers_of, seen_from
 from benchbench.gradients.loss_names import GivenNames, LossNames, Name, labels
+from benchbench.gradients.members import held_by, named_parameters
 from benchbench.gradients.patches import patched
 from benchbench.gradients.result import Audit, Line, audit_of
-from benchbench.gradients.watch import GradientWatch, Modules, held_by, named_parameters
+from benchbench.gradients.watch import GradientWatch, Modules
 
 __all__ = ["Audit", "Line", "Watch", "audit", "audit_steps", "watch"]
 
@@ -159,8 +160,10 @@ class Watch:
     def __exit__(self, *error: Any) -> None:
         self._watch.end_step()
         self._undo.close()
-        if self._watch.steps > 1 and self._watch.events[-1:] and (
-            self._watch.events[-1].step < self._watch.steps
+        if (
+            self._watch.steps > 1
+            and self._watch.events[-1:]
+            and (self._watch.events[-1].step < self._watch.steps)
         ):
             self._watch.steps -= 1  # next_step() was called at the end of the last one
         _relabel(self._watch, None)

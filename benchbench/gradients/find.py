@@ -39,8 +39,10 @@ def find(*agents: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(module, nn.Module):
             for path, part in module.named_modules():
                 last = path.rsplit(".", 1)[-1]
-                if path and any(word in last.lower() for word in _ENCODERS) and any(
-                    True for _ in part.parameters()
+                if (
+                    path
+                    and any(word in last.lower() for word in _ENCODERS)
+                    and any(True for _ in part.parameters())
                 ):
                     modules.setdefault(f"{name}.{path}", part)
     return _distinct(modules), search.optimizers
@@ -113,12 +115,23 @@ class _Search:
         """Optimizers that a module or its parts keep as attributes, and those in plain objects."""
         for path, part in module.named_modules():
             for key, inner in list(vars(part).items()):
-                if is_optimizer(inner) or (isinstance(inner, (list, tuple, dict)) and key[0] != "_"):
+                if is_optimizer(inner) or (
+                    isinstance(inner, (list, tuple, dict)) and key[0] != "_"
+                ):
                     self.follow(_joined(_joined(name, path), key), inner, 1)
 
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type)
-_FOREIGN = ("numpy", "gymnasium", "gym.", "pandas", "logging", "threading", "builtins", "torch.utils")
+_FOREIGN = (
+    "numpy",
+    "gymnasium",
+    "gym.",
+    "pandas",
+    "logging",
+    "threading",
+    "builtins",
+    "torch.utils",
+)
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:

@@ -47,8 +47,11 @@ class Paths:
 class Graph:
     """One graph, read before its backward pass; :meth:`paths` may be asked for afterwards."""
 
-    def __init__(self, roots: Sequence[Any], home: Mapping[torch.Tensor, str]) -> None:
-        self._home = home
+    def __init__(
+        self, roots: Sequence[Any], home: Mapping[torch.Tensor, str], peek: bool = False
+    ) -> None:
+        """``peek``: whether saved tensors may be looked at, to see frozen weights as well."""
+        self._home, self._peek = home, peek
         self.roots = [node for node in map(_node_of, roots) if node is not None]
         self.parameters: set[torch.Tensor] = set()
         """All that are in the graph, wherever they belong."""
@@ -62,7 +65,7 @@ class Graph:
         frozen = {
             p.untyped_storage().data_ptr(): module
             for p, module in self._home.items()
-            if not p.requires_grad and p.layout == torch.strided and p.numel()
+            if self._peek and p.layout == torch.strided and p.numel()
         }
         for node in self._ordered(roots):
             if hasattr(node, "variable"):

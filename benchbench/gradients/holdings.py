@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from benchbench.gradients.findings import Facts, Finding, of_gradients
+from benchbench.gradients.facts import Facts
+from benchbench.gradients.findings import Finding, of_gradients
 from benchbench.gradients.record import BY_CODE, UNNAMED, UNSEEN
 from benchbench.gradients.watch import GradientWatch
 
@@ -107,8 +108,10 @@ def _unreached(
         by_module.setdefault((watch.home[p], p in watch.zeros), []).append(p)
     for (module, zero), parameters in by_module.items():
         what = facts.named(module, parameters)
-        if not steps and not any(s.module == module for s in facts.shares) and not facts.steps_of(
-            name
+        if (
+            not steps
+            and not any(s.module == module for s in facts.shares)
+            and not facts.steps_of(name)
         ):
             continue  # said below: the optimizer itself was not seen
         if facts.is_target(module, parameters) and not zero:
@@ -130,8 +133,7 @@ def _unreached(
             text = f"{name}.step() found no gradient in {len(idle)} of {len(steps)} calls: {text}"
         yield Finding("unreached", text, None, module)
     lost = any(
-        s.dropped and s.ended is not None and facts.events[s.ended].by == name
-        for s in facts.shares
+        s.dropped and s.ended is not None and facts.events[s.ended].by == name for s in facts.shares
     )
     if idle and len(silent) < len(everything) and not lost:
         modules = ", ".join(dict.fromkeys(watch.home[p] for p in held))

@@ -25,9 +25,7 @@ import torch
 from benchbench.gradients.graph import multiple_of
 
 GENERIC = frozenset(
-    "loss losses total total_loss tensor tensors value x output outputs result objective closure_loss"
-    " scaled scaled_loss loss_scaled out root l root_tensor roots step_output"
-    .split()
+    ["loss", "losses", "total", "total_loss", "tensor", "tensors", "value", "x", "output", "outputs", "result", "objective", "closure_loss", "scaled", "scaled_loss", "loss_scaled", "out", "root", "l", "root_tensor", "roots", "step_output"]
 )  # fmt: skip
 """Names that say nothing of which loss it is; their places tell them apart."""
 

@@ -108,9 +108,7 @@ def _bar(life: Life, first: int, last: int, y: float, color: str) -> str:
         f'fill="{fill}" stroke="{color}"{dash}/>'
     ]
     if life.born >= first:
-        parts.append(
-            f'<text x="{start}" y="{y - 9}" text-anchor="middle">{life.norm:.2g}</text>'
-        )
+        parts.append(f'<text x="{start}" y="{y - 9}" text-anchor="middle">{life.norm:.2g}</text>')
     marks = [(position, "▼") for position in life.applied]
     if not life.applied and life.ended is not None:
         marks.append((life.ended, "✕"))

@@ -211,9 +211,7 @@ class _Patches:
 
         return tuple(map(swap, args)), {k: swap(v) for k, v in options.items()}
 
-    def _after_step(
-        self, optimizer: Any, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> None:
+    def _after_step(self, optimizer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         watch = self.watch
         held = [p for g in optimizer.param_groups for p in g["params"]]
         call = next((c for c in watch.active if c.optimizer is optimizer), None)

@@ -20,9 +20,10 @@ from torch import nn
 from benchbench.gradients.audit import _enough, _relabel
 from benchbench.gradients.find import find, is_optimizer, optimizers_of
 from benchbench.gradients.loss_names import LossNames
+from benchbench.gradients.members import named_parameters
 from benchbench.gradients.patches import patched
 from benchbench.gradients.result import Audit, audit_of
-from benchbench.gradients.watch import GradientWatch, named_parameters
+from benchbench.gradients.watch import GradientWatch
 
 _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
@@ -141,8 +142,10 @@ def _may_hold(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return value.requires_grad and value.is_leaf
     plain = (str, bytes, int, float, bool, type(None), type, type(sys))
-    return isinstance(value, nn.Module) or is_optimizer(value) or not (
-        isinstance(value, plain) or callable(value)
+    return (
+        isinstance(value, nn.Module)
+        or is_optimizer(value)
+        or not (isinstance(value, plain) or callable(value))
     )
 
 

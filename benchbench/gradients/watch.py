@@ -20,23 +20,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchbench.gradients.books import Books
 from benchbench.gradients.graph import Graph
+from benchbench.gradients.members import held_by, homes, named_parameters
 from benchbench.gradients.patches import patched
-from benchbench.gradients.record import (
-    BY_CODE,
-    BY_HAND,
-    EARLIER,
-    UNNAMED,
-    UNSEEN,
-    Event,
-    EventKind,
-    Share,
-    dense,
-    is_clear,
-    square,
-)
+from benchbench.gradients.record import BY_CODE, EARLIER, UNNAMED, UNSEEN, Share, dense
 from benchbench.gradients.sums import Sums, find_terms
-from benchbench.gradients.weights import Weights, all_parallel, fits, parallel
 
 Modules = Mapping[str, nn.Module | torch.Tensor]
 Source = Callable[[], tuple[Modules, Mapping[str, Any]]]
@@ -52,7 +41,7 @@ class StepCall:
     closure_ran: bool = False
 
 
-class GradientWatch:
+class GradientWatch(Books):
     """Books the gradients of training steps; see the module's docstring.
 
     ``modules`` may hold single tensors beside modules; ``homes`` says to which a parameter of
@@ -69,31 +58,21 @@ class GradientWatch:
         audit: bool = False,
         source: Source | None = None,
     ) -> None:
-        self.events: list[Event] = []
-        self.shares: list[Share] = []
+        super().__init__(audit)
         self.optimizers: dict[str, Any] = dict(optimizers)
         self.unnamed: set[str] = set()
         """Names made up for optimizers that were met while watching."""
         self.drives: dict[str, set[str]] = {}
         """For each optimizer: those whose ``step`` it calls within its own."""
-        self.step_calls: dict[str, int] = {}
-        self.home: dict[torch.Tensor, str] = {}
         self.path_of: dict[torch.Tensor, str] = {}
         self.modules: dict[str, None] = {}
         """All named modules, then rows for what several share."""
-        self.zeros: dict[torch.Tensor, None] = {}
-        """Parameters that a backward pass reached with a gradient of zero."""
-        self.steps = 0
-        self.weights = Weights()
         self.hooked = False
         """Whether saved tensors are hooked (checkpoints, offloading), so that nothing may be
         differentiated twice."""
-        self.audit, self._name_loss = audit, name_loss
+        self._name_loss = name_loss
         self._source = source or (lambda: (modules, optimizers))
         self._known: tuple[int, ...] = ()
-        self._open: dict[torch.Tensor, list[Share]] = {}
-        self._returned: dict[torch.Tensor, list[Share]] = {}
-        self._wiped: dict[torch.Tensor, list[Share]] = {}
         self._graph: Graph | None = None
         self._split: set[Hashable] = set()
         self.active: list[StepCall] = []
@@ -193,7 +172,7 @@ class GradientWatch:
         loss = self._name_loss(roots)
         self.refresh()
         self.settle()
-        self._graph = graph = Graph(roots, self.home)
+        self._graph = graph = Graph(roots, self.home, self.audit and not self.hooked)
         candidates = [p for p in graph.parameters if p in self.home]
         if not graph.plain:
             candidates = list(self.home)
@@ -235,7 +214,7 @@ class GradientWatch:
             return run()
         loss = self._name_loss(roots)
         self.settle()
-        graph = Graph(roots, self.home)
+        graph = Graph(roots, self.home, not self.hooked)
         result = run()
         position = self.record("grad", loss)
         self.events[position].paths = graph.paths()
@@ -247,88 +226,7 @@ class GradientWatch:
                 self._returned.setdefault(parameter, []).append(share)
         return result
 
-    def _bear(
-        self,
-        loss: Hashable,
-        parameter: torch.Tensor,
-        added: torch.Tensor | None,
-        position: int,
-        reached: bool = True,
-        returned: bool = False,
-    ) -> Share | None:
-        assert added is not None
-        if not added.any():
-            if reached:
-                self.zeros[parameter] = None
-            return None
-        share = Share(
-            loss, self.home[parameter], parameter, self.steps, position, square(added), added,
-            factor=getattr(loss, "factor", 1.0), returned=returned,
-        )  # fmt: skip
-        if not returned:
-            self._open[parameter].append(share)
-        self.shares.append(share)
-        return share
-
     # ------------------------------------------------------------------ clearing
-
-    def settle(self, unknown: str = UNSEEN) -> None:
-        """Book what happened to ``.grad`` and weights since the last event, by hand or unseen."""
-        if self.audit:
-            self._hand_steps()
-        gone = [p for p, shares in self._open.items() if shares and is_clear(p)]
-        if gone:
-            self.end_cleared(self.record("zero_grad", BY_HAND))
-        for parameter, shares in self._open.items():
-            if not shares and not is_clear(parameter) and not self._adopt(parameter):
-                self._bear(unknown, parameter, dense(parameter.grad), len(self.events) - 1)
-
-    def _adopt(self, parameter: torch.Tensor) -> bool:
-        """Whether the code has put results of ``torch.autograd.grad`` into ``.grad``."""
-        waiting = [s for s in self._returned.get(parameter, ()) if s.grad is not None]
-        grad = dense(parameter.grad)
-        if not waiting or grad is None:
-            return False
-        found = [s for s in waiting if s.grad is not None and parallel(s.grad, grad)][-1:]
-        total = sum((s.grad for s in waiting if s.grad is not None), torch.zeros_like(grad))
-        if not found and parallel(total, grad):
-            found = waiting
-        for share in found:
-            share.returned = False
-            self._returned[parameter].remove(share)
-            self._open[parameter].append(share)
-        if not found:
-            for share in waiting:
-                share.rewritten = True
-        return bool(found)
-
-    def _hand_steps(self) -> None:
-        """Find weights that code moved along a gradient, as hand-written SGD does."""
-        moved: dict[str, list[tuple[torch.Tensor, torch.Tensor, list[Share]]]] = {}
-        for parameter, module in self.home.items():
-            waiting = [
-                s for s in (*self._open[parameter], *self._returned.get(parameter, ()))
-                if not s.applied and s.grad is not None and s.loss != EARLIER
-            ]  # fmt: skip
-            way = self.weights.displacement(parameter) if waiting else None
-            if way is not None:
-                total = sum((s.grad for s in waiting if s.grad is not None), torch.zeros_like(way))
-                moved.setdefault(module, []).append((total, way, waiting))
-        found: list[Share] = []
-        for of_module in moved.values():
-            together = all_parallel([total for total, _, _ in of_module],
-                                    [way for _, way, _ in of_module])  # fmt: skip
-            for total, way, waiting in of_module:
-                if together or (total.numel() > 2 and parallel(total, way)):
-                    found += waiting
-        if found:
-            position = self.record("step", BY_CODE)
-            self.events[position].found = len(found)
-            self.step_calls[BY_CODE] = self.step_calls.get(BY_CODE, 0) + 1
-            for share in found:
-                share.applied.append(position)
-                share.returned, share.grad = False, None
-            self.weights.compare({s.parameter for s in found}, BY_CODE)
 
     def zero_grad(self, name: str, held: Sequence[torch.Tensor], run: Callable[[], Any]) -> Any:
         """A call of an optimizer's ``zero_grad``, or of a module's where ``held`` is empty."""
@@ -340,21 +238,6 @@ class GradientWatch:
             for share in self._open.get(parameter, ()):
                 share.survived.append(position)
         return result
-
-    def end_cleared(self, position: int) -> None:
-        """End the shares whose ``.grad`` is clear now."""
-        for parameter, shares in self._open.items():
-            if shares and is_clear(parameter):
-                for share in shares:
-                    share.ended = position
-                    if self.audit and not share.applied and share.grad is not None:
-                        self._wiped.setdefault(parameter, []).append(share)
-                    else:
-                        share.grad = None
-                for old in self._wiped.get(parameter, [])[:-6]:
-                    old.grad = None
-                    self._wiped[parameter].remove(old)
-                shares.clear()
 
     # ------------------------------------------------------------------ steps
 
@@ -389,33 +272,6 @@ class GradientWatch:
             share.mismatch = event.error[share.module]
             share.grad = None
 
-    def _recombine(self, position: int, held: Sequence[torch.Tensor]) -> None:
-        """Find cleared gradients that were put back in sums, as PCGrad does."""
-        by_module: dict[str, list[torch.Tensor]] = {}
-        for parameter in held:
-            if parameter.grad is not None and self._wiped.get(parameter):
-                by_module.setdefault(self.home[parameter], []).append(parameter)
-        for module, parameters in by_module.items():
-            births = sorted({s.born for p in parameters for s in self._wiped[p]})
-            rows = [
-                [next((s.grad for s in self._wiped[p] if s.born == born), None) for p in parameters]
-                for born in births
-            ]
-            target = [g for p in parameters if (g := dense(p.grad)) is not None]
-            used = fits(target, rows)
-            unseen = all(s.loss == UNSEEN for p in parameters for s in self._open[p])
-            for parameter in parameters:
-                for share in self._wiped.pop(parameter):
-                    share.grad = None
-                    if used is not None and used[births.index(share.born)]:
-                        share.applied.append(position)
-                        share.recombined = True
-                    elif unseen and self._open[parameter]:
-                        share.rewritten = True
-                if used is not None and unseen:
-                    for share in self._open[parameter]:
-                        share.recombined = True
-
     def stepped(self, name: str, held: Sequence[torch.Tensor]) -> bool:
         """An optimizer has changed its parameters; whether any moved."""
         self.step_calls[name] = self.step_calls.get(name, 0) + 1
@@ -430,44 +286,3 @@ class GradientWatch:
         for parameter in held_by(optimizer):
             for share in self._open.get(parameter, ()):
                 share.skipped.append(position)
-
-    def record(self, kind: EventKind, by: Any) -> int:
-        """Append an event; its position."""
-        self.events.append(Event(self.steps, kind, by))
-        return len(self.events) - 1
-
-
-def named_parameters(module: nn.Module | torch.Tensor) -> dict[str, torch.Tensor]:
-    """A module's parameters by their paths; a tensor is its own, without a path."""
-    return {"": module} if isinstance(module, torch.Tensor) else dict(module.named_parameters())
-
-
-def held_by(optimizer: Any) -> Iterator[torch.Tensor]:
-    """All parameters of an optimizer."""
-    for group in optimizer.param_groups:
-        yield from group["params"]
-
-
-def homes(
-    named: Mapping[str, Mapping[str, torch.Tensor]],
-) -> dict[torch.Tensor, tuple[str, str]]:
-    """To which module each parameter is booked, and its path there.
-
-    To the smallest that has it, where one is part of the other; what modules share of which none
-    is part of the other gets a name of its own, ``a ∩ b``.
-    """
-    sets = {name: frozenset(map(id, of.values())) for name, of in named.items()}
-    found: dict[torch.Tensor, tuple[str, str]] = {}
-    every = {id(p): p for of in named.values() for p in of.values()}
-    for key, parameter in every.items():
-        owners = [name for name in named if key in sets[name]]
-        owners = [
-            name for name in owners
-            if not any(sets[other] < sets[name] for other in owners)
-        ]  # fmt: skip
-        distinct = {sets[name]: name for name in reversed(owners)}
-        names = [name for name in owners if name in distinct.values()]
-        first = names[0]
-        path = next(path for path, p in named[first].items() if p is parameter)
-        found[parameter] = " ∩ ".join(names), path
-    return found

@@ -497,7 +497,9 @@ def test_an_optimizer_that_never_steps():
 
     audit = toy.audit(step)
     assert kinds(audit) == ["no step", "no step"]
-    assert "critic_optimizer, which holds it, never steps in 30 watched steps" in str(audit.warnings[0])
+    assert "critic_optimizer, which holds it, never steps in 30 watched steps" in str(
+        audit.warnings[0]
+    )
     line = line_of(audit, "critic_loss", "critic")
     assert line.left_over == line.computed
 
