@@ -1,8 +1,8 @@
-"""An audit of anyone's training loop: which gradient reaches which module, and what becomes of it.
+"""An audit of anyone's training loop: which gradient reaches which module, and its fate there.
 
-:func:`audit` and :func:`watch` are public as ``benchbench.audit`` and ``benchbench.watch``. They run
-a few real training steps under a :class:`~benchbench.gradients.watch.GradientWatch` and judge what
-it saw.
+:func:`audit` and :func:`watch` are public as ``benchbench.audit`` and ``benchbench.watch``. They
+run a few real training steps under a :class:`~benchbench.gradients.watch.GradientWatch` and judge
+what it saw.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def audit(
     with _restored(modules, found) if restore else nullcontext():
         # The frames of audit_steps and below are not the user's.
         return audit_steps(
-            modules, found, step, steps, name_loss or LossNames(audit_steps.__code__), most
-        )
+            modules, found, step, steps, name_loss or LossNames(audit_steps.__code__), most,
+            finds=optimizers is None,
+        )  # fmt: skip
 
 
 def audit_steps(
@@ -99,9 +100,11 @@ def audit_steps(
     steps: int,
     name_loss: Callable[[Sequence[Any]], Hashable],
     most: int | None = None,
+    finds: bool = False,
 ) -> Audit:
     """The audit itself, with losses named by whatever ``name_loss`` calls them."""
     seen = GradientWatch(modules, optimizers, name_loss, audit=True)
+    seen.finds = finds
     while seen.steps < steps or (seen.steps < (most or steps) and not _enough(seen)):
         with seen.step():
             step()
@@ -116,7 +119,9 @@ def watch(agent: Any, optimizers: Optimizers | None = None) -> Watch:
 
     ``agent`` and ``optimizers`` are as in :func:`audit`.
     """
-    return Watch(*_modules_and_optimizers(agent, optimizers, None))
+    watching = Watch(*_modules_and_optimizers(agent, optimizers, None))
+    watching.finds(optimizers is None)
+    return watching
 
 
 class Watch:
@@ -151,6 +156,10 @@ class Watch:
         """A training step has ended, and another may begin."""
         self._watch.end_step()
         self._watch.start_step()
+
+    def finds(self, whether: bool) -> None:
+        """Whether optimizers that are met without a name are no mistake."""
+        self._watch.finds = whether
 
     @property
     def enough(self) -> bool:
@@ -243,9 +252,8 @@ def _relabel(seen: GradientWatch, name_loss: Any) -> None:
         for i, key in keys.items():
             seen.events[i].by = texts[key]
     for share in seen.shares:
-        if share.born >= 0 and seen.events[share.born].kind in ("backward", "grad"):
-            if not isinstance(share.loss, str):
-                share.loss = seen.events[share.born].by
+        if not isinstance(share.loss, str):
+            share.loss = seen.events[share.born].by
 
 
 @contextmanager

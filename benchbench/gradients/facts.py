@@ -65,6 +65,12 @@ class Facts:
             m != LOSS and m not in trained and self.passes(loss, m) for m in feeds
         )
 
+    def multiplies(self, loss: str, module: str) -> bool:
+        """Whether a module is one number that weighs parts of a loss that trains others."""
+        numbers = sum(p.numel() for p, home in self.watch.home.items() if home == module)
+        feeds = self._feeds.get((loss, module), set()) or {LOSS}
+        return numbers == 1 and feeds == {LOSS} and bool(self.trained_by(loss) - {module})
+
     def others_train(self, loss: str, parameters: Iterable[torch.Tensor]) -> list[str]:
         """Other losses by which these parameters are trained."""
         mine = set(parameters)

@@ -45,14 +45,15 @@ def find(*agents: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                     and any(True for _ in part.parameters())
                 ):
                     modules.setdefault(f"{name}.{path}", part)
-    return _distinct(modules), search.optimizers
+    return _short(_distinct(modules)), _short(search.optimizers)
 
 
 def optimizers_of(parameters: set[torch.Tensor]) -> list[torch.optim.Optimizer]:
     """All torch optimizers alive that hold one of these parameters."""
     found = []
     for thing in gc.get_objects():
-        if type.__instancecheck__(torch.optim.Optimizer, thing) and "param_groups" in vars(thing):
+        # type() looks through no proxy; isinstance() would wake some of them up.
+        if issubclass(type(thing), torch.optim.Optimizer) and "param_groups" in vars(thing):
             groups = vars(thing)["param_groups"]
             if any(p in parameters for g in groups for p in g["params"]):
                 found.append(thing)
@@ -115,10 +116,10 @@ class _Search:
         """Optimizers that a module or its parts keep as attributes, and those in plain objects."""
         for path, part in module.named_modules():
             for key, inner in list(vars(part).items()):
-                if is_optimizer(inner) or (
-                    isinstance(inner, (list, tuple, dict)) and key[0] != "_"
-                ):
-                    self.follow(_joined(_joined(name, path), key), inner, 1)
+                several = isinstance(inner, (list, tuple)) and key[0] != "_"
+                for thing in inner if several else [inner]:
+                    if is_optimizer(thing):
+                        self.follow(_joined(_joined(name, path), key), thing, 0)
 
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type)
@@ -145,7 +146,7 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _joined(name: str, key: str) -> str:
-    return f"{name}.{key}" if name else key
+    return f"{name}.{key}" if name and key else name or key
 
 
 def _parts_of_the_only(modules: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +181,20 @@ def _distinct(modules: dict[str, Any]) -> dict[str, Any]:
         if key and (key not in best or len(name) < len(best[key])):
             best[key] = name
     return {name: m for name, m in modules.items() if name in set(best.values())}
+
+
+def _short(named: dict[str, Any]) -> dict[str, Any]:
+    """The same things by as little of their paths as tells them apart."""
+    found: dict[str, Any] = {}
+    for name, thing in named.items():
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            ending = ".".join(parts[-count:])
+            rivals = [n for n in named if n == ending or n.endswith(f".{ending}")]
+            if len(rivals) == 1 or count == len(parts):
+                found[ending if ending not in found else name] = thing
+                break
+    return found
 
 
 def _ids(module: Any) -> frozenset[int]:

@@ -205,6 +205,16 @@ def _judge_lost(
             module,
         )
         return
+    if others and facts.multiplies(loss, module):
+        yield Finding(
+            "by-product",
+            f"{loss} is weighted by {what}, a single number, and leaves a gradient there that "
+            f"{wiper or 'nothing yet'} wipes; harmless, as {_and(others)} trains it, and spared by "
+            f"a detach of {what} from {loss}",
+            loss,
+            module,
+        )
+        return
     stepped = facts.steps_of(holder)
     end = f", and {wiper} wipes it" if wiper else ""
     if not stepped:
@@ -286,7 +296,7 @@ def _applied_wrongly(facts: Facts, loss: str, module: str, group: list[Share]) -
         )
     for (name, later), shares in riding.items():
         what = facts.what(module, shares)
-        others = [l for l in facts.others_train(loss, [s.parameter for s in shares]) if l != loss]
+        others = facts.others_train(loss, [s.parameter for s in shares])
         when = f"{name}'s next step" if later else f"{name}.step()"
         yield Finding(
             "stale" if later else "rides along",
@@ -337,7 +347,9 @@ def _steppers(facts: Facts, loss: str, module: str) -> set[str]:
 
 def _outlived(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
     for share in group:
-        for position in share.survived[:1]:
+        # One that waits for its step may be meant to add up, as accelerate's does.
+        after = [i for i in share.survived if share.applied and share.applied[0] < i]
+        for position in after[:1]:
             name = facts.events[position].by
             yield Finding(
                 "outlived",

@@ -1,4 +1,4 @@
-"""Reading an autograd graph: through which modules a loss reaches a module, and of what it is a sum.
+"""Reading an autograd graph: by which modules a loss reaches a module, and of what it is a sum.
 
 The graph is walked from the loss towards the parameters, so "before" means nearer to the loss.
 Nothing is computed on it, and nothing in it is changed.
@@ -7,7 +7,7 @@ Nothing is computed on it, and nothing in it is changed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,8 +238,13 @@ def multiple_of(node: Any) -> tuple[Any, float] | None:
     return (child, value) if value and abs(value) != float("inf") and value == value else None
 
 
-def terms(root: Any, most: int = 8) -> list[tuple[Any, float]]:
-    """The summands of a scalar: node and constant factor of each; one where it is no sum."""
+def terms(
+    root: Any, named: Callable[[Any], bool] = lambda node: False, most: int = 8
+) -> list[tuple[Any, float]]:
+    """The summands of a scalar: node and constant factor of each; one where it is no sum.
+
+    What has a name is not taken apart further.
+    """
     found: list[tuple[Any, float]] = []
     stack: list[tuple[Any, float]] = [(root, 1.0)]
     while stack:
@@ -247,7 +252,9 @@ def terms(root: Any, most: int = 8) -> list[tuple[Any, float]]:
         scaled = multiple_of(node)
         children = [child for child, _ in node.next_functions if child is not None]
         sum_ = re.match(r"(Add|Sub)Backward", node.name())
-        if scaled is not None:
+        if node is not root and named(node):
+            found.append((node, factor))
+        elif scaled is not None:
             stack.append((scaled[0], factor * scaled[1]))
         elif sum_ and all(map(_scalar, children)):
             second = float(node._saved_alpha) * (-1.0 if sum_[1] == "Sub" else 1.0)

@@ -39,13 +39,12 @@ def _window(facts: Facts) -> Iterator[Finding]:
             f"{losses} put no gradient on any named module: pass the modules and optimizers that "
             "the loop trains, and see whether a detach() or no_grad() is in the way",
         )
-    elif not any(e.kind in ("step", "skipped") for e in facts.events):
-        if not watch.optimizers:
-            yield Finding(
-                "nothing booked",
-                f"no optimizer stepped and no weights moved along a gradient in {watch.steps} "
-                "steps: pass the optimizers, or call their step()",
-            )
+    elif not watch.optimizers and not any(e.kind in ("step", "skipped") for e in facts.events):
+        yield Finding(
+            "nothing booked",
+            f"no optimizer stepped and no weights moved along a gradient in {watch.steps} steps: "
+            "pass the optimizers, or call their step()",
+        )
 
 
 def _optimizers(facts: Facts) -> Iterator[Finding]:

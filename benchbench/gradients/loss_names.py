@@ -24,9 +24,11 @@ import torch
 
 from benchbench.gradients.graph import multiple_of
 
-GENERIC = frozenset(
-    ["loss", "losses", "total", "total_loss", "tensor", "tensors", "value", "x", "output", "outputs", "result", "objective", "closure_loss", "scaled", "scaled_loss", "loss_scaled", "out", "root", "l", "root_tensor", "roots", "step_output"]
-)  # fmt: skip
+GENERIC = frozenset({
+    "loss", "losses", "total", "total_loss", "tensor", "tensors", "value", "x", "output", "outputs",
+    "result", "objective", "closure_loss", "scaled", "scaled_loss", "loss_scaled", "out", "root",
+    "l", "roots", "step_output",
+})  # fmt: skip
 """Names that say nothing of which loss it is; their places tell them apart."""
 
 _NOT_THE_USERS = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
@@ -81,8 +83,9 @@ class LossNames:
         return Name(_expression(frames[0]), places)
 
     def name_term(self, node: Any) -> str | None:
-        """The variable that a summand of the last named loss was kept in."""
-        return self._terms.get(node)
+        """The variable that a summand of the last named loss was kept in; not a generic one."""
+        name = self._terms.get(node)
+        return None if name in GENERIC else name
 
     def forget(self) -> None:
         """Let go of the last loss's graph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -65,7 +66,7 @@ class Event:
         if self.kind == "grad":
             return f"autograd.grad of {name}"
         end = "step() skipped" if self.kind == "skipped" else f"{self.kind}()"
-        return f"{name}.{end}" if name.isidentifier() else f"{name}: {end}"
+        return f"{name}.{end}" if re.fullmatch(r"[\w.\[\]]+", name) else f"{name}: {end}"
 
 
 @dataclass(eq=False)

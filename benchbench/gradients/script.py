@@ -78,6 +78,7 @@ class _ScriptWatch(GradientWatch):
         self._stepped = False
         self._wanted, self._most = steps, most
         super().__init__({}, {}, LossNames(None), True, variables)
+        self.finds = True
 
     def _boundary(self, kind: str) -> None:
         place = kind, tuple((f.f_code, f.f_lineno) for f in _frames())

@@ -61,7 +61,7 @@ def find_terms(
     name_term = getattr(names, "name_term", None)
     if root is None or getattr(root, "grad_fn", None) is None or root.numel() != 1:
         return ()
-    found = terms(root.grad_fn)
+    found = terms(root.grad_fn, lambda node: bool(name_term and name_term(node)))
     wanted = [p for p in parameters if p.requires_grad]
     if len(found) < 2 or not wanted or any(p._backward_hooks for p in wanted):
         return ()

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchbench.gradients.record import NOT_LOSSES, Event
+from benchbench.gradients.record import BY_CODE, NOT_LOSSES, Event
 
 if TYPE_CHECKING:
     from benchbench.gradients.result import Audit, Line
@@ -125,7 +125,7 @@ def ledger(audit: Audit) -> list[list[str]]:
 
 def _row(line: Line) -> list[str]:
     norms = (line.computed, line.applied, line.dropped, line.left_over)
-    by = [f"{name}.step()" if name.isidentifier() else name for name in line.applied_by]
+    by = [name if name == BY_CODE else f"{name}.step()" for name in line.applied_by]
     by += line.dropped_by
     loss = line.loss
     if abs(line.factor - 1) > 1e-9:

@@ -24,7 +24,7 @@ from benchbench.gradients.books import Books
 from benchbench.gradients.graph import Graph
 from benchbench.gradients.members import held_by, homes, named_parameters
 from benchbench.gradients.patches import patched
-from benchbench.gradients.record import BY_CODE, EARLIER, UNNAMED, UNSEEN, Share, dense
+from benchbench.gradients.record import BY_CODE, EARLIER, UNNAMED, UNSEEN, Share, Term, dense
 from benchbench.gradients.sums import Sums, find_terms
 
 Modules = Mapping[str, nn.Module | torch.Tensor]
@@ -62,6 +62,10 @@ class GradientWatch(Books):
         self.optimizers: dict[str, Any] = dict(optimizers)
         self.unnamed: set[str] = set()
         """Names made up for optimizers that were met while watching."""
+        self.finds = False
+        """Whether optimizers are found rather than named, so that one without a name is no
+        mistake."""
+        self._aliases: list[tuple[Any, str]] = []
         self.drives: dict[str, set[str]] = {}
         """For each optimizer: those whose ``step`` it calls within its own."""
         self.path_of: dict[torch.Tensor, str] = {}
@@ -115,14 +119,19 @@ class GradientWatch(Books):
 
     def name_of(self, optimizer: Any) -> str:
         """An optimizer's name; one is made up where it has none."""
-        for name, known in self.optimizers.items():
+        for name, known in (*self.optimizers.items(), *((n, o) for o, n in self._aliases)):
             if known is optimizer:
                 return name
-        name = f"an unnamed {type(optimizer).__name__}"
+        for name, known in self.optimizers.items():
+            if _holds(optimizer, known) or _holds(known, optimizer):  # one wraps the other
+                self._aliases.append((optimizer, name))
+                return name
+        name = f"{'' if self.finds else 'an unnamed '}{type(optimizer).__name__}"
         count = sum(known.startswith(name) for known in self.optimizers)
         name = f"{name} ({count + 1})" if count else name
         self.optimizers[name] = optimizer
-        self.unnamed.add(name)
+        if not self.finds:
+            self.unnamed.add(name)
         self.refresh()
         return name
 
@@ -132,8 +141,9 @@ class GradientWatch(Books):
         return module in modules and bool(named_parameters(modules[module]))
 
     def knows(self, optimizer: Any) -> bool:
-        """Whether an optimizer is among the named ones."""
-        return any(known is optimizer for known in self.optimizers.values())
+        """Whether an optimizer is among the named ones, or wraps one."""
+        every = [*self.optimizers.values(), *(known for known, _ in self._aliases)]
+        return any(known is optimizer for known in every)
 
     # ------------------------------------------------------------------ training steps
 
@@ -176,7 +186,7 @@ class GradientWatch(Books):
         candidates = [p for p in graph.parameters if p in self.home]
         if not graph.plain:
             candidates = list(self.home)
-        terms = ()
+        terms: tuple[Term, ...] = ()
         if self.audit and loss not in self._split and graph.plain and not self.hooked:
             self._split.add(loss)
             terms = find_terms(roots, candidates, self.home, self._name_loss)
@@ -286,3 +296,8 @@ class GradientWatch(Books):
         for parameter in held_by(optimizer):
             for share in self._open.get(parameter, ()):
                 share.skipped.append(position)
+
+
+def _holds(outer: Any, inner: Any) -> bool:
+    """Whether an object keeps another as an attribute."""
+    return any(value is inner for value in vars(outer).values())
