@@ -39,6 +39,8 @@ class Books:
         self.steps = 0
         self.weights = Weights()
         self.step_calls: dict[str, int] = {}
+        self.active: list[Any] = []
+        """Calls of optimizers' ``step`` that are running, the outermost first."""
         self._open: dict[torch.Tensor, list[Share]] = {}
         self._returned: dict[torch.Tensor, list[Share]] = {}
         self._wiped: dict[torch.Tensor, list[Share]] = {}
@@ -73,7 +75,7 @@ class Books:
 
     def settle(self, unknown: str = UNSEEN) -> None:
         """Book what happened to ``.grad`` and weights since the last event, by hand or unseen."""
-        if self.audit:
+        if self.audit and not self.active:  # else an optimizer moves them
             self._hand_steps()
         gone = [p for p, shares in self._open.items() if shares and is_clear(p)]
         replaced = [p for p in self._returned if self._open[p] and self._replaced(p)]

@@ -79,7 +79,6 @@ class GradientWatch(Books):
         self._known: tuple[int, ...] = ()
         self._graph: Graph | None = None
         self._split: set[Hashable] = set()
-        self.active: list[StepCall] = []
         self.zeroing = 0
         self.refresh()
 
@@ -258,7 +257,8 @@ class GradientWatch(Books):
             return
         self.settle()
         if self.audit:
-            self.weights.compare(held, BY_CODE)
+            # Between the closure's calls it is the optimizer itself that moves them.
+            self.weights.compare(held, name if call.closure_ran else BY_CODE)
         call.booked.update(held)
         if call.position is None or self.events[call.position].by != name:
             call.position = self.record("step", name)
