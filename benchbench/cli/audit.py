@@ -73,7 +73,7 @@ def _audit_suite(
     target: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
 ) -> None:
     from benchbench.cli.audit_figure import figure_format, save_flows
-    from benchbench.launch.suite_audit import audit_suite, flow, variant_text
+    from benchbench.cli.suite_audit import audit_suite, flow, variant_text
     from benchbench.suite.load import load_suite
 
     if figure:

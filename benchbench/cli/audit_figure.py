@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from benchbench.cli.suite_audit import Bar, Flow
 from benchbench.core.errors import UserError
-from benchbench.launch.suite_audit import Bar, Flow
 from benchbench.report.style import style
 from benchbench.routing import LOSSES
 

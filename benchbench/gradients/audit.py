@@ -248,6 +248,15 @@ def _relabel(seen: GradientWatch, name_loss: Any) -> None:
             for i, e in enumerate(seen.events)
             if isinstance(e.by, Name)
         }
+        # A telling name stands for one loss, unless one step uses it for losses of other modules.
+        in_step: dict[tuple[Name, int], set[frozenset[str]]] = {}
+        for i, (name, reached) in keys.items():
+            in_step.setdefault((name, seen.events[i].step), set()).add(reached)
+        several = {name for (name, _), reaches in in_step.items() if len(reaches) > 1}
+        keys = {
+            i: (name, reached if name.places or name in several else frozenset())
+            for i, (name, reached) in keys.items()
+        }
         texts = labels(list(keys.values()))
         for i, key in keys.items():
             seen.events[i].by = texts[key]

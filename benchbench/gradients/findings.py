@@ -69,6 +69,35 @@ def of_gradients(facts: Facts) -> Iterator[Finding]:
         yield from _outlived(facts, loss, module, group)
 
 
+def of_terms(facts: Facts) -> Iterator[Finding]:
+    """A summand that passes through another's module, and is applied to it by that one's optimizer.
+
+    As in a sum of a critic's and an actor's loss, each with an optimizer: the step on the critic
+    follows the actor's gradient as well.
+    """
+    for event in facts.events:
+        for term in event.terms:
+            for module, behind in term.paths.beyond.items():
+                owners = _steppers(facts, event.by, module)
+                apart = {m for m in behind if _steppers(facts, event.by, m) - owners}
+                for other in event.terms:
+                    reached = other.paths.modules
+                    ends = other.paths.beyond.get(module, set())
+                    ends_there = all(_steppers(facts, event.by, m) <= owners for m in ends)
+                    if not owners or other is term or module not in reached or not ends_there:
+                        continue
+                    if apart - reached and term.norms.get(module):
+                        yield Finding(
+                            "rides along",
+                            f"{term.name}, a summand of {event.by}, reaches {_and(apart)} through "
+                            f"{module}, and {_and(owners)} applies its gradient to {module} "
+                            f"together with that of {other.name}: call "
+                            f"{module}.requires_grad_(False) while {term.name} is computed",
+                            event.by,
+                            module,
+                        )
+
+
 def _not_finite(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
     bad = [s for s in group if not s.square < float("inf")]
     caught = [s for s in bad if s.skipped and not s.applied]

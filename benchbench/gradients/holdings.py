@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from benchbench.gradients.facts import Facts
-from benchbench.gradients.findings import Finding, of_gradients
+from benchbench.gradients.findings import Finding, of_gradients, of_terms
 from benchbench.gradients.record import BY_CODE, UNNAMED, UNSEEN
 from benchbench.gradients.watch import GradientWatch
 
@@ -16,8 +16,8 @@ def findings(watch: GradientWatch) -> list[Finding]:
     """All findings, in the order of the loop: gradients, then optimizers, then parameters."""
     facts = Facts(watch)
     found = [
-        *_window(facts), *of_gradients(facts), *_optimizers(facts), *_parameters(facts),
-        *_at_steps(facts),
+        *_window(facts), *of_gradients(facts), *of_terms(facts), *_optimizers(facts),
+        *_parameters(facts), *_at_steps(facts),
     ]  # fmt: skip
     return list(dict.fromkeys(found))
 

@@ -36,7 +36,8 @@ _NOT_THE_USERS = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file_
 LONGEST = 40
 """An expression's source is cut to this many characters."""
 
-Place = tuple[str, int]
+Place = tuple[str, int, int]
+"""Function, line, and the position of the call within the code."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class LossNames:
                 known = self._terms.get(value.grad_fn)
                 if known is None or known in GENERIC:
                     self._terms[value.grad_fn] = name
-        places = tuple((frame.f_code.co_name, frame.f_lineno) for frame in frames)
+        places = tuple((frame.f_code.co_name, frame.f_lineno, frame.f_lasti) for frame in frames)
         if len(roots) == 1:
             found, factor = _scaled_variable(roots[0], frames)
         else:
@@ -117,7 +118,7 @@ class GivenNames:
     def __call__(self, roots: Sequence[Any]) -> tuple[int, int]:
         """Where the answer will be found: the step, and the position in it."""
         frames = self._places._user_frames()
-        place = tuple((frame.f_code.co_name, frame.f_lineno) for frame in frames)
+        place = tuple((frame.f_code.co_name, frame.f_lineno, frame.f_lasti) for frame in frames)
         self._steps[-1].append(place)
         return len(self._steps) - 1, len(self._steps[-1]) - 1
 
@@ -164,33 +165,39 @@ def labels(names: Sequence[tuple[Name, frozenset[str]]]) -> dict[tuple[Name, fro
             found[key] = unnamed[at]
             continue
         if not name.places:
-            found[key] = name.text
+            several = any(n == name and r != reached for n, r in distinct)
+            found[key] = name.text + (_on(reached) if several else "")
             continue
         alike = list(dict.fromkeys(n for n, _ in distinct if n.text == name.text))
         text = name.text + _where(name, alike)
-        modules = [r for n, r in distinct if n == name]
-        if any(not (r <= other or other <= r) for r in modules for other in modules):
-            text += f" on {', '.join(sorted(reached)) or 'nothing'}"
+        if any(n == name and r != reached for n, r in distinct):
+            text += _on(reached)
         found[key] = text
     return found
 
 
+def _on(modules: frozenset[str]) -> str:
+    return f" on {', '.join(sorted(modules)) or 'nothing'}"
+
+
 def _where(name: Name, alike: Sequence[Name]) -> str:
-    """What tells a name from others of the same text: the function, or the line."""
+    """What tells a name from others of the same text: the function, the line, or the call in it."""
     if len(alike) == 1:
         return ""
     for level in range(len(name.places)):
-        here = [other.places[level] if level < len(other.places) else ("", 0) for other in alike]
-        if len(set(here)) == 1:
-            continue
-        function, line = name.places[level]
-        rivals = [other for other, place in zip(alike, here, strict=True) if place[0] == function]
-        if len({place[0] for place in here}) > 1 and len(rivals) == 1:
+        here = [n.places[level] if level < len(n.places) else ("", 0, 0) for n in alike]
+        function, line, call = name.places[level]
+        functions = [place[0] for place in here]
+        if len(set(functions)) > 1 and functions.count(function) == 1:
             return f" of {function}"
-        if sum(place == (function, line) for place in here) == 1:
+        lines = [place[:2] for place in here]
+        if len(set(lines)) > 1 and lines.count((function, line)) == 1:
             return f" in line {line}"
-    function, line = name.places[0]
-    return f" in line {'/'.join(str(place[1]) for place in name.places[:2])}"
+        if len(set(here)) == len(here):
+            calls = sorted(p[2] for p in here if p[:2] == (function, line))
+            return f" in line {line}, call {calls.index(call) + 1}"
+    lines_of_all = "/".join(str(place[1]) for place in name.places[:2])
+    return f" in line {lines_of_all}, number {alike.index(name) + 1}"
 
 
 def _tensors(frames: Sequence[FrameType]) -> Iterator[tuple[str, torch.Tensor, FrameType]]:

@@ -35,6 +35,8 @@ class Term:
     """What it is multiplied by in the loss."""
     norms: dict[str, float]
     """L2 norm of the term's own gradient (without the factor), by module."""
+    paths: Paths = field(default_factory=Paths, compare=False)
+    """How the term's gradient travels between modules."""
 
 
 @dataclass

@@ -215,7 +215,9 @@ class Audit:
             "ledger": [asdict(line) for line in self.ledger],
             "events": [
                 {"step": e.step, "kind": e.kind, "by": str(e.by),
-                 "terms": [asdict(term) for term in e.terms]}
+                 "terms": [
+                     {"name": t.name, "factor": t.factor, "norms": t.norms} for t in e.terms
+                 ]}
                 for e in self.events
             ],
             "warnings": [asdict(f) for f in self.warnings],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge
 
-from benchbench.gradients.graph import terms
+from benchbench.gradients.graph import Graph, terms
 from benchbench.gradients.record import Share, Term, square
 
 
@@ -85,5 +85,6 @@ def find_terms(
                     module = home[parameter]
                     norms[module] = norms.get(module, 0.0) + square(grad.detach())
             name = (name_term(node) if name_term else None) or f"term {number}"
-            result.append(Term(name, factor, {m: n**0.5 for m, n in norms.items() if n}))
+            paths = Graph([GradientEdge(node, 0)], home).paths()
+            result.append(Term(name, factor, {m: n**0.5 for m, n in norms.items() if n}, paths))
     return tuple(result)

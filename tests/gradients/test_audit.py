@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 import benchbench
 from benchbench.cli.audit_figure import flows_figure
 from benchbench.cli.main import main
+from benchbench.cli.suite_audit import Bar, Flow
 from benchbench.gradients import audit as audit_room
-from benchbench.launch.suite_audit import Bar, Flow
 from benchbench.routing import REGISTRY
 
 QUICKSTART = Path(__file__).parents[2] / "suites" / "quickstart.yaml"

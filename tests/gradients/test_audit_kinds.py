@@ -191,6 +191,52 @@ def test_another_losss_gradient_on_the_encoder_that_joins_the_critics_step():
     ]
 
 
+def test_a_summed_loss_whose_actor_part_trains_the_critic():
+    def step(a):
+        obs = x()
+        critic_loss = a.q(obs, x(2)).square().mean()
+        actor_loss = -a.q(obs).mean()
+        a.critic_opt.zero_grad()
+        a.actor_opt.zero_grad()
+        (critic_loss + actor_loss).backward()
+        a.critic_opt.step()
+        a.actor_opt.step()
+
+    audit = Agent().audit(step, "actor critic", "actor_opt critic_opt")
+    assert [(w.kind, w.module) for w in audit.warnings] == [("rides along", "critic")]
+    assert str(audit.warnings[0]).startswith("actor_loss, a summand of critic_loss + actor_loss")
+    a = Agent()
+    a.one_opt = adam(a.actor, a.critic, a.head)
+
+    def shared(a):  # PPO's: one optimizer, heads on a shared trunk
+        features = a.critic(cat(a.actor(x()), x()))
+        pi_loss, v_loss = features.mean(), features.square().mean() + a.head(x()).mean()
+        turn(a.one_opt, pi_loss + 0.5 * v_loss)
+
+    assert a.audit(shared, "actor critic head", "one_opt").ok
+
+
+def test_two_calls_in_one_line_and_one_call_in_a_loop_are_told_apart():
+    def one_line(a):
+        obs = x()
+        turn(a.critic_opt, a.q(obs, x(2)).square().mean())
+        turn(a.actor_opt, -a.q(obs).mean())
+
+    def loop(a):
+        obs = x()
+        for opt, make in ((a.critic_opt, lambda: a.q(obs, x(2)).square().mean()),
+                          (a.actor_opt, lambda: -a.q(obs).mean())):  # fmt: skip
+            loss = make()
+            opt.zero_grad(set_to_none=False)
+            loss.backward()
+            opt.step()
+
+    for step in (one_line, loop):
+        audit = Agent().audit(step, "actor critic", "actor_opt critic_opt")
+        assert audit.ok, audit
+        assert len(audit.seen.losses) == 2
+
+
 def test_a_side_path_that_rides_along():
     def step(a):
         obs = x()
