@@ -488,6 +488,23 @@ def test_a_side_path_through_the_critic_is_a_by_product(freeze):
         assert audit.warnings == [], audit
 
 
+def test_a_weight_that_has_a_loss_of_its_own_is_a_by_product():
+    """CQL's and SAC's temperature: it weighs a loss, and its own loss trains it."""
+    a = Agent()
+    a.log_alpha = torch.zeros(1, requires_grad=True)
+    a.alpha_opt = torch.optim.Adam([a.log_alpha])
+
+    def step(a):
+        critic_loss = (a.log_alpha.exp() * a.q(x(), x(2)).square()).mean()
+        turn(a.critic_opt, critic_loss)
+        alpha_loss = (a.log_alpha.exp() - 2).square().sum()
+        turn(a.alpha_opt, alpha_loss)
+
+    audit = a.audit(step, "critic log_alpha", "critic_opt alpha_opt")
+    assert audit.ok, audit
+    assert note_kinds(audit) == {"by-product"}
+
+
 def test_features_that_the_trained_actor_reads_are_no_by_product():
     def step(a):
         sac_ae(a, a.encoder, lambda o: a.encoder(o).detach())
