@@ -86,6 +86,15 @@ class Facts:
         first = [s.applied[0] for s in mine if not self.late(s)] or [s.applied[0] for s in mine]
         return self.events[min(first)].by if first else None
 
+    def steppers(self, loss: str, module: str) -> set[str]:
+        """The optimizers that step along a loss's gradient on a module."""
+        return {
+            self.events[i].by
+            for s in self.shares
+            if s.loss == loss and s.module == module
+            for i in s.applied
+        }
+
     def driven(self, name: str) -> bool:
         """Whether an optimizer is stepped by another, or drives others."""
         return bool(self.watch.drives.get(name))

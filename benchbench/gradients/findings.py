@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from benchbench.gradients.facts import Facts
-from benchbench.gradients.record import BY_CODE, UNNAMED, Share
+from benchbench.gradients.record import BY_CODE, BY_HAND, UNNAMED, Share
 
 Kind = Literal[
     "dropped", "unheld gradient", "unheld", "target gradient", "stepped twice", "stale",
@@ -69,35 +69,6 @@ def of_gradients(facts: Facts) -> Iterator[Finding]:
         yield from _outlived(facts, loss, module, group)
 
 
-def of_terms(facts: Facts) -> Iterator[Finding]:
-    """A summand that passes through another's module, and is applied to it by that one's optimizer.
-
-    As in a sum of a critic's and an actor's loss, each with an optimizer: the step on the critic
-    follows the actor's gradient as well.
-    """
-    for event in facts.events:
-        for term in event.terms:
-            for module, behind in term.paths.beyond.items():
-                owners = _steppers(facts, event.by, module)
-                apart = {m for m in behind if _steppers(facts, event.by, m) - owners}
-                for other in event.terms:
-                    reached = other.paths.modules
-                    ends = other.paths.beyond.get(module, set())
-                    ends_there = all(_steppers(facts, event.by, m) <= owners for m in ends)
-                    if not owners or other is term or module not in reached or not ends_there:
-                        continue
-                    if apart - reached and term.norms.get(module):
-                        yield Finding(
-                            "rides along",
-                            f"{term.name}, a summand of {event.by}, reaches {_and(apart)} through "
-                            f"{module}, and {_and(owners)} applies its gradient to {module} "
-                            f"together with that of {other.name}: call "
-                            f"{module}.requires_grad_(False) while {term.name} is computed",
-                            event.by,
-                            module,
-                        )
-
-
 def _not_finite(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
     bad = [s for s in group if not s.square < float("inf")]
     caught = [s for s in bad if s.skipped and not s.applied]
@@ -118,6 +89,17 @@ def _unheld(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterato
         return
     what = facts.what(module, lost)
     passes = facts.passes(loss, module) or facts.by_product(loss, module)
+    by_hand = all(s.ended is not None and facts.events[s.ended].by == BY_HAND for s in lost)
+    moved = facts.watch.weights.moved
+    if by_hand and all(BY_CODE in moved.get(s.parameter, {}) for s in lost):
+        yield Finding(
+            "unknown gradient",
+            f"code outside any optimizer moves {what} and clears its .grad by hand, and not along "
+            f"the gradient of {loss} alone: whether {loss} trains it is unknown",
+            loss,
+            module,
+        )
+        return
     if facts.is_target(module, [s.parameter for s in lost]):
         if passes:
             yield Finding(
@@ -218,7 +200,7 @@ def _judge_lost(
         yield Finding(
             "passed through",
             f"{loss} passes through {what} and leaves a gradient there that "
-            f"{wiper or 'nothing yet'} wipes; harmless, as {_and(others)} trains it, and spared by "
+            f"{wiper or 'nothing yet'} wipes; harmless, as {joined(others)} trains it, and spared by "
             f"{module}.requires_grad_(False) while {loss} is computed",
             loss,
             module,
@@ -228,7 +210,7 @@ def _judge_lost(
         yield Finding(
             "by-product",
             f"{loss} reaches {what} only through modules that it does not train, and leaves a "
-            f"gradient there that {wiper or 'nothing yet'} wipes; harmless, as {_and(others)} "
+            f"gradient there that {wiper or 'nothing yet'} wipes; harmless, as {joined(others)} "
             f"trains it, and spared by a detach of {what} from {loss}",
             loss,
             module,
@@ -238,7 +220,7 @@ def _judge_lost(
         yield Finding(
             "by-product",
             f"{loss} is weighted by {what}, a single number, and leaves a gradient there that "
-            f"{wiper or 'nothing yet'} wipes; harmless, as {_and(others)} trains it, and spared by "
+            f"{wiper or 'nothing yet'} wipes; harmless, as {joined(others)} trains it, and spared by "
             f"a detach of {what} from {loss}",
             loss,
             module,
@@ -265,7 +247,7 @@ def _judge_lost(
         other = f"add {what} to {own}" if own and own != BY_CODE else f"call {holder}.step()"
         text = (
             f"{loss} puts a gradient on {what}{end} before any step: detach {what} from {loss}, "
-            f"as {_and(others)} trains it by {holder}; or, if {loss} is to train it too, {other}"
+            f"as {joined(others)} trains it by {holder}; or, if {loss} is to train it too, {other}"
         )
     else:
         kind = "dropped"
@@ -317,7 +299,7 @@ def _applied_wrongly(facts: Facts, loss: str, module: str, group: list[Share]) -
     for names, shares in twice.items():
         yield Finding(
             "stepped twice",
-            f"{_and(names)} both step along one gradient of {loss} on "
+            f"{joined(names)} both step along one gradient of {loss} on "
             f"{facts.what(module, shares)}, each by a state and learning rate of its own: take it "
             "out of one of them",
             loss,
@@ -330,7 +312,7 @@ def _applied_wrongly(facts: Facts, loss: str, module: str, group: list[Share]) -
         yield Finding(
             "stale" if later else "rides along",
             f"the gradient of {loss} on {what} is still there at {when}, which applies it to "
-            f"{what}{f' together with that of {_and(others)}' if others else ''}: call "
+            f"{what}{f' together with that of {joined(others)}' if others else ''}: call "
             f"{name}.zero_grad() after {loss}'s turn, or detach {what} from {loss}",
             loss,
             module,
@@ -359,19 +341,12 @@ def _rides_along(facts: Facts, share: Share) -> bool:
     for other in on_it:
         mine = facts.beyond(loss, module) & trained
         theirs = facts.beyond(other, module) & facts.trained_by(other)
-        by_others = {m for m in mine if optimizer not in _steppers(facts, loss, m)}
+        by_others = {m for m in mine if optimizer not in facts.steppers(loss, m)}
         exclusive = by_others - facts.reached.get(other, set())
-        own_end = all(optimizer in _steppers(facts, other, m) for m in theirs)
+        own_end = all(optimizer in facts.steppers(other, m) for m in theirs)
         if exclusive and own_end:
             return True
     return False
-
-
-def _steppers(facts: Facts, loss: str, module: str) -> set[str]:
-    return {
-        facts.events[i].by for s in facts.shares
-        if s.loss == loss and s.module == module for i in s.applied
-    }  # fmt: skip
 
 
 def _outlived(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
@@ -389,5 +364,5 @@ def _outlived(facts: Facts, loss: str, module: str, group: list[Share]) -> Itera
             )
 
 
-def _and(names: Iterable[str]) -> str:
+def joined(names: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(map(str, names)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from benchbench.gradients.facts import Facts
-from benchbench.gradients.findings import Finding, of_gradients, of_terms
+from benchbench.gradients.findings import Finding, joined, of_gradients
 from benchbench.gradients.record import BY_CODE, UNNAMED, UNSEEN
 from benchbench.gradients.watch import GradientWatch
 
@@ -16,7 +16,7 @@ def findings(watch: GradientWatch) -> list[Finding]:
     """All findings, in the order of the loop: gradients, then optimizers, then parameters."""
     facts = Facts(watch)
     found = [
-        *_window(facts), *of_gradients(facts), *of_terms(facts), *_optimizers(facts),
+        *_window(facts), *of_gradients(facts), *_terms(facts), *_optimizers(facts),
         *_parameters(facts), *_at_steps(facts),
     ]  # fmt: skip
     return list(dict.fromkeys(found))
@@ -45,6 +45,35 @@ def _window(facts: Facts) -> Iterator[Finding]:
             f"no optimizer stepped and no weights moved along a gradient in {watch.steps} steps: "
             "pass the optimizers, or call their step()",
         )
+
+
+def _terms(facts: Facts) -> Iterator[Finding]:
+    """A summand that passes through another's module, and is applied to it by that one's optimizer.
+
+    As in a sum of a critic's and an actor's loss, each with an optimizer: the step on the critic
+    follows the actor's gradient as well.
+    """
+    for event in facts.events:
+        for term in event.terms:
+            for module, behind in term.paths.beyond.items():
+                owners = facts.steppers(event.by, module)
+                apart = {m for m in behind if facts.steppers(event.by, m) - owners}
+                for other in event.terms:
+                    reached = other.paths.modules
+                    ends = other.paths.beyond.get(module, set())
+                    ends_there = all(facts.steppers(event.by, m) <= owners for m in ends)
+                    if not owners or other is term or module not in reached or not ends_there:
+                        continue
+                    if apart - reached and term.norms.get(module):
+                        yield Finding(
+                            "rides along",
+                            f"{term.name}, a summand of {event.by}, reaches {joined(apart)} through "
+                            f"{module}, and {joined(owners)} applies its gradient to {module} "
+                            f"together with that of {other.name}: call "
+                            f"{module}.requires_grad_(False) while {term.name} is computed",
+                            event.by,
+                            module,
+                        )
 
 
 def _optimizers(facts: Facts) -> Iterator[Finding]:

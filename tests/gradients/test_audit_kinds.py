@@ -683,6 +683,23 @@ def test_hand_written_sgd(functional):
     assert audit.routing == {"head_loss": ["head"]}
 
 
+def test_hand_written_momentum_is_unknown_and_no_warning():
+    a = Agent()
+    momentum = [torch.zeros_like(p) for p in a.head.parameters()]
+
+    def step():
+        head_loss = a.head(x()).square().mean()
+        head_loss.backward()
+        with torch.no_grad():
+            for p, m in zip(a.head.parameters(), momentum, strict=True):
+                p.sub_(m.mul_(0.9).add_(p.grad), alpha=0.1)
+                p.grad = None
+
+    audit = benchbench.audit({"head": a.head}, {}, step)
+    assert audit.warnings == []
+    assert {u.kind for u in audit.unknown} == {"unknown gradient"}
+
+
 def test_autograd_grad_that_the_code_puts_into_grad():
     def step(a):
         head_loss = a.head(a.encoder(x())).square().mean()
