@@ -8,6 +8,7 @@ on where its last one was written, and ends in the same rows and weights as one 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,6 +37,8 @@ from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
 from benchbench.results.store import TableRows
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
@@ -256,7 +259,7 @@ class _Run:
         self.sampler.restore(json.loads(saved["sampler"]))
         self.state = CellState.from_json(saved["cell"])
         self.clock.go_on(self.state.seconds, self.state.total)
-        print(f"going on after update {about.updates} on {about.threads} threads", flush=True)
+        log.info("going on after update %d on %d threads", about.updates, about.threads)
         self.on_update(about.updates)
 
     def _describe(self, oracle: float | None) -> None:

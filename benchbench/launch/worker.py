@@ -10,6 +10,7 @@ What it says goes to whoever started it as pairs of a word and a value:
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -26,6 +27,8 @@ from benchbench.results.failures import Failure, of_error
 from benchbench.results.heartbeat import Sign, SignWriter
 from benchbench.results.store import Store, TableRows
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 MESSAGE_SECONDS = 0.5
 """A cell reports its progress at most this often."""
@@ -69,7 +72,8 @@ def work(
     try:
         if to_log:
             _redirect_output(store.log_path(cell.key))
-        print(f"--- {time.strftime('%F %T %z')} process {os.getpid()} on {device}", flush=True)
+            logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        log.info("--- %s process %d on %s", time.strftime("%F %T %z"), os.getpid(), device)
         device.claim()
         sign = SignWriter(
             store.sign_path(cell.key),
@@ -82,7 +86,7 @@ def work(
         store.publish(cell, rows)
         checkpoints.discard()
     except Stopped as stopped:
-        print(stopped, flush=True)
+        log.info(stopped)
         tell("stopped", str(stopped))
     except Exception as error:
         failure = of_error(error)

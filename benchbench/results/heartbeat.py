@@ -8,6 +8,7 @@ being gone.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchbench.core.files import write_text
+
+log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
 """A cell writes its sign at most this often, but its first progress at once."""
@@ -83,7 +86,7 @@ class SignWriter:
             try:
                 write_text(self._path, json.dumps(asdict(self._sign)), synced=False)
             except OSError as error:
-                print(f"{self._path}: {error}", flush=True)
+                log.warning("%s: %s", self._path, error)
 
     def remove(self) -> None:
         """The cell has ended."""

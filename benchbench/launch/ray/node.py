@@ -8,6 +8,7 @@ and checkpoints through the mailbox while it runs, tables and log when it has en
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -33,6 +34,8 @@ from benchbench.results.failures import Failure, of_error
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 TOKEN = ".ray-token"
 """A file in the results folder; a node that reads the driver's token there sees the same folder."""
@@ -161,7 +164,7 @@ def _store(order: Order, checkpoint: bytes | None) -> Iterator[tuple[Store, bool
             try:
                 keep_checkpoint(store.checkpoint_path(order.cell.key), checkpoint)
             except Unusable as reason:
-                print(f"the checkpoint {reason}; the cell starts anew")
+                log.warning("the checkpoint %s; the cell starts anew", reason)
         yield store, False
 
 
@@ -180,7 +183,7 @@ class _Mail:
             try:
                 ray.get(sent, timeout=seconds)
             except ray.exceptions.RayError as error:
-                print(f"the {what} was not sent: {type(error).__name__}")
+                log.warning("the %s was not sent: %s", what, type(error).__name__)
 
 
 class _Hears(NullWatcher):
