@@ -38,7 +38,7 @@ def test_the_examples_run_in_the_order_in_which_one_would_try_them(folder):
             exec(compile(source, name, "single"), names)
     assert list(names["done"].load().cells["variant"]) == TINY["variants"]
     assert names["done"].failures == ()
-    assert len(names["plan"].to_do) == 3
+    assert len(names["plan"].grid.cells) == 3
 
 
 def test_a_suite_is_a_path_a_mapping_or_a_suite(folder):

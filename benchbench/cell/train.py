@@ -1,7 +1,7 @@
 """One cell's life: open the data, build the agent, train, evaluate, measure.
 
 :func:`run_cell` is the whole of it, in one process and on one device. It returns the rows of the
-five result tables; whoever called it publishes them. With checkpoints, a cell that was killed goes
+five result tables; the caller publishes them. With checkpoints, a cell that was killed goes
 on where its last one was written, and ends in the same rows and weights as one left alone.
 """
 
@@ -147,14 +147,14 @@ class _Run:
         self.state.block_began = self.clock.seconds["train"]
 
     def _end_block(self, updates: int) -> None:
-        """The block of so many updates is over: time an update, without the two watched ones."""
+        """Time an update of the finished block of ``updates``, without the two watched ones."""
         self._refuse_divergence()
         if updates > 2:
             seconds = self.clock.seconds["train"] - self.state.block_began
             self.state.block_ms.append(1000 * seconds / (updates - 2))
 
     def _update(self, ledger: Ledger | None) -> None:
-        """One update; every so often with a row of losses and gradient norms."""
+        """One update; every ``signals_every`` updates with a row of losses and gradient norms."""
         update = self.state.updates
         with self.clock.running("train"):
             batch = self.sampler.sample()
@@ -217,7 +217,7 @@ class _Run:
             self._pause()
 
     def _lively(self, policy: Policy) -> Policy:
-        """The policy, with a sign of life at each of its steps."""
+        """The policy, which also reports at each step that the cell is alive."""
 
         def lively(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
             self._alive()

@@ -40,7 +40,7 @@ class Unusable(Exception):
 
 
 class Stopped(Exception):
-    """The cell was told to stop, and has left a checkpoint of where it was."""
+    """The cell was stopped and has left a checkpoint."""
 
 
 @dataclass(frozen=True)

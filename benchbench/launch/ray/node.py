@@ -1,7 +1,7 @@
 """What Ray runs on a node: one cell, as it runs here, and what becomes of it on its way back.
 
 Where the node sees the driver's results folder, the cell writes into it. Where it does not, the
-cell has a folder of its own on the node, and what it writes travels back as bytes: signs of life
+cell has a folder of its own on the node, and what it writes travels back as bytes: heartbeats
 and checkpoints through the mailbox while it runs, tables and log when it has ended.
 """
 
@@ -41,7 +41,7 @@ TOKEN = ".ray-token"
 """A file in the results folder; a node that reads the driver's token there sees the same folder."""
 
 POST_SECONDS = 2.0
-"""A cell without the driver's folder tells so often how it gets on."""
+"""Seconds between heartbeats of a cell that does not see the driver's folder."""
 
 SHARE = 0.05
 """Sending checkpoints takes at most this share of a cell's time, whatever their cadence."""
@@ -175,7 +175,7 @@ class _Mail:
         self._mailbox, self._key = mailbox, key
 
     def post(self, what: str, content: bytes, seconds: float = 0.0) -> None:
-        """Post it; waits at most so long until it has been taken."""
+        """Post it; waits at most ``seconds`` until the mailbox has it."""
         import ray
 
         sent = self._mailbox.post.remote(f"{self._key}/{what}", content)
@@ -187,18 +187,18 @@ class _Mail:
 
 
 class _Hears(NullWatcher):
-    """Hears how the cell gets on and, where there is ``mail``, sends its sign and checkpoints."""
+    """Keeps the cell's failure and, with ``mail``, sends its heartbeat and checkpoints."""
 
     def __init__(self, key: str, store: Store, mail: _Mail | None) -> None:
         self.failure: Failure | None = None
-        self._sign, self._checkpoint = store.sign_path(key), store.checkpoint_path(key)
+        self._heartbeat, self._checkpoint = store.heartbeat_path(key), store.checkpoint_path(key)
         self._mail = mail
-        self._next = {"sign": 0.0, "checkpoint": 0.0}
+        self._next = {"heartbeat": 0.0, "checkpoint": 0.0}
         self._sent: int | None = None
 
     def updated(self, cell: Cell, updates: int) -> None:
-        """The cell has taken so many updates."""
-        self._send("sign", self._sign, POST_SECONDS)
+        """The cell has done this many updates."""
+        self._send("heartbeat", self._heartbeat, POST_SECONDS)
         self._send("checkpoint", self._checkpoint, 0.0)
 
     def failed(self, cell: Cell, failure: Failure, log: Path) -> None:
