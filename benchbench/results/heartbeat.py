@@ -1,4 +1,4 @@
-"""Signs of life: a small file that a running cell keeps fresh, for ``benchbench status`` to read.
+"""Heartbeats: a small file that a running cell keeps fresh, for ``benchbench status`` to read.
 
 ``running/<key>.json`` is written by the cell's own process, whichever machine that is on, and
 removed when it ends. A process that is killed leaves it behind; such a file is known by its process
@@ -35,7 +35,7 @@ class Heartbeat:
     pid: int
     host: str
     born: str
-    """What tells the process from a later one of the same number; '' where that is not known."""
+    """Distinguishes the process from a later one with the same number; '' where unknown."""
     device: str
     since: float
     first: int

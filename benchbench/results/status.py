@@ -96,11 +96,11 @@ def seconds_left(statuses: Sequence[CellStatus]) -> float | None:
     return left / speed if speed else None
 
 
-def _progress(heartbeat: Heartbeat) -> str:
-    since = time.strftime("%H:%M:%S", time.localtime(heartbeat.since))
-    text = f"update {heartbeat.updates} of {heartbeat.wanted} on {heartbeat.host} {heartbeat.device} since {since}"
-    left, silent = heartbeat.seconds_left(), time.time() - heartbeat.seen
-    if heartbeat.updates == heartbeat.wanted:
+def _progress(beat: Heartbeat) -> str:
+    since = time.strftime("%H:%M:%S", time.localtime(beat.since))
+    text = f"update {beat.updates} of {beat.wanted} on {beat.host} {beat.device} since {since}"
+    left, silent = beat.seconds_left(), time.time() - beat.seen
+    if beat.updates == beat.wanted:
         text += ", measured still"
     elif left is not None:
         text += f", about {duration(left)} left"
