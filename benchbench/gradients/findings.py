@@ -200,7 +200,7 @@ def _judge_lost(
         yield Finding(
             "passed through",
             f"{loss} passes through {what} and leaves a gradient there that "
-            f"{wiper or 'nothing yet'} wipes; harmless, as {joined(others)} trains it, and spared by "
+            f"{wiper or 'nothing yet'} wipes; harmless, as {join(others)} trains it, and spared by "
             f"{module}.requires_grad_(False) while {loss} is computed",
             loss,
             module,
@@ -210,7 +210,7 @@ def _judge_lost(
         yield Finding(
             "by-product",
             f"{loss} reaches {what} only through modules that it does not train, and leaves a "
-            f"gradient there that {wiper or 'nothing yet'} wipes; harmless, as {joined(others)} "
+            f"gradient there that {wiper or 'nothing yet'} wipes; harmless, as {join(others)} "
             f"trains it, and spared by a detach of {what} from {loss}",
             loss,
             module,
@@ -220,7 +220,7 @@ def _judge_lost(
         yield Finding(
             "by-product",
             f"{loss} is weighted by {what}, a single number, and leaves a gradient there that "
-            f"{wiper or 'nothing yet'} wipes; harmless, as {joined(others)} trains it, and spared by "
+            f"{wiper or 'nothing yet'} wipes; harmless, as {join(others)} trains it, and spared by "
             f"a detach of {what} from {loss}",
             loss,
             module,
@@ -247,7 +247,7 @@ def _judge_lost(
         other = f"add {what} to {own}" if own and own != BY_CODE else f"call {holder}.step()"
         text = (
             f"{loss} puts a gradient on {what}{end} before any step: detach {what} from {loss}, "
-            f"as {joined(others)} trains it by {holder}; or, if {loss} is to train it too, {other}"
+            f"as {join(others)} trains it by {holder}; or, if {loss} is to train it too, {other}"
         )
     else:
         kind = "dropped"
@@ -299,7 +299,7 @@ def _applied_wrongly(facts: Facts, loss: str, module: str, group: list[Share]) -
     for names, shares in twice.items():
         yield Finding(
             "stepped twice",
-            f"{joined(names)} both step along one gradient of {loss} on "
+            f"{join(names)} both step along one gradient of {loss} on "
             f"{facts.what(module, shares)}, each by a state and learning rate of its own: take it "
             "out of one of them",
             loss,
@@ -312,7 +312,7 @@ def _applied_wrongly(facts: Facts, loss: str, module: str, group: list[Share]) -
         yield Finding(
             "stale" if later else "rides along",
             f"the gradient of {loss} on {what} is still there at {when}, which applies it to "
-            f"{what}{f' together with that of {joined(others)}' if others else ''}: call "
+            f"{what}{f' together with that of {join(others)}' if others else ''}: call "
             f"{name}.zero_grad() after {loss}'s turn, or detach {what} from {loss}",
             loss,
             module,
@@ -364,5 +364,6 @@ def _outlived(facts: Facts, loss: str, module: str, group: list[Share]) -> Itera
             )
 
 
-def joined(names: Iterable[str]) -> str:
+def join(names: Iterable[str]) -> str:
+    """Distinct names with "and" between them."""
     return " and ".join(dict.fromkeys(map(str, names)))

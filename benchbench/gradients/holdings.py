@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from benchbench.gradients.facts import Facts
-from benchbench.gradients.findings import Finding, joined, of_gradients
+from benchbench.gradients.findings import Finding, join, of_gradients
 from benchbench.gradients.record import BY_CODE, UNNAMED, UNSEEN
 from benchbench.gradients.watch import GradientWatch
 
@@ -67,8 +67,8 @@ def _terms(facts: Facts) -> Iterator[Finding]:
                     if apart - reached and term.norms.get(module):
                         yield Finding(
                             "rides along",
-                            f"{term.name}, a summand of {event.by}, reaches {joined(apart)} through "
-                            f"{module}, and {joined(owners)} applies its gradient to {module} "
+                            f"{term.name}, a summand of {event.by}, reaches {join(apart)} through "
+                            f"{module}, and {join(owners)} applies its gradient to {module} "
                             f"together with that of {other.name}: call "
                             f"{module}.requires_grad_(False) while {term.name} is computed",
                             event.by,

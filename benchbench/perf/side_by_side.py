@@ -37,9 +37,24 @@ WARM_UP = 30
 """Updates before the first block, not counted."""
 
 MODULE = "benchbench.perf.timing"
+EARLIER = "benchbench.run.timing"
+"""The module's name in versions before 0.2; both answer the same requests."""
+
 
 Work = tuple[str, str]
 """What is timed: the agent of an environment and variant."""
+
+
+START = f"""
+import runpy
+from importlib.util import find_spec
+try:
+    name = {MODULE!r} if find_spec({MODULE!r}) else {EARLIER!r}
+except ModuleNotFoundError:
+    name = {EARLIER!r} if find_spec("benchbench") else {MODULE!r}
+runpy.run_module(name, run_name="__main__")
+"""
+"""What a timing process runs: the module under the name that its version has."""
 
 
 class SideBySide:
@@ -129,7 +144,7 @@ class _Timer:
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         try:
             self._process = subprocess.Popen(
-                [python, "-P", "-m", MODULE], env=env, text=True, encoding="utf-8",
+                [python, "-P", "-c", START], env=env, text=True, encoding="utf-8",
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
             )  # fmt: skip
         except OSError as error:
