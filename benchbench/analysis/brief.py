@@ -115,8 +115,10 @@ and for the whole table, where a pair that could be compared by it lacks the fir
 COLUMNS = (
     "of", "against", "env", "row", "aspect", "aspect_en", "impact", "claim", "measure", "unit",
     "scale", "claimed", "n_pairs", "against_mean", "against_lo", "against_hi", "of_mean", "of_lo",
-    "of_hi", "difference", "lo", "hi", "level", "interval", "p", "p_holm", "f", "p_f", "general_lo", "general_hi",
-    "delta", "verdict", "label", "spread", "smallest", "pairs_for_delta", "note",
+    "of_hi", "difference", "lo", "hi", "level", "interval", "p", "p_holm", "f", "p_f",
+    "general_lo", "general_hi", "delta", "verdict", "label", "spread", "smallest",
+    "pairs_for_delta", "seeds",
+    "note",
 )  # fmt: skip
 """Columns of the claims' frame; see :func:`benchbench.analysis.claims.judge`."""
 

@@ -87,8 +87,10 @@ def judge(study: Study) -> pd.DataFrame:
     ``hi`` bound ``difference`` at ``level``, on ``scale``, by the method of ``interval``;
     ``claimed`` is 'higher', 'lower' or '' of ``of``. ``spread`` is the standard deviation of D,
     ``smallest`` the effect that these pairs show with 80 % power, ``pairs_for_delta`` the pairs of
-    one environment that an effect of delta takes. With planned looks each row is of the first look
-    that decided it, else of the last.
+    one environment that an effect of delta takes; ``f`` and ``p_f`` ask whether the environments
+    differ; ``general_lo`` and ``general_hi`` are for environments in general, from eight on.
+    ``seeds`` is the number of seeds that the row rests on. With planned looks each row is of the
+    first look that decided it, else of the last.
     """
     seeds = study.results.suite.seeds
     if not isinstance(seeds, SeedPlan):
@@ -108,8 +110,9 @@ def judge(study: Study) -> pd.DataFrame:
 
 
 def _seeds_of(study: Study) -> int:
-    planned = study.results.plan["seed"]
-    return 0 if planned.empty else int(planned.max()) + 1
+    """Seeds of the plan as it is looked at."""
+    plans = [p.plan for p in study.pairings] or [study.results.plan]
+    return int(plans[0]["seed"].nunique())
 
 
 def _judged(study: Study, look: int | None) -> pd.DataFrame:
@@ -142,7 +145,7 @@ def _judged(study: Study, look: int | None) -> pd.DataFrame:
     order = [(p.contrast.of, p.contrast.against) for p in study.pairings]
     place = [order.index(pair) for pair in zip(frame["of"], frame["against"], strict=True)]
     envs = [ALL, *study.envs]
-    frame = frame.assign(_c=place, _e=frame["env"].map(envs.index))
+    frame = frame.assign(seeds=_seeds_of(study), _c=place, _e=frame["env"].map(envs.index))
     frame = frame.sort_values(["_c", "_e", "row"], kind="stable").drop(columns=["_c", "_e"])
     return frame.reset_index(drop=True)
 
@@ -236,9 +239,7 @@ def _differences(measure: Measure, pairing: Pairing) -> list[np.ndarray]:
     return [rows.to_numpy() for _, rows in (of - against).groupby(level="env", sort=False)]
 
 
-def estimate(
-    measure: Measure, pairing: Pairing, deltas: Deltas, level: float
-) -> dict[str, object]:
+def estimate(measure: Measure, pairing: Pairing, deltas: Deltas, level: float) -> dict[str, object]:
     """One measure over all pairs: means, difference, intervals and p; not yet judged."""
     of, against, note = pairing.sides(measure.column, measure.scale)
     strata = _differences(measure, pairing)

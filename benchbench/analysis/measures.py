@@ -48,8 +48,8 @@ def measure_cells(results: Results) -> pd.DataFrame:
     ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``; ``final_score``,
     the mean over the last tenth of training; ``best_score``, ``untrained_score``; ``q_shift``, the
     part of the squared error against the own returns that a constant shift explains, and
-    ``q_rest``, the root of what is left of it; ``updates_to_threshold`` (infinite where it was never
-    held); ``change_variance``, ``oscillation``, ``drawdown``; and as means over the training
+    ``q_rest``, the root of what is left of it; ``updates_to_threshold`` (infinite where it was
+    never held); ``change_variance``, ``oscillation``, ``drawdown``; and as means over the training
     samples ``grad_log_ratio``, ``grad_cosine``, ``grad_negative``, ``grad_split``,
     ``moved_critic``, ``moved_vae``.
     """
@@ -75,7 +75,7 @@ def measure_cells(results: Results) -> pd.DataFrame:
         q_rest=np.sqrt((squared - cells["q_bias"] ** 2).clip(lower=0)),
         state_gain=state_gain(
             cells["state_r2"], cells["random_state_r2"], cells["oracle_state_r2"].astype(float)
-        )
+        ),
     )
 
 
@@ -229,8 +229,8 @@ def drawdown(scores: Sequence[float], worst: float = WORST) -> float:
 
 
 _OF_CURVE = (
-    "steps", "random_state_r2", "auc", "final_score", "updates_to_threshold", "change_variance", "oscillation",
-    "drawdown", *LAST,
+    "steps", "random_state_r2", "auc", "final_score", "updates_to_threshold", "change_variance",
+    "oscillation", "drawdown", *LAST,
 )  # fmt: skip
 _OF_SIGNALS = (
     "grad_log_ratio", "grad_cosine", "grad_negative", "grad_split", "moved_critic", "moved_vae"

@@ -117,7 +117,9 @@ COLUMNS = ("of", "against", "env", "claim", "measure", "unit", "scale", "n_pairs
 
 
 def power_table(
-    claims: pd.DataFrame, hours_per_pair: dict[tuple[str, str, str], float], planned: int,
+    claims: pd.DataFrame,
+    hours_per_pair: dict[tuple[str, str, str], float],
+    planned: int,
     alpha: float,
 ) -> pd.DataFrame:
     """What ``planned`` pairs an environment can show, from the spreads of judged claims.

@@ -47,14 +47,9 @@ def _levels(looks: tuple[int, ...], spending: Spending, alpha: float) -> tuple[f
         total = spent(spending, float(time), alpha)
         step = math.sqrt(time - last)
 
-        def crossing(bound: float, step: float = step, grid: NDArray[np.float64] = grid,
-                     mass: NDArray[np.float64] = mass) -> float:  # fmt: skip
-            out = stats.norm.sf((bound - grid) / step) + stats.norm.sf((bound + grid) / step)
-            return max(float(mass @ out), 1e-300)
-
         may = max(total - before, 1e-300)
-        bound = optimize.brentq(lambda b: math.log(crossing(b)) - math.log(may), 0.0,
-                                40 * math.sqrt(time))  # fmt: skip
+        top = 40 * math.sqrt(time)
+        bound = optimize.brentq(_excess, 0.0, top, args=(grid, mass, step, may))
         levels.append(float(2 * stats.norm.sf(bound / math.sqrt(time))))
         points = np.linspace(-bound, bound, _POINTS)
         density = stats.norm.pdf((points[:, None] - grid[None, :]) / step) / step @ mass
@@ -63,3 +58,11 @@ def _levels(looks: tuple[int, ...], spending: Spending, alpha: float) -> tuple[f
         grid, mass = points, density * weights
         before, last = total, float(time)
     return tuple(levels)
+
+
+def _excess(
+    bound: float, grid: NDArray[np.float64], mass: NDArray[np.float64], step: float, may: float
+) -> float:
+    """ln of the chance to cross ``bound`` at the next look, over the chance that it may have."""
+    out = stats.norm.sf((bound - grid) / step) + stats.norm.sf((bound + grid) / step)
+    return math.log(max(float(mass @ out), 1e-300) / may)

@@ -277,7 +277,7 @@ class Suite(Settings):
     description: str = ""
     observation: Literal["pixels", "state"] = "pixels"
     seeds: Count | tuple[Index, ...] | SeedPlan = Field(
-        description="a count (0, 1, …), a list, or {start, most, look_every} for as many as it takes"
+        description="a count (0, 1, …), a list, or {start, most, look_every}: as many as it takes"
     )
     variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
     envs: tuple[EnvSettings, ...] = Field(min_length=1)

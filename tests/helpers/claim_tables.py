@@ -100,7 +100,11 @@ def outer(strata: list[np.ndarray], level: float) -> tuple[np.ndarray, np.ndarra
 
 
 def verdicts(
-    strata: list[np.ndarray], delta: float, alpha: float, members: int, is_rare: bool,
+    strata: list[np.ndarray],
+    delta: float,
+    alpha: float,
+    members: int,
+    is_rare: bool,
     steps: bool = True,
 ) -> list[tuple[str, str]]:
     """Verdicts of (pairs, tables × members) differences, ``members`` a table side by side.
@@ -144,7 +148,11 @@ def families(d: np.ndarray) -> tuple[list[list[np.ndarray]], list[np.ndarray]]:
 
 
 def simulate(
-    null: Null, pairs: int, tables: int, at_delta: bool = False, looks: tuple[int, ...] = (),
+    null: Null,
+    pairs: int,
+    tables: int,
+    at_delta: bool = False,
+    looks: tuple[int, ...] = (),
     seed: int = 0,
 ) -> Rates:
     """Judge ``tables`` tables of ``pairs`` pairs an environment, or with looks up to ``pairs``.
