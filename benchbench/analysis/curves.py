@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from benchbench.analysis.brief import ALL
 from benchbench.analysis.pairing import Study
 from benchbench.core.statistics import (
     improvement_interval,
@@ -143,12 +144,18 @@ def improvements(study: Study) -> pd.DataFrame:
 
 
 def pair_hours(study: Study) -> dict[tuple[str, str, str], float]:
-    """What a pair of (of, against, env) took on average, both cells together, in hours."""
+    """What a pair of (of, against, env) took on average, both cells together, in hours.
+
+    Of a single environment it stands under 'all' too, as its claims do.
+    """
     hours = study.cells.groupby(["env", "variant"])["total_seconds"].mean() / 3600
-    return {
+    found = {
         (p.contrast.of, p.contrast.against, env): float(
             hours.get((env, p.contrast.of), np.nan) + hours.get((env, p.contrast.against), np.nan)
         )
         for p in study.pairings
         for env in study.envs
     }
+    if len(study.envs) == 1:
+        found |= {(of, against, ALL): took for (of, against, _), took in found.items()}
+    return found
