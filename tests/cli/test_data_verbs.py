@@ -248,14 +248,14 @@ def test_list_verify_and_show_tell_of_a_set(tmp_path, tiny_data, monkeypatch):
 
 
 def test_the_main_suite_starts_anywhere_and_says_what_it_costs_on_a_cpu(tmp_path, monkeypatch):
+    from benchbench.core.processes import Interrupted
     from benchbench.launch import plan
-    from benchbench.launch.local import Interrupted
 
     def stop(*arguments, **more):
         raise Interrupted(2)
 
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
-    monkeypatch.setattr("benchbench.launch.run.run_grid", stop)
+    monkeypatch.setattr("benchbench.launch.run.run_suite", stop)
     monkeypatch.setattr(plan, "estimate_seconds", lambda cells, slots: 36_000.0)
     main_suite = Path(__file__).parents[2] / "suites" / "pixel_d4rl.yaml"
     code, told = run("run", main_suite, "--results", tmp_path, "--device", "cpu")

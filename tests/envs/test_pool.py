@@ -19,11 +19,12 @@ from benchbench.core.errors import UserError
 from benchbench.envs.evaluate import Evaluator
 from benchbench.envs.pool import Pool, WorkerDied
 from benchbench.envs.rollouts import RollOuts, Start
-from benchbench.launch.local import RunOptions
-from benchbench.launch.resources import playing_processes
-from benchbench.launch.run import Slots, run_grid
+from benchbench.launch.executor import RunOptions
+from benchbench.launch.local import Local
+from benchbench.launch.resources import Slots, playing_processes
+from benchbench.launch.run import run_suite
 from benchbench.results.store import Store
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
 SEEDS = [11, 5, 8, 2, 30]
@@ -199,7 +200,9 @@ def test_a_cell_that_fails_with_workers_does_so_by_name_and_leaves_none(
     noted = tmp_path / "noted"
     runner = faulty.Faulty(faulty.WithWorkers(noted, fault), tmp_path / "marks", at=7)
     store = Store(tmp_path, "tiny")
-    ((cell, failure, _),) = run_grid(suite, wanted, wanted, store, slots, options, runner)
+    ((cell, failure, _),) = run_suite(
+        Grid(suite, tuple(wanted), tuple(wanted)), store, Local(slots, runner), options
+    )
     assert (cell, failure.kind) == (wanted[0], kind)
     assert failure.text.startswith(words)
     workers = noted.read_text().split()

@@ -15,7 +15,7 @@ from benchbench.gate import gate, take_snapshot
 from benchbench.results.store import Store
 from benchbench.results.tables import read_results
 from benchbench.routing import REGISTRY
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.load import load_suite
 from benchbench.suite.model import Suite
 
@@ -33,7 +33,7 @@ def ran(folder):
     store = Store(folder, SMALL.name)
     (cell,) = expand(SMALL)
     store.publish(cell, run_cell(cell, Device("cpu"), lambda updates: None))
-    store.gather(SMALL, [cell])
+    store.gather(Grid(SMALL, (cell,), (cell,)))
     return take_snapshot(read_results(store.folder), "x")
 
 

@@ -60,8 +60,8 @@ class Heard:
     def finished(self, cell, score, seconds):
         self.said.append(("finished", cell.key, None))
 
-    def again(self, cell, failure):
-        self.said.append(("again", cell.key, failure))
+    def retrying(self, cell, failure):
+        self.said.append(("retrying", cell.key, failure))
 
     def failed(self, cell, failure, log):
         self.said.append(("failed", cell.key, failure))

@@ -1,5 +1,6 @@
 """Cells in which something goes wrong, for real: what the fault tests hand to the runner."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -59,6 +60,11 @@ def lose_numbers():
 def fill_disk():
     """From now on no file of this process may grow beyond a few bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+
+def refuse_writing():
+    """What a full disk answers."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def kill_a_worker():

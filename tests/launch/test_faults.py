@@ -26,12 +26,15 @@ from helpers.suites import TIMES, TINY
 import benchbench
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
-from benchbench.launch.local import RunOptions
-from benchbench.launch.run import Slots, held, run_grid
+from benchbench.launch.executor import RunOptions
+from benchbench.launch.local import Local
+from benchbench.launch.resources import Slots
+from benchbench.launch.run import run_suite
 from benchbench.results.checkpoints import Unusable, read_about
+from benchbench.results.lock import held
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_results
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
 TOLD = copy.deepcopy(TINY) | {"variants": ["after", "frozen"]}
@@ -50,7 +53,7 @@ pytestmark = pytest.mark.slow
 def run(store, fault=None, options=PATIENT):
     """Run the grid in this process; returns the failures."""
     slots = Slots((Device("cpu"),), jobs=2, threads=1)
-    return run_grid(SUITE, CELLS, CELLS, store, slots, options, fault)
+    return run_suite(Grid.of(SUITE), store, Local(slots, fault), options)
 
 
 def tables(store):
@@ -195,7 +198,7 @@ def test_fail_fast_ends_the_others_which_lose_nothing(store, undisturbed, tmp_pa
 def test_a_full_disk_fails_by_name_and_starts_no_more_cells(store, undisturbed, tmp_path, capsys):
     slots = Slots((Device("cpu"),), jobs=1, threads=1)
     fault = faulty.Faulty(faulty.fill_disk, tmp_path / "marks")
-    ((cell, failure, _),) = run_grid(SUITE, CELLS, CELLS, store, slots, PATIENT, fault)
+    ((cell, failure, _),) = run_suite(Grid.of(SUITE), store, Local(slots, fault), PATIENT)
     assert (cell, failure.kind) == (AFTER, "disk")
     assert "File too large" in failure.text
     err = capsys.readouterr().err

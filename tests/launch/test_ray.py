@@ -3,14 +3,10 @@
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,22 +21,24 @@ from hypothesis import strategies as st
 from benchbench.cell.devices import Device
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
+from benchbench.core.processes import Interrupted
 from benchbench.core.provenance import versions
 from benchbench.data.store import open_dataset
-from benchbench.launch.local import DEFAULTS, Interrupted
+from benchbench.launch.executor import DEFAULTS
+from benchbench.launch.local import Local
+from benchbench.launch.memory import SLACK
 from benchbench.launch.ray.executor import Ray, _Watch
-from benchbench.launch.ray.node import Order, Outcome, carry_out
-from benchbench.launch.ray.parcel import pack, unpack
+from benchbench.launch.ray.node import Order, carry_out
 from benchbench.launch.ray.requests import Node, Shares, wants_gpu
 from benchbench.launch.resources import CUDA_CONTEXT_MB, Known, Slots, kind_of
-from benchbench.launch.run import run_grid
-from benchbench.launch.scheduler import MARGIN, SLACK
+from benchbench.launch.run import run_suite
+from benchbench.launch.scheduler import MARGIN
 from benchbench.results.checkpoints import Unusable, keep_checkpoint, updates_in
 from benchbench.results.heartbeat import read_sign
 from benchbench.results.status import status_text
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
 SUITE = Suite.model_validate(TINY)
@@ -136,19 +134,6 @@ def test_the_device_is_chosen_by_what_the_cluster_has():
 # ---------------------------------------------------------------------------- what is shipped
 
 
-@given(st.dictionaries(st.text(), st.binary(), max_size=4), st.data())
-def test_a_parcel_comes_out_as_it_went_in_or_not_at_all(files, data):
-    parcel = pack(files)
-    assert unpack(parcel) == files
-    at = data.draw(st.integers(0, len(parcel) - 1))
-    for damaged in (parcel[:at], parcel + b"x"):
-        with pytest.raises(ValueError, match=r"parcel|damaged"):
-            unpack(damaged)
-    changed = parcel[:at] + bytes([parcel[at] ^ 1]) + parcel[at + 1 :]
-    with suppress(ValueError):
-        assert unpack(changed) != files  # a file's name may be another one
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, data_home):
     """The long suite's grid, run here and in peace."""
@@ -156,8 +141,7 @@ def undisturbed(tmp_path_factory, data_home):
     store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
-        cells = expand(suite)
-        assert run_grid(suite, cells, cells, store, Slots((Device("cpu"),), 2, 1)) == []
+        assert run_suite(Grid.of(suite), store, Local(Slots((Device("cpu"),), 2, 1))) == []
     return suite, store
 
 
@@ -217,7 +201,7 @@ def on_a_node(monkeypatch, tiny_data):
 
 def test_a_node_of_other_versions_refuses(tmp_path, on_a_node):
     asked = order(Store(tmp_path, "tiny"), CELLS[0], versions='{"torch": "0.1"}')
-    outcome = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"])
+    outcome = carry_out(asked, None, Nowhere)
     assert outcome.word == "refused"
     assert '"torch": "0.1"' in outcome.why
 
@@ -226,7 +210,7 @@ def test_a_node_without_the_device_that_ray_counts_says_so(tmp_path, on_a_node, 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     cell = CELLS[0]
     asked = order(Store(tmp_path, "tiny"), cell, device="cuda", data_sha256=sha256(cell))
-    failure = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"]).failure
+    failure = carry_out(asked, None, Nowhere).failure
     assert str(failure).startswith("raised: --device cuda:0: there are 0 CUDA devices here")
 
 
@@ -234,14 +218,14 @@ def test_a_node_that_sees_the_drivers_data_makes_none(tmp_path, data_home, on_a_
     monkeypatch.setenv("BENCHBENCH_DATA", str(tmp_path / "own"))
     cell = CELLS[0]
     asked = order(Store(tmp_path, "tiny"), cell, data_folder=data_home, data_sha256="0" * 64)
-    failure = Outcome.read(unpack(carry_out(asked, None, Nowhere))["outcome.json"]).failure
+    failure = carry_out(asked, None, Nowhere).failure
     assert f"{data_home}/" in failure.text  # which it has looked at
     assert not (tmp_path / "own").exists()
 
 
 def test_a_node_whose_data_have_other_bytes_says_so(tmp_path, on_a_node):
     outcome = carry_out(order(Store(tmp_path, "tiny"), CELLS[0]), None, Nowhere)
-    failure = Outcome.read(unpack(outcome)["outcome.json"]).failure
+    failure = outcome.failure
     assert failure.kind == "raised"
     assert "has other bytes than the data set here" in failure.text
 
@@ -292,77 +276,6 @@ def test_where_there_is_no_cluster_it_is_said_at_once(
 # ---------------------------------------------------------------------------- real nodes
 
 
-class Nodes:
-    """A cluster of its own, and the folder in which its nodes stand."""
-
-    def __init__(self, folder, data):
-        self.ray = tempfile.mkdtemp(prefix="bb-ray-", dir="/tmp")  # sockets' names must be short
-        env = os.environ | {
-            "BENCHBENCH_DATA": str(data),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("ray_nodes.py"), self.ray],
-            cwd=folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            self.address = self._line()
-        except BaseException:
-            self.end()
-            raise
-
-    def tell(self, word, *arguments):
-        self.process.stdin.write(" ".join([word, *arguments]) + "\n")
-        self.process.stdin.flush()
-        assert self._line() == word
-
-    def add(self, **offer):
-        self.tell("add", json.dumps(offer))
-
-    def end(self):
-        self.process.stdin.close()
-        try:
-            self.process.wait(30)
-        finally:
-            for pid in self.left():
-                os.kill(pid, signal.SIGKILL)
-            shutil.rmtree(self.ray, ignore_errors=True)
-
-    def left(self):
-        """Processes of this cluster; their command lines name its folder."""
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if self.ray.encode() in path.read_bytes():
-                    yield int(path.parent.name)
-            except OSError:
-                continue
-
-    def _line(self):
-        line = self.process.stdout.readline().strip()
-        assert line, "the cluster has ended"
-        return line
-
-
-@pytest.fixture(scope="module")
-def head(tmp_path_factory, data_home):
-    """A cluster without nodes, which leaves no process behind whatever becomes of the tests."""
-    pytest.importorskip("ray", reason="ray is not installed")
-    nodes = Nodes(tmp_path_factory.mktemp("nodes"), data_home)
-    try:
-        yield nodes
-    finally:
-        nodes.end()
-    assert not list(nodes.left())
-
-
-@pytest.fixture
-def nodes(head, tiny_data):
-    """The cluster; the nodes that a test adds are its own."""
-    yield head
-    head.tell("clear")
-
-
 class NodeLost(threading.Thread):
     """Ends the node of a cell that has left a checkpoint, once there is one; knows then which."""
 
@@ -405,7 +318,7 @@ def test_a_cell_whose_node_is_lost_goes_on_elsewhere_and_ends_in_the_same_bytes(
     lost = NodeLost(nodes, how, Store(tmp_path, "tiny"), cells)
     lost.start()
     options = replace(DEFAULTS, checkpoint_every=0.2)
-    assert run_grid(suite, cells, cells, store, Ray(nodes.address, 2, poll=0.2), options) == []
+    assert run_suite(Grid.of(suite), store, Ray(nodes.address, 2, poll=0.2), options) == []
     said = " ".join(capfd.readouterr())
     how_lost = {"kill": r"(or its process there )?was lost", "freeze": r"was lost"}[how]
     again = rf"again   {lost.cell.label}: killed: its node \w{{8}} {how_lost}"
@@ -440,7 +353,7 @@ def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(
     stopping.start()
     unseen, where = Store(Path("/proc/self/cwd/results"), "tiny"), Ray(nodes.address, 1, poll=0.2)
     with pytest.raises(Interrupted) as stopped:  # no checkpoint fell due: the signal has made it
-        run_grid(Suite.model_validate(bench.told), [cell], [cell], unseen, where)
+        run_suite(Grid(Suite.model_validate(bench.told), (cell,), (cell,)), unseen, where)
     assert stopped.value.signum == signal.SIGTERM
     saved = updates_in(bench.store.checkpoint_path(cell.key))
     assert saved > 0

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchbench.launch.scheduler import SLACK, Place, Scheduler, Task
+from benchbench.launch.memory import SLACK, MemoryEstimate
+from benchbench.launch.scheduler import Place, Scheduler, Task
 
 GPU = Place("cuda:0", slots=64, memory_mb=21_600, overhead_mb=600)
 
@@ -22,7 +23,7 @@ class Pretended:
     """
 
     def __init__(self, places, tasks, truth, real_mb, jobs=10_000, peaks=None, seconds=None):
-        self.scheduler = Scheduler(places, tasks, jobs, peaks)
+        self.scheduler = Scheduler(places, tasks, jobs, MemoryEstimate(peaks))
         self.tasks, self.truth, self.real_mb = {t.key: t for t in tasks}, truth, real_mb
         self.overhead = {place.name: place.overhead_mb for place in places}
         self.seconds = seconds or {t.key: t.length for t in tasks}

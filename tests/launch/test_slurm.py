@@ -23,13 +23,13 @@ import benchbench
 from benchbench.cell.devices import Device, cpu_count
 from benchbench.core.errors import UserError
 from benchbench.launch import slurm
-from benchbench.launch.local import DEFAULTS
+from benchbench.launch.local import DEFAULTS, Local
 from benchbench.launch.resources import Slots
-from benchbench.launch.run import run_grid
+from benchbench.launch.run import run_suite
 from benchbench.launch.slurm import Cluster, Group, Slurm, load_cluster
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_results
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
 pytest.importorskip("submitit", reason="submitit is not installed")
@@ -48,9 +48,9 @@ def test_jobs_give_the_same_results_as_this_machine(tmp_path, tiny_data, jobs_fi
     """A packed group, in a process that submitit starts."""
     here, there = Store(tmp_path / "here", "tiny"), Store(tmp_path / "there", "tiny")
     slots = Slots.choose([Device("cpu")], 2, 3)
-    assert run_grid(SUITE, CELLS, CELLS, here, slots) == []
+    assert run_suite(Grid.of(SUITE), here, Local(slots)) == []
     executor = Slurm(Cluster(cells_per_job=3), per_device=2, kind="local", poll=0.2)
-    assert run_grid(SUITE, CELLS, CELLS, there, executor) == []
+    assert run_suite(Grid.of(SUITE), there, executor) == []
     one, other = results(here), results(there)
     for name in TABLES:
         pd.testing.assert_frame_equal(one[name], other[name], check_exact=True)
@@ -85,7 +85,7 @@ def test_a_cell_whose_job_vanishes_is_submitted_again_and_then_failed_by_name(
     Slurm(Cluster(), kind="local", poll=0.01).run(CELLS, store, heard, options)
     keys = {cell.key for cell in CELLS}
     assert [set(round_) for round_ in submitted] == [keys, keys]
-    assert set(heard.of("again")) == set(heard.of("failed")) == keys
+    assert set(heard.of("retrying")) == set(heard.of("failed")) == keys
     assert store.failure(CELLS[0].key).kind == "killed"
     assert "7_" in store.failure(CELLS[0].key).text
 
@@ -94,7 +94,7 @@ def test_a_group_leaves_out_what_is_done(tmp_path, tiny_data, monkeypatch):
     store = Store(tmp_path, "tiny")
     for cell in CELLS:
         store.cell_folder(cell.key).mkdir(parents=True)
-    monkeypatch.setattr(slurm, "run_cells", lambda *arguments: pytest.fail("nothing to run"))
+    monkeypatch.setattr(slurm, "Local", lambda *arguments: pytest.fail("nothing to run"))
     Group(tuple(CELLS), store, DEFAULTS, 3, on_gpu=False, per_device=None)()
 
 
@@ -267,7 +267,10 @@ def test_a_job_that_slurm_requeues_goes_on_from_its_checkpoint(tmp_path, data_ho
     suite = Suite.model_validate(bench.told)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
-        assert run_grid(suite, [cell], [cell], straight, Slots((Device("cpu"),), 1, 1)) == []
+        assert (
+            run_suite(Grid(suite, (cell,), (cell,)), straight, Local(Slots((Device("cpu"),), 1, 1)))
+            == []
+        )
     (left_alone,) = read_results(straight.folder).cells.to_dict("records")
     assert row["final_weights"] == left_alone["final_weights"]
 

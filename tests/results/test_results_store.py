@@ -17,7 +17,7 @@ from benchbench.results import store as store_module
 from benchbench.results.failures import Failure
 from benchbench.results.store import Store
 from benchbench.results.tables import SCHEMAS, TABLES, read_results, read_table, to_table
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
 SUITE = Suite.model_validate(TINY | {"seeds": 2})
@@ -73,7 +73,7 @@ def test_what_a_killed_writer_leaves_is_neither_done_nor_gathered(store, monkeyp
     (left,) = (store.folder / "cells").iterdir()
     assert {p.stem for p in left.iterdir()} == set(TABLES)
     assert not any(store.is_done(cell.key) for cell in CELLS)
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     assert len(read_results(store.folder).cells) == 0
 
 
@@ -97,7 +97,7 @@ def test_a_failure_is_remembered_until_the_cell_succeeds(store):
     store.publish(other, rows_of(other))
     assert store.failure(cell.key) == failure
     assert store.failure(other.key) is None
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     cells = read_results(store.folder).cells.set_index("key")
     assert cells["status"].to_dict() == {cell.key: "failed", other.key: "done"}
     assert cells.loc[cell.key, "error"] == str(failure)
@@ -105,13 +105,13 @@ def test_a_failure_is_remembered_until_the_cell_succeeds(store):
     assert json.loads(cells.loc[cell.key, "settings"]) == cell.settings()
     store.publish(cell, rows_of(cell))
     assert store.failure(cell.key) is None
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     assert set(read_results(store.folder).cells["status"]) == {"done"}
 
 
 def test_gathered_tables_are_the_cells_tables_in_the_suites_order(store):
     published(store, reversed(CELLS))
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     results = read_results(store.folder)
     assert list(results.plan["key"]) == [cell.key for cell in CELLS]
     assert list(results.cells["key"]) == [cell.key for cell in CELLS]
@@ -127,12 +127,12 @@ def test_cells_that_left_the_suite_stay_on_disk_and_out_of_the_tables(store):
     published(store)
     store.record_failure(CELLS[-1], Failure("killed", "old news"))
     fewer = Suite.model_validate(TINY | {"seeds": 1})
-    store.gather(fewer, expand(fewer))
+    store.gather(Grid.of(fewer))
     results = read_results(store.folder)
     assert set(results.cells["seed"]) == set(results.evaluations["seed"]) == {0}
     assert len(results.plan) == 3
     assert all(store.is_done(cell.key) for cell in CELLS)
-    store.gather(SUITE, CELLS)  # and they are back when the suite is
+    store.gather(Grid.of(SUITE))  # and they are back when the suite is
     assert len(read_results(store.folder).cells) == 6
 
 
@@ -145,14 +145,14 @@ def sentence(call):
 
 def test_a_damaged_joined_table_is_named_and_made_again(store):
     published(store)
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     path = store.folder / "training.parquet"
     path.write_bytes(path.read_bytes()[:100])
     message = sentence(lambda: read_results(store.folder))
     assert message.startswith(f"{path}: cannot be read as parquet")
     assert message.endswith(f"move {path} away and run again")
     path.unlink()
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     assert len(read_results(store.folder).training) == 6
 
 
@@ -160,11 +160,11 @@ def test_a_cells_damaged_table_is_mended_by_moving_the_cell_away(store):
     published(store)
     folder = store.cell_folder(CELLS[0].key)
     (folder / "ledger.parquet").write_bytes(b"")
-    message = sentence(lambda: store.gather(SUITE, CELLS))
+    message = sentence(lambda: store.gather(Grid.of(SUITE)))
     assert message.endswith(f"move {folder} away and run again")
     folder.rename(folder.parent.parent / "away")
     assert not store.is_done(CELLS[0].key)
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
 
 
 def test_other_formats_and_other_tables_are_refused(tmp_path):
@@ -214,14 +214,14 @@ def test_a_row_with_an_unknown_column_is_refused():
 
 def test_results_passed_on_without_their_cells_are_gone_on_from(store):
     published(store, CELLS[:3])
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     before = read_results(store.folder)
     shutil.rmtree(store.folder / "cells")
     (store.folder / "features.parquet").unlink()
     store.unpack(CELLS)
     assert [store.is_done(cell.key) for cell in CELLS] == [True] * 3 + [False] * (len(CELLS) - 3)
     published(store, CELLS[3:])
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     after = read_results(store.folder)
     for name in ("cells", "evaluations", "training", "ledger"):
         kept = getattr(after, name)
@@ -232,7 +232,7 @@ def test_results_passed_on_without_their_cells_are_gone_on_from(store):
 
 def test_a_cell_that_was_taken_away_to_be_run_again_stays_away(store):
     published(store)
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     shutil.rmtree(store.cell_folder(CELLS[0].key))
     store.unpack(CELLS)
     assert not store.is_done(CELLS[0].key)

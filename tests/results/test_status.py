@@ -26,7 +26,7 @@ from benchbench.results.merge import merge
 from benchbench.results.status import grid_status, status_text
 from benchbench.results.store import Store
 from benchbench.results.tables import read_results
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
 TOLD = TINY | {"seeds": 2}
@@ -61,7 +61,7 @@ def store(tmp_path):
     store.record_failure(FAILED, Failure("diverged", "critic_loss is nan at update 3"))
     write_sign(store, KILLED, sign_of(KILLED, born="another process"))
     write_saved(store, STOPPED, 7)
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     return store
 
 
@@ -270,7 +270,7 @@ def machine(tmp_path, name, cells, **changes):
         rows = rows_of(cell)
         rows["cells"][0] |= {"device_name": name, "total_seconds": float(len(name))} | changes
         store.publish(cell, rows)
-    store.gather(SUITE, CELLS)
+    store.gather(Grid.of(SUITE))
     return store
 
 
@@ -307,7 +307,7 @@ def test_the_same_cell_twice_must_be_equal_or_nothing_is_merged(tmp_path):
 def test_folders_of_different_suites_are_not_merged(tmp_path):
     one, other = machine(tmp_path, "one", CELLS[:1]), machine(tmp_path, "other", CELLS[1:2])
     changed = Suite.model_validate(TOLD | {"train": TOLD["train"] | {"updates": 13}})
-    other.gather(changed, expand(changed))
+    other.gather(Grid.of(changed))
     with pytest.raises(UserError, match=r"is of another suite than .*with --only for the parts"):
         merge(tmp_path / "all" / "tiny", [one.folder, other.folder])
 
