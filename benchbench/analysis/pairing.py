@@ -116,10 +116,15 @@ def pair(results: Results) -> Study:
 
 
 def seeds_so_far(results: Results) -> int:
-    """Of a plan of looks: the seeds of the last look for which a cell has begun to count."""
-    suite = results.suite
+    """Of a plan of looks: the seeds of the last look whose cells have all ended, else the first."""
+    suite, plan = results.suite, results.plan
     if not isinstance(suite.seeds, SeedPlan):
         return len(suite.seed_list)
-    there = results.cells["seed"]
-    reached = 0 if there.empty else int(there.max()) + 1
-    return next(look for look in suite.seeds.looks if look >= min(reached, suite.seeds.most))
+    ended = plan["key"].isin(results.cells["key"])
+    reached = suite.seeds.looks[0]
+    for look in suite.seeds.looks:
+        seeds = suite.seed_list[:look]
+        if not {*seeds} <= {*plan["seed"]} or not ended[plan["seed"].isin(seeds)].all():
+            break
+        reached = look
+    return reached

@@ -148,5 +148,3 @@ def _known_envs(study: Study, suite: Suite) -> set[str]:
             counts = index.get_level_values("env").value_counts()
             known |= {str(env) for env, n in counts.items() if n >= FEWEST_PAIRS}
     return known & {env.id for env in suite.envs}
-
-

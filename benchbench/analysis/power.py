@@ -2,28 +2,29 @@
 
 An effect is **shown** when its interval excludes zero and its sign-flip p passes, both at the
 member's level, ``alpha``; power is the chance of that where D is normal. Effects are in standard
-deviations of D here. From 20 pairs on the t test decides (noncentral t); below, the sign-flip
-test's few possible values count too, and power is simulated with fixed draws.
+deviations of D here. Below 60 pairs the intervals of fixed normal samples are taken as the report
+takes them, bootstrap and all, and below 20 the sign-flip test's few possible values count too; from
+60 on it is the noncentral t.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from benchbench.core.inference import caution
+from benchbench.core.inference import caution, mean_interval
 from benchbench.core.statistics import pairs_needed
 
 POWER = 0.8
 """The chance of showing an effect that a design is planned for."""
 
-EXACT_FROM = 20
-"""Pairs from which on the sign-flip test is no stricter than the t test."""
+NORMAL_FROM, FLIPS_BELOW = 60, 20
+"""Pairs from which on the noncentral t is near enough, and below which sign flips are coarse."""
 
 _DRAWS = 600
 _MOST_PATTERNS = 8_192
@@ -33,9 +34,9 @@ MOST_PAIRS = 1_000_000
 
 def power(effect: float, pairs: int, alpha: float) -> float:
     """The chance that ``pairs`` show an effect (in standard deviations of D) at level ``alpha``."""
-    if pairs < pairs_needed(1, alpha):
+    if pairs < max(3, pairs_needed(1, alpha)):
         return 0.0
-    if pairs >= EXACT_FROM:
+    if pairs >= NORMAL_FROM:
         return _t_power(effect, pairs, alpha)
     return _simulated(effect, pairs, alpha)
 
@@ -70,45 +71,50 @@ def pairs_for(effect: float, alpha: float) -> float:
 
 
 def _t_power(effect: float, pairs: int, alpha: float) -> float:
-    df, shift = pairs - 1, effect * math.sqrt(pairs)
+    df, shift = pairs - 1, abs(effect) * math.sqrt(pairs)
     bound = float(stats.t.isf(alpha / 2, df)) * caution(pairs)
     if shift > 30:
         return 1.0
-    return float(stats.nct.sf(bound, df, shift) + stats.nct.cdf(-bound, df, shift))
+    below = float(stats.nct.cdf(-bound, df, shift))  # NaN where it is too small to be told from 0
+    return float(stats.nct.sf(bound, df, shift)) + (below if math.isfinite(below) else 0.0)
+
+
+Floats = NDArray[np.float64]
+
+
+@lru_cache(maxsize=256)
+def _intervals(pairs: int, alpha: float) -> tuple[Floats, Floats]:
+    """Ends of the fixed samples' intervals; an effect moves both by itself."""
+    low, high, _ = mean_interval([_samples(pairs)], 1 - alpha)
+    return low, high
+
+
+def _samples(pairs: int) -> Floats:
+    return np.random.default_rng(0).normal(size=(pairs, _DRAWS))
 
 
 @lru_cache(maxsize=16)
-def _draws(pairs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fixed normal samples (pairs, draws), and the sums of sign patterns over 1 and over them."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(pairs, _DRAWS))
+def _flips(pairs: int) -> tuple[Floats, Floats]:
+    """Sums of sign patterns, and of the fixed samples under each."""
     if 2 ** (pairs - 1) <= _MOST_PATTERNS:
         bits = np.arange(2 ** (pairs - 1))[:, None] >> np.arange(pairs) & 1
         signs = 1.0 - 2.0 * bits
     else:
-        signs = rng.choice((-1.0, 1.0), size=(_MOST_PATTERNS, pairs))
-    return z, signs.sum(axis=1), signs @ z
+        signs = np.random.default_rng(1).choice((-1.0, 1.0), size=(_MOST_PATTERNS, pairs))
+    return signs.sum(axis=1), signs @ _samples(pairs)
 
 
 @lru_cache(maxsize=4096)
 def _simulated(effect: float, pairs: int, alpha: float) -> float:
-    z, ones, sums = _draws(pairs)
-    d = z + effect
-    t = d.mean(axis=0) / d.std(axis=0, ddof=1) * math.sqrt(pairs)
-    clear = np.abs(t) > stats.t.isf(alpha / 2, pairs - 1) * caution(pairs)
-    rows = np.flatnonzero(clear)
-    flipped = np.abs(ones[:, None] * effect + sums[:, rows])
-    p = np.mean(flipped >= np.abs(d[:, rows].sum(axis=0)) * (1 - 1e-9), axis=0)
+    low, high = _intervals(pairs, alpha)
+    clear = np.flatnonzero((low + effect > 0) | (high + effect < 0))
+    if pairs >= FLIPS_BELOW:
+        return len(clear) / _DRAWS
+    ones, sums = _flips(pairs)
+    observed = np.abs(_samples(pairs)[:, clear].sum(axis=0) + pairs * effect)
+    flipped = np.abs(ones[:, None] * effect + sums[:, clear])
+    p = np.mean(flipped >= observed * (1 - 1e-9), axis=0)
     return float(np.sum(p <= alpha)) / _DRAWS
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What the spreads of a power table come from."""
-
-    name: str
-    """A suite's name: this one, or the pilot's."""
-    pilot: bool
 
 
 COLUMNS = ("of", "against", "env", "claim", "measure", "unit", "scale", "n_pairs", "spread",

@@ -28,6 +28,7 @@ from benchbench.cli.options import (
     suite_argument,
 )
 from benchbench.cli.perf import bench, scaling
+from benchbench.cli.power import power
 from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
@@ -230,7 +231,7 @@ def schema() -> None:
 
 
 VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
-         history)  # fmt: skip
+         history, power)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 

@@ -156,7 +156,7 @@ PHRASES: dict[str, str] = {
         "各变体的区间是其自身均值的 95 % 区间；差值 {contrast} 的区间取 {level}，使同族区间以 95 % 的概率同时"
         "成立。成立、方向相反、更高、更低：区间越过 delta，且校正后的符号翻转检验 p 值不超过 0.05。可忽略：区间在"
         " ±delta 之内。已证实，大小未定：区间不含零，但含 delta。delta 在套件中事先固定。",
-    "A failure that none of {n} pairs shows may still befall up to {rate} of seeds (95 %).":
+    "A failure that no pair of {n} shows may still befall up to {rate} of seeds (95 %).":
         "{n} 对中未出现的失败仍可能发生在至多 {rate} 的种子上（95 %）。",
     "{measure}, over environments in general: {interval}.": "{measure}，就一般环境而言：{interval}。",
     "Nothing is said of environments in general: that takes {n} environments.":

@@ -1,8 +1,8 @@
-"""The report: the verdicts in two sentences, the brief's table with measured cells, the rest below.
+"""The report: each contrast's verdicts in sentences, by environment and over all; more below.
 
 :func:`write_report` reads a results folder and writes the page into it as Markdown and as one HTML
-file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, and ``figures/``. The
-same tables give the same bytes: nothing here looks at the clock. What could not be measured is
+file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, ``looks.json`` and
+``figures/``. The same tables give the same bytes: nothing here looks at the clock. What could not be measured is
 named, never left out in silence.
 """
 

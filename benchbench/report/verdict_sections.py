@@ -257,7 +257,7 @@ def _failures(tested: pd.DataFrame, words: Words) -> list[Line]:
     """How rare a failure could be that none of the pairs has shown."""
     scores = tested[(tested["claim"] == "score") & (tested["n_pairs"] > 0)]
     return [
-        marked(words("A failure that none of {n} pairs shows may still befall up to {rate} of "
+        marked(words("A failure that no pair of {n} shows may still befall up to {rate} of "
                      "seeds (95 %).", n=n, rate=f"{unseen_rate(int(n)):.0%}"))
         for n in scores["n_pairs"]
     ]  # fmt: skip
