@@ -46,8 +46,8 @@ def plan_power(suite: Suite, results: Path, pilot: str | None = None) -> Plan:
     """What the suite's seeds can show, from its own finished pairs, else from a pilot.
 
     ``results`` is the folder that holds the suites' results, ``pilot`` the name of one of them;
-    without it the one that knows most of the suite's environments. Raises :class:`UserError` where
-    there is none that has compared two variants there.
+    without it the one that is of the same agent and knows most of the suite's environments. Raises
+    :class:`UserError` where there is none that has compared two variants there.
     """
     study = None if pilot else _study_of(suite, results / suite.name)
     name = suite.name
@@ -61,7 +61,7 @@ def plan_power(suite: Suite, results: Path, pilot: str | None = None) -> Plan:
                 "environment of this suite, so nothing is known of the spread; run a pilot: the "
                 "suite with --set seeds=5 --set name=pilot"
             )
-        name, study = max(found, key=lambda item: len(_known_envs(item[1], suite)))
+        name, study = max(found, key=lambda item: _likeness(item[1], suite))
     envs = [env.id for env in suite.envs]
     members = max(1, len(suite.compared)) * len(suite.judged) * len(envs)
     planned, alpha = len(suite.seed_list), ALPHA / members
@@ -136,6 +136,12 @@ def _study_of(suite: Suite, folder: Path) -> Study | None:
     )
     study = pair(replace(results, suite=asked) if asked is not there else results)
     return study if _known_envs(study, suite) else None
+
+
+def _likeness(study: Study, suite: Suite) -> tuple[bool, int]:
+    """How well a pilot fits: the same agent, and as many environments as may be."""
+    same = study.results.suite.agent.algorithm == suite.agent.algorithm
+    return same, len(_known_envs(study, suite))
 
 
 def _known_envs(study: Study, suite: Suite) -> set[str]:

@@ -34,6 +34,7 @@ from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite.load import load_suite, suite_schema
+from benchbench.suite.model import Suite
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -252,6 +253,18 @@ def _print_plan(
         jobs=jobs, jobs_per_device=jobs_per_device,
     )  # fmt: skip
     click.echo(plan.text())
+    _print_power(load_suite(suite, overrides), results)
+
+
+def _print_power(suite: Suite, results: Path) -> None:
+    """What the suite's seeds can show, where anything is known of the spread."""
+    from benchbench.analysis.pilot import plan_power, power_text
+
+    try:
+        found = plan_power(suite, results)
+    except UserError:
+        return
+    click.echo(f"\n{power_text(found)}")
 
 
 def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:

@@ -2,8 +2,8 @@
 
 :func:`write_report` reads a results folder and writes the page into it as Markdown and as one HTML
 file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, ``looks.json`` and
-``figures/``. The same tables give the same bytes: nothing here looks at the clock. What could not be measured is
-named, never left out in silence.
+``figures/``. The same tables give the same bytes: nothing here looks at the clock. What could not
+be measured is named, never left out in silence.
 """
 
 from __future__ import annotations
