@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from helpers.results_factory import make_suite
 from pydantic import ValidationError
 
+from benchbench.core.errors import UserError
 from benchbench.suite.grid import expand
+from benchbench.suite.load import load_suite
 from benchbench.suite.model import Deltas
 
 
@@ -62,3 +66,11 @@ def test_what_is_asked_of_a_cell_does_not_change_it() -> None:
 
 def test_a_relative_stability_of_earlier_results_is_read_and_judges_nothing() -> None:
     assert Deltas.model_validate({"stability": 0.25}) == Deltas()
+
+
+def test_a_mistake_in_a_plan_of_seeds_names_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = "name: x\nseeds: {start: 5, most: 9, look: 2}\nvariants: [after]\nenvs: [{id: %s}]\n"
+    path.write_text(text % "bullet-maze2d-open-v0", encoding="utf-8")
+    with pytest.raises(UserError, match="look: is not a key here; did you mean 'look_every'"):
+        load_suite(path)
