@@ -149,7 +149,7 @@ def _explain(
 
 def _rank(error: Any) -> tuple[bool, bool, int]:
     """Telling errors first: not what a union's other members say, a misspelt key, the deepest."""
-    no_plan = error["type"] == "model_type" and error["loc"][-1] == "SeedPlan"
+    no_plan = error["type"] == "model_type" and "SeedPlan" in str(error["loc"][-1])
     noise = error["type"] in _NOISE or no_plan
     return noise, error["type"] != "extra_forbidden", -len(error["loc"])
 
