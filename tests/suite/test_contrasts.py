@@ -72,5 +72,6 @@ def test_a_mistake_in_a_plan_of_seeds_names_its_key(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     text = "name: x\nseeds: {start: 5, most: 9, look: 2}\nvariants: [after]\nenvs: [{id: %s}]\n"
     path.write_text(text % "bullet-maze2d-open-v0", encoding="utf-8")
-    with pytest.raises(UserError, match="look: is not a key here; did you mean 'look_every'"):
+    said = "seeds.look: is not a key here; choose one of start, most, look_every"
+    with pytest.raises(UserError, match=said):
         load_suite(path)
