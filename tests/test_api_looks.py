@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.results_factory import BRIEF, NOTHING, make_rows, write_results
+from helpers.suites import TINY
 
 import benchbench
 import benchbench.launch.run
@@ -68,3 +69,15 @@ def test_a_part_of_a_look_is_refused(tmp_path: Path, asked: list[int]) -> None:
     with pytest.raises(UserError, match="a look needs all cells"):
         benchbench.run(suite, results=tmp_path, device="cpu", only={"seed": ["0"]})
     assert asked == []
+
+
+def test_real_cells_are_run_look_by_look(tmp_path: Path, tiny_data: Path) -> None:
+    """Two pairs tell no spread, so it goes on to the last look that is planned."""
+    plan = {"start": 2, "most": 3, "look_every": 1}
+    done = benchbench.run(
+        TINY | {"seeds": plan, "variants": ["before", "after"]},
+        results=tmp_path, device="cpu", executor="debug",
+    )  # fmt: skip
+    assert done.failures == ()
+    assert sorted(done.load().cells["seed"]) == [0, 0, 1, 1, 2, 2]
+    assert done.load().plan["seed"].max() == 2

@@ -131,8 +131,10 @@ def _chance(study: Study, part: pd.Series, look: int) -> float:
     plan = study.results.suite.seeds
     assert isinstance(plan, SeedPlan)
     pairs, spread = int(part["n_pairs"]), float(part["spread"])
-    if pairs < 2 or not math.isfinite(spread) or str(part["label"]).startswith("no room"):
+    if pairs == 0 or str(part["label"]).startswith("no room"):
         return 0.0
+    if not math.isfinite(spread):  # two pairs tell nothing yet
+        return 1.0
     last = max(pairs + 1, round(pairs * plan.most / plan.looks[look]))
     family = families(study, str(part["against"]), len(plan.looks) - 1)
     alpha = family[1 if part["env"] != ALL else 0].alpha
