@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbench.core.errors import UserError
 from benchbench.suite.grid import NOTHING, Grid
 from benchbench.suite.load import load_suite
-from benchbench.suite.model import Suite
+from benchbench.suite.model import SeedPlan, Suite
 
 if TYPE_CHECKING:
-    from benchbench.launch.executor import Executor
+    from benchbench.launch.executor import Executor, RunOptions
     from benchbench.launch.plan import Plan
     from benchbench.launch.run import FailedCell
     from benchbench.results.store import Store
@@ -94,7 +94,42 @@ def run(
     ):
         log.warning(warning)
     options = RunOptions(checkpoint_every, silence, retries, fail_fast, eval_processes)
+    if isinstance(grid.suite.seeds, SeedPlan):
+        if only:
+            raise UserError("--only: a look needs all cells of its seeds; leave it out")
+        return Run(store.folder, tuple(_run_looks(grid, store, executor, options)))
     return Run(store.folder, tuple(run_suite(grid, store, executor, options)))
+
+
+def _run_looks(
+    grid: Grid, store: Store, executor: Executor, options: RunOptions
+) -> list[FailedCell]:
+    """Run more seeds until the claims are decided, at the looks that the suite plans.
+
+    Every look is made from the results alone, so a run that is stopped goes on to the same end.
+    """
+    from benchbench.analysis.looks import decide, first_look
+    from benchbench.launch.run import run_suite
+
+    plan = grid.suite.seeds
+    assert isinstance(plan, SeedPlan)
+    failures: list[FailedCell] = []
+    seeds = first_look(plan)
+    while True:
+        now, gone = set(grid.suite.seed_list[:seeds]), {failed.cell.key for failed in failures}
+        part = replace(
+            grid,
+            cells=tuple(cell for cell in grid.cells if cell.seed in now),
+            wanted=tuple(c for c in grid.wanted if c.seed in now and c.key not in gone),
+        )
+        failures += run_suite(part, store, executor, options)
+        if failures and options.fail_fast:
+            return failures
+        look = decide(load(store.folder))
+        log.warning(look.told)
+        if look.action != "go on":
+            return failures
+        seeds = look.next_seeds
 
 
 def plan(

@@ -14,7 +14,8 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 MAY_KNOW = {
-    "__init__": {"gradients", "launch", "results", "suite"},
+    "__init__": {"api", "gradients"},
+    "api": {"core", "suite", "results", "cell", "launch", "analysis"},
     "__main__": {"cli"},
     "core": set(),
     "routing": set(),
@@ -30,7 +31,18 @@ MAY_KNOW = {
     "analysis": {"core", "suite", "results"},
     "report": {"core", "suite", "routing", "results", "analysis"},
     "gate": {"core", "suite", "results"},
-    "perf": {"core", "suite", "routing", "data", "envs", "cell", "launch", "report", "gate"},
+    "perf": {
+        "core",
+        "suite",
+        "routing",
+        "data",
+        "envs",
+        "results",
+        "cell",
+        "launch",
+        "report",
+        "gate",
+    },
     "cli": None,
 }
 """Each room, and the rooms (or modules of rooms) that it may import; itself it always may, and
@@ -84,7 +96,7 @@ def test_the_check_sees_what_is_imported():
     """The parser above finds arrows that are known to be there."""
     known = set(known_modules(MODULES["cell.train"]))
     assert {"agent.protocol", "data.store", "suite.grid"} <= known
-    assert "launch.run" in set(known_modules(MODULES["cli.main"]))  # inside a function
+    assert "launch.run" in set(known_modules(MODULES["api"]))  # inside a function
     assert not allowed("report", "launch.run")
     assert not allowed("agent", "data.sampler")
     assert not allowed("suite", "data.store")

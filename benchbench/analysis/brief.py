@@ -1,4 +1,7 @@
-"""The brief's table as data: its seven rows, in its words, and what each is measured by here."""
+"""The brief's table as data: its seven rows, in its words, and what each is measured by here.
+
+The same measures compare any two variants; only ``after`` against ``before`` has expectations.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 BEFORE, AFTER = "before", "after"
-"""The two variants that are compared."""
+"""The two variants that the brief compares."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Measure:
     ``direction`` is +1 where the brief claims more in ``after``, -1 where it claims less. ``delta``
     names a field of the suite's ``deltas``. Measures on the ln-ratio scale have geometric means.
     ``needs`` says what a measure that has a fall-back cannot do without. ``most`` names the column
-    of the most that could be reached, where there is one.
+    of the most that could be reached, where there is one. ``rare`` marks measures of the score, on
+    which a seed in ten may fail altogether.
     """
 
     row: int
@@ -75,39 +79,51 @@ class Measure:
     scale: Scale = "difference"
     needs: str = ""
     most: str = ""
+    rare: bool = False
 
 
 ROOM = 0.1
 """R² by which the oracle has to exceed the untrained encoder for a gain between the two."""
 
-PRIMARY: tuple[tuple[Measure, ...], ...] = (
-    (Measure(2, "return_r2", "R² of the return-to-go probe, last evaluation", "R²", 1, "r2"),),
-    (Measure(2, "action_r2", "R² of the dataset-action probe, last evaluation", "R²", -1, "r2"),),
-    (Measure(3, "state_gain", "state-probe gain from untrained (0) to oracle (1)", "gain", 1, "r2",
-             needs="an oracle at least 0.1 R² above the untrained encoder"),
-     Measure(3, "state_r2", "R² of the state probe, last evaluation", "R²", 1, "r2",
-             most="oracle_state_r2")),
-    (Measure(4, "q_error", "RMS of Q − own policy's return, over σ_G, last roll-outs", "σ_G", -1,
-             "q_error", "ln ratio", needs="roll-outs of the own policy"),
-     Measure(4, "q_behaviour_error", "RMS of Q − behaviour return, over σ_G, last evaluation",
-             "σ_G", -1, "q_error", "ln ratio")),
-    (Measure(5, "auc", "normalised area under the score curve", "points", 1, "auc"),),
-    (Measure(6, "final_score", "score, mean of the last 5 evaluations", "points", 1, "score"),),
-    (Measure(7, "change_variance", "variance of late score changes, noise removed", "points²",
-             -1, "stability"),),
-)  # fmt: skip
-"""The family: every part of a claim that a test decides, each with what stands in for it.
+PRIMARY: dict[str, tuple[Measure, ...]] = {
+    "return": (Measure(2, "return_r2", "R² of the return-to-go probe, last evaluation", "R²", 1,
+                       "r2"),),
+    "action": (Measure(2, "action_r2", "R² of the dataset-action probe, last evaluation", "R²", -1,
+                       "r2"),),
+    "state": (Measure(3, "state_gain", "state-probe gain from untrained (0) to oracle (1)", "gain",
+                      1, "r2", needs="an oracle at least 0.1 R² above the untrained encoder"),
+              Measure(3, "state_r2", "R² of the state probe, last evaluation", "R²", 1, "r2",
+                      most="oracle_state_r2")),
+    "q": (Measure(4, "q_error", "RMS of Q − own policy's return, over σ_G, last roll-outs", "σ_G",
+                  -1, "q_error", "ln ratio", needs="roll-outs of the own policy"),
+          Measure(4, "q_behaviour_error", "RMS of Q − behaviour return, over σ_G, last evaluation",
+                  "σ_G", -1, "q_error", "ln ratio")),
+    "area": (Measure(5, "auc", "normalised area under the score curve", "points", 1, "auc",
+                     rare=True),),
+    "score": (Measure(6, "final_score", "score, mean over the last tenth of training", "points", 1,
+                      "score", rare=True),),
+    "stability": (Measure(7, "change_variance", "variance of late score changes, noise removed",
+                          "points²", -1, "wobble", rare=True),),
+}  # fmt: skip
+"""The claims that a test decides, by the names that a suite knows them by
+(:data:`benchbench.suite.model.CLAIMS`), each with what stands in for its measure.
 
-The first measure of a member is the specification's. The next takes its place, under its own name
+The first measure of a claim is the specification's. The next takes its place, under its own name
 and for the whole table, where a pair that could be compared by it lacks the first.
 """
 
 COLUMNS = (
-    "row", "aspect", "aspect_en", "impact", "measure", "unit", "scale", "claimed", "n_pairs",
-    "before_mean", "before_lo", "before_hi", "after_mean", "after_lo", "after_hi",
-    "difference", "lo", "hi", "level", "p", "p_holm", "delta", "verdict", "label", "note",
+    "of", "against", "env", "row", "aspect", "aspect_en", "impact", "claim", "measure", "unit",
+    "scale", "claimed", "n_pairs", "against_mean", "against_lo", "against_hi", "of_mean", "of_lo",
+    "of_hi", "difference", "lo", "hi", "level", "interval", "p", "p_holm", "f", "p_f",
+    "general_lo", "general_hi", "delta", "verdict", "label", "spread", "smallest",
+    "pairs_for_delta", "seeds",
+    "note",
 )  # fmt: skip
-"""Columns of the claims' frame; ``claimed`` is 'higher' or 'lower' in ``after``."""
+"""Columns of the claims' frame; see :func:`benchbench.analysis.claims.judge`."""
+
+ALL = "all"
+"""In the column ``env``: the mean over the suite's environments, each counting alike."""
 
 
 def aspect_columns(row: int) -> dict[str, object]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from benchbench.analysis.brief import BEFORE
+from benchbench.analysis.brief import ALL
+from benchbench.analysis.pairing import Study
 from benchbench.core.statistics import (
     improvement_interval,
     paired_t_interval,
@@ -61,15 +62,15 @@ def flows(results: Results) -> pd.DataFrame:
     return frame.sort_values("variant", key=lambda v: v.map(names.index)).reset_index(drop=True)
 
 
-def profiles(results: Results) -> pd.DataFrame:
+def profiles(study: Study) -> pd.DataFrame:
     """Share of each variant's finished cells above each score: ``variant, tau, share``."""
-    scores = results.cells.dropna(subset="final_score")
+    scores = study.cells.dropna(subset="final_score")
     if scores.empty:
         return pd.DataFrame(columns=["variant", "tau", "share"])
     low, high = scores["final_score"].min(), scores["final_score"].max()
     taus = np.linspace(low - 0.02 * (high - low) - 1, high, 201)
     parts = []
-    for routing in results.suite.routings:
+    for routing in study.results.suite.routings:
         mine = scores.loc[scores["variant"] == routing.name, "final_score"]
         if len(mine):
             share = performance_profile(mine, taus)
@@ -111,25 +112,50 @@ def diagnosed_share(results: Results) -> float:
     return float(done["diagnose_seconds"].sum()) / total if known else float("nan")
 
 
-def improvements(results: Results) -> pd.DataFrame:
-    """Probability that a run of each variant scores above one of ``before``.
+def control_of(study: Study) -> str:
+    """The variant that the others are shown against: the first contrast's control."""
+    suite = study.results.suite
+    return suite.compared[0].against if suite.compared else suite.routings[0].name
+
+
+def improvements(study: Study) -> pd.DataFrame:
+    """Probability that a run of each variant scores above one of the first contrast's control.
 
     The mean over the environments that have runs of both (Agarwal et al. 2021), with its 95 %
     bootstrap interval: ``variant, n, mean, lo, hi``; ``n`` counts the variant's runs.
     """
-    known = results.cells.dropna(subset="final_score")
+    known = study.cells.dropna(subset="final_score")
     by_env = {
         str(variant): {str(env): s.to_numpy() for env, s in rows.groupby("env")["final_score"]}
         for variant, rows in known.groupby("variant")
     }
-    reference = by_env.get(BEFORE, {})
+    control = control_of(study)
+    reference = by_env.get(control, {})
     found = []
-    for name in (routing.name for routing in results.suite.routings):
+    for name in (routing.name for routing in study.results.suite.routings):
         envs = [env for env in by_env.get(name, {}) if env in reference]
-        if name == BEFORE or not envs:
+        if name == control or not envs:
             continue
         mine, theirs = [by_env[name][env] for env in envs], [reference[env] for env in envs]
         chances = [probability_of_improvement(a, b) for a, b in zip(mine, theirs, strict=True)]
         interval = improvement_interval(mine, theirs)
         found.append((name, sum(map(len, mine)), float(np.mean(chances)), *interval))
     return pd.DataFrame(found, columns=["variant", "n", "mean", "lo", "hi"])
+
+
+def pair_hours(study: Study) -> dict[tuple[str, str, str], float]:
+    """What a pair of (of, against, env) took on average, both cells together, in hours.
+
+    Of a single environment it stands under 'all' too, as its claims do.
+    """
+    hours = study.cells.groupby(["env", "variant"])["total_seconds"].mean() / 3600
+    found = {
+        (p.contrast.of, p.contrast.against, env): float(
+            hours.get((env, p.contrast.of), np.nan) + hours.get((env, p.contrast.against), np.nan)
+        )
+        for p in study.pairings
+        for env in study.envs
+    }
+    if len(study.envs) == 1:
+        found |= {(of, against, ALL): took for (of, against, _), took in found.items()}
+    return found

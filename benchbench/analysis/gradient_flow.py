@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 
-from benchbench.analysis.brief import AFTER, BEFORE, COLUMNS, aspect_columns
+from benchbench.analysis.brief import AFTER, ALL, BEFORE, COLUMNS, aspect_columns
 from benchbench.results.tables import Results
+from benchbench.suite.model import Contrast
 
 
-def judge_flow(results: Results) -> dict[str, object]:
-    """Row 1, from the ledger: exact, so a single cell that differs refutes it.
+def judge_flow(results: Results, contrast: Contrast) -> dict[str, object]:
+    """Row 1, from the ledger: exact, so it is *opposite* where a single cell differs.
 
     Claimed of every ``before`` cell: the critic's gradient on ``obs_encoder`` is computed, all of
     it dropped and none applied, while the VAE's is applied. Of every ``after`` cell: the critic's
@@ -35,7 +36,7 @@ def judge_flow(results: Results) -> dict[str, object]:
     if not shares[BEFORE] or not shares[AFTER]:
         word, label = "not measured", ""
     elif wrong:
-        word, label = "refuted", f"{len(wrong)} of {watched_cells} cells differ"
+        word, label = "opposite", f"{len(wrong)} of {watched_cells} cells differ"
     elif silent:
         word, label = "inconclusive", f"{silent} cells without a ledger"
     else:
@@ -43,14 +44,19 @@ def judge_flow(results: Results) -> dict[str, object]:
     means = {name: float(np.mean(share)) if share else math.nan for name, share in shares.items()}
     return {
         **dict.fromkeys(COLUMNS, math.nan),
+        "of": contrast.of,
+        "against": contrast.against,
+        "env": ALL,
         **aspect_columns(1),
+        "claim": "flow",
         "measure": "applied share of the critic's gradient, on obs_encoder at the watched steps",
         "unit": "share",
         "scale": "difference",
         "claimed": "higher",
+        "interval": "",
         "n_pairs": min(len(shares[BEFORE]), len(shares[AFTER])),
-        "before_mean": means[BEFORE],
-        "after_mean": means[AFTER],
+        "against_mean": means[BEFORE],
+        "of_mean": means[AFTER],
         "difference": means[AFTER] - means[BEFORE],
         "verdict": word,
         "label": label,

@@ -19,6 +19,9 @@ from benchbench.results.tables import Results
 THRESHOLD = 50.0
 """Score points that an agent has to hold for two evaluations in a row to count as there."""
 
+FINAL_SHARE = 0.1
+"""The end of the training over which the final score is a mean."""
+
 IQR_OF_NORMAL = 1.3489795003921634
 """Interquartile range of a normal distribution, over its standard deviation."""
 
@@ -42,14 +45,17 @@ def measure_cells(results: Results) -> pd.DataFrame:
 
     Columns: ``key, env, seed, variant``; ``steps``, the updates at which it was evaluated; those
     of :data:`LAST` and :data:`OWN_RETURNS`; ``random_state_r2`` (the untrained encoder's),
-    ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``, ``final_score``,
-    ``best_score``, ``untrained_score``; ``updates_to_threshold`` (infinite where it was never
-    held); ``change_variance``, ``oscillation``, ``drawdown``; and as means over the training
+    ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``; ``final_score``,
+    the mean over the last tenth of training; ``best_score``, ``untrained_score``; ``q_shift``, the
+    part of the squared error against the own returns that a constant shift explains, and
+    ``q_rest``, the root of what is left of it; ``updates_to_threshold`` (infinite where it was
+    never held); ``change_variance``, ``oscillation``, ``drawdown``; and as means over the training
     samples ``grad_log_ratio``, ``grad_cosine``, ``grad_negative``, ``grad_split``,
     ``moved_critic``, ``moved_vae``.
     """
     done = results.cells[results.cells["status"] == "done"]
-    scores = done[[*CELL, "untrained_score", "final_score", "best_score", "oracle_state_r2"]]
+    seconds = ["total_seconds"]
+    scores = done[[*CELL, "untrained_score", "best_score", "oracle_state_r2", *seconds]]
     slopes = score_per_return(results.evaluations)
     curves = {
         str(key): _of_curve(curve.sort_values("update"), slopes[str(curve["env"].iloc[0])])
@@ -63,10 +69,13 @@ def measure_cells(results: Results) -> pd.DataFrame:
     ).reindex(columns=[*_OF_CURVE, *OWN_RETURNS, *_OF_SIGNALS])
     numbers = extra.drop(columns="steps").astype(float)
     cells = pd.concat([scores, extra[["steps"]], numbers], axis=1).reset_index(drop=True)
+    squared = cells["q_error"] ** 2
     return cells.assign(
+        q_shift=cells["q_bias"] ** 2 / squared.where(squared > 0),
+        q_rest=np.sqrt((squared - cells["q_bias"] ** 2).clip(lower=0)),
         state_gain=state_gain(
             cells["state_r2"], cells["random_state_r2"], cells["oracle_state_r2"].astype(float)
-        )
+        ),
     )
 
 
@@ -104,6 +113,18 @@ def area_under_curve(updates: Sequence[int], scores: Sequence[float]) -> float:
     """
     u, s = np.asarray(updates, dtype=float), np.asarray(scores, dtype=float)
     return float(trapezoid(s, u) / (u[-1] - u[0])) if len(u) > 1 else float("nan")
+
+
+def late_score(
+    updates: Sequence[int], scores: Sequence[float], share: float = FINAL_SHARE
+) -> float:
+    """Mean score of the evaluations in the last ``share`` of the training, one at least.
+
+    NaN where one of these is missing, or the only evaluation is the untrained one.
+    """
+    u, s = np.asarray(updates, dtype=float), np.asarray(scores, dtype=float)
+    late = (u >= (1 - share) * u[-1]) & (u > 0)
+    return float(s[late].mean()) if late.any() else float("nan")
 
 
 def updates_to_threshold(
@@ -208,8 +229,8 @@ def drawdown(scores: Sequence[float], worst: float = WORST) -> float:
 
 
 _OF_CURVE = (
-    "steps", "random_state_r2", "auc", "updates_to_threshold", "change_variance", "oscillation",
-    "drawdown", *LAST,
+    "steps", "random_state_r2", "auc", "final_score", "updates_to_threshold", "change_variance",
+    "oscillation", "drawdown", *LAST,
 )  # fmt: skip
 _OF_SIGNALS = (
     "grad_log_ratio", "grad_cosine", "grad_negative", "grad_split", "moved_critic", "moved_vae"
@@ -224,6 +245,7 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
         "steps": tuple(updates),
         "random_state_r2": first["state_r2"] if updates[0] == 0 else float("nan"),
         "auc": area_under_curve(updates, scores),
+        "final_score": late_score(updates, scores),
         "updates_to_threshold": updates_to_threshold(updates, scores),
         "change_variance": change_variance(updates, scores, returns, slope),
         "oscillation": oscillation(updates, scores, returns, slope),

@@ -1,41 +1,47 @@
 """Pairs of cells: two variants side by side, one row an (env, seed), for any measure.
 
-A report reads the measures of every cell once, into a :class:`Pairing`, and judges, describes and
+A report reads the measures of every cell once, into a :class:`Study`, and judges, describes and
 draws from that.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from benchbench.analysis.brief import AFTER, BEFORE, Scale
+from benchbench.analysis.brief import Scale
 from benchbench.analysis.measures import measure_cells
 from benchbench.results.tables import Results
+from benchbench.suite.model import Contrast, SeedPlan
 
 Sides = tuple[pd.Series, pd.Series, str]
-"""Values of ``before`` and ``after``, indexed by (env, seed), and a note on the pairs left out."""
+"""Values of ``of`` and ``against``, indexed by (env, seed), and a note on the pairs left out."""
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The cells of ``before`` and ``after`` in pairs; ``cells`` is one row a finished cell.
+    """The cells of a contrast's two variants in pairs; ``cells`` is one row a finished cell.
 
     ``plan`` holds the (env, seed) pairs that the suite wants, so that a pair that is left out is
     counted.
     """
 
-    results: Results
+    contrast: Contrast
     cells: pd.DataFrame
     plan: pd.DataFrame
     _known: dict[tuple[str, Scale], Sides] = field(default_factory=dict, repr=False)
 
+    def where(self, keep: Callable[[pd.DataFrame], pd.Series]) -> Pairing:
+        """The planned pairs for which ``keep`` of the plan is true."""
+        return replace(self, plan=self.plan[keep(self.plan)], _known={})
+
     def alone(self, env: str) -> Pairing:
         """The pairs of one environment."""
-        return replace(self, plan=self.plan[self.plan["env"] == env], _known={})
+        return self.where(lambda plan: plan["env"] == env)
 
     def having(self, **columns: pd.Series) -> Pairing:
         """The same pairs with columns of ``cells`` added or replaced."""
@@ -50,25 +56,26 @@ class Pairing:
             self._known[column, scale] = self._paired(column, scale)
         return self._known[column, scale]
 
-    def of_before(self, column: str, index: pd.Index) -> pd.Series:
-        """A column of the ``before`` cells, for the pairs of ``index``."""
-        return self._side(BEFORE)[column].astype(float).reindex(index)
+    def of_control(self, column: str, index: pd.Index) -> pd.Series:
+        """A column of the control's cells, for the pairs of ``index``."""
+        return self._side(self.contrast.against)[column].astype(float).reindex(index)
 
     def _side(self, variant: str) -> pd.DataFrame:
         return self.cells[self.cells["variant"] == variant].set_index(["env", "seed"])
 
     def _paired(self, column: str, scale: Scale) -> Sides:
-        planned = self.plan.loc[self.plan["variant"].isin([BEFORE, AFTER]), ["env", "seed"]]
+        of, against = self.contrast.of, self.contrast.against
+        planned = self.plan.loc[self.plan["variant"].isin([of, against]), ["env", "seed"]]
         index = pd.MultiIndex.from_frame(planned.drop_duplicates().sort_values(["env", "seed"]))
-        before, after = (self._side(name).reindex(index) for name in (BEFORE, AFTER))
-        finished = before["key"].notna() & after["key"].notna()
-        same = finished & (before["steps"].map(str) == after["steps"].map(str))
-        values = [side[column].astype(float) for side in (before, after)]
+        first, second = (self._side(name).reindex(index) for name in (of, against))
+        finished = first["key"].notna() & second["key"].notna()
+        same = finished & (first["steps"].map(str) == second["steps"].map(str))
+        values = [side[column].astype(float) for side in (first, second)]
         if scale == "ln ratio":
             values = [value.where(value > 0).map(math.log) for value in values]
         usable = same & np.isfinite(values[0]) & np.isfinite(values[1])
         reasons = {
-            "without a finished before and after": ~finished,
+            f"without a finished {against} and {of}": ~finished,
             "evaluated at different updates": finished & ~same,
             "without a finite value": same & ~usable,
         }
@@ -77,6 +84,47 @@ class Pairing:
         return values[0][usable], values[1][usable], "; ".join([note, *out]) if out else ""
 
 
-def pair(results: Results) -> Pairing:
-    """The results' cells in pairs, with every measure of every cell; the one costly step."""
-    return Pairing(results, measure_cells(results), results.plan)
+@dataclass(frozen=True)
+class Study:
+    """Results with every measure of every finished cell, and the pairs of each contrast."""
+
+    results: Results
+    cells: pd.DataFrame
+    pairings: tuple[Pairing, ...]
+
+    @property
+    def envs(self) -> list[str]:
+        """The environments that the plan holds, in its order."""
+        return list(dict.fromkeys(self.results.plan["env"]))
+
+    def up_to(self, seeds: int) -> Study:
+        """The study as it was with that many seeds, the first ones of the plan."""
+        first = self.results.suite.seed_list[:seeds]
+        pairings = tuple(p.where(lambda plan: plan["seed"].isin(first)) for p in self.pairings)
+        return replace(self, pairings=pairings)
+
+
+def pair(results: Results) -> Study:
+    """Measure the results' cells and pair them for each contrast; the one costly step."""
+    plan, suite = results.plan, results.suite
+    if isinstance(suite.seeds, SeedPlan):
+        plan = plan[plan["seed"].isin(suite.seed_list[: seeds_so_far(results)])]
+        results = replace(results, plan=plan)
+    cells = measure_cells(results)
+    pairings = tuple(Pairing(contrast, cells, plan) for contrast in suite.compared)
+    return Study(results, cells, pairings)
+
+
+def seeds_so_far(results: Results) -> int:
+    """Of a plan of looks: the seeds of the last look whose cells have all ended, else the first."""
+    suite, plan = results.suite, results.plan
+    if not isinstance(suite.seeds, SeedPlan):
+        return len(suite.seed_list)
+    ended = plan["key"].isin(results.cells["key"])
+    reached = suite.seeds.looks[0]
+    for look in suite.seeds.looks:
+        seeds = suite.seed_list[:look]
+        if not {*seeds} <= {*plan["seed"]} or not ended[plan["seed"].isin(seeds)].all():
+            break
+        reached = look
+    return reached

@@ -11,11 +11,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from benchbench.analysis.brief import AFTER, BEFORE, PRIMARY, Measure
+from benchbench.analysis.brief import ALL, PRIMARY, Measure
 from benchbench.analysis.claims import chosen, estimate
 from benchbench.analysis.measures import THRESHOLD
-from benchbench.analysis.pairing import Pairing
+from benchbench.analysis.pairing import Pairing, Study
 from benchbench.analysis.similarity import linear_cka
+from benchbench.core.inference import mean_interval
 from benchbench.core.statistics import (
     improvement_interval,
     interquartile_mean,
@@ -24,6 +25,7 @@ from benchbench.core.statistics import (
     probability_of_improvement,
 )
 from benchbench.results.tables import Results
+from benchbench.suite.model import Contrast
 
 LEVEL = 0.95
 """Of the intervals here, each on its own."""
@@ -53,6 +55,10 @@ REPORTED = (
     Measure(3, "srank", "effective rank (srank 0.99), last evaluation", "", 1, "r2"),
     Measure(3, "dormant", "share of dormant units, last evaluation", "share", -1, "r2"),
     Measure(4, "q_bias", "mean of Q − own policy's return, over σ_G", "σ_G", -1, "q_error"),
+    Measure(4, "q_shift", "share of the squared Q error that a constant shift explains", "share",
+            -1, "q_error"),
+    Measure(4, "q_rest", "RMS of Q − own policy's return without a constant shift, over σ_G",
+            "σ_G", -1, "q_error", "ln ratio"),
     Measure(4, "q_spearman", "rank correlation of Q and the own policy's return", "correlation", 1,
             "q_error"),
     Measure(4, "q_slope", "slope of the own policy's return on Q (1 is calibrated)", "slope", 1,
@@ -63,73 +69,72 @@ REPORTED = (
             "q_error", "ln ratio"),
     Measure(6, "best_score", "best evaluation (chosen after the fact)", "points", 1, "score"),
     Measure(7, "oscillation", "interquartile range of late score changes, noise removed, cut at 0",
-            "points", -1, "stability"),
+            "points", -1, "wobble"),
     Measure(7, "drawdown", "mean of the worst 5 % of drawdowns from the best score so far",
-            "points", -1, "stability"),
+            "points", -1, "wobble"),
 )  # fmt: skip
 """Measures that are compared as the primary ones are, but not tested."""
 
 COLUMNS = (
-    "row", "measure", "unit", "scale", "n_pairs", "before_mean", "before_lo", "before_hi",
-    "after_mean", "after_lo", "after_hi", "difference", "lo", "hi", "level", "note",
+    "of", "against", "row", "measure", "unit", "scale", "n_pairs", "against_mean", "against_lo",
+    "against_hi", "of_mean", "of_lo", "of_hi", "difference", "lo", "hi", "level", "note",
 )  # fmt: skip
 """Columns of :func:`describe`'s frame; they mean what they mean in the claims' frame."""
 
 
-def describe(pairing: Pairing) -> pd.DataFrame:
-    """One row a reported measure that has at least one pair, in the order of the brief's rows.
+def describe(study: Study) -> pd.DataFrame:
+    """One row a contrast and reported measure with at least one pair, in the brief's order.
 
     On the scale 'of the pair' a measure has one value a pair, not one a side: it stands in
     ``difference``, with its interval, and both sides are empty.
     """
-    rows = [estimate(measure, pairing, LEVEL) for measure in reported(pairing)]
-    rows += [_similarity(pairing.results), _threshold(pairing), *_final_scores(pairing)]
-    rows += _spread(pairing.results)
-    frame = pd.DataFrame([{c: row[c] for c in COLUMNS} for row in rows], columns=list(COLUMNS))
-    return frame[frame["n_pairs"] > 0].sort_values("row", kind="stable").reset_index(drop=True)
-
-
-def by_environment(pairing: Pairing) -> pd.DataFrame:
-    """The judged measures in each environment alone, measure by measure: environments may disagree.
-
-    Columns: ``env`` and those of :func:`describe`. Empty where there is only one environment.
-    """
-    alone = {env: pairing.alone(env) for env in dict.fromkeys(pairing.plan["env"])}
-    rows = []
-    for measure, _ in chosen(pairing) if len(alone) > 1 else ():
-        for env, here in alone.items():
-            rows.append({"env": env} | estimate(measure, here, LEVEL))
-    frame = pd.DataFrame(rows, columns=["env", *COLUMNS])
-    return frame[frame["n_pairs"] > 0].reset_index(drop=True)
+    parts = []
+    for pairing in study.pairings:
+        deltas, contrast = study.results.suite.deltas, pairing.contrast
+        rows = [estimate(measure, pairing, deltas, LEVEL) for measure in reported(pairing)]
+        rows += [_similarity(study.results, contrast), _threshold(pairing)]
+        rows += [*_final_scores(pairing), *_spread(study, contrast)]
+        named = {"of": contrast.of, "against": contrast.against}
+        frame = pd.DataFrame([{c: (row | named)[c] for c in COLUMNS} for row in rows])
+        parts.append(frame[frame["n_pairs"] > 0].sort_values("row", kind="stable"))
+    filled = [part for part in parts if not part.empty]
+    frame = pd.concat(filled) if filled else pd.DataFrame(columns=list(COLUMNS))
+    return frame.reset_index(drop=True)
 
 
 def reported(pairing: Pairing) -> list[Measure]:
     """The reported measures and those of the family's that another was chosen over."""
-    used = {measure.column for measure, _ in chosen(pairing)}
-    family = [measure for candidates in PRIMARY for measure in candidates]
+    used = {measure.column for _, measure, _ in chosen(pairing)}
+    family = [measure for candidates in PRIMARY.values() for measure in candidates]
     return [*(m for m in family if m.column not in used), *REPORTED]
 
 
-def pairs(pairing: Pairing) -> pd.DataFrame:
-    """One row a pair and measure, judged or reported, that has a value on both sides.
+def pairs(study: Study) -> pd.DataFrame:
+    """One row a contrast, pair and measure, judged or reported, that has a value on both sides.
 
-    Columns: ``env, seed, row, measure, column, unit, scale, before, after, difference``; the
-    difference is after - before, or ln(after / before) on the ln-ratio scale.
+    Columns: ``of, against, env, seed, row, measure, column, unit, scale, of_value, against_value,
+    difference``; the difference is of - against, or ln(of / against) on the ln-ratio scale.
     """
-    measures = [*(measure for measure, _ in chosen(pairing)), *reported(pairing)]
-    names = ["env", "seed", "row", "measure", "column", "unit", "scale"]
+    names = ["of", "against", "env", "seed", "row", "measure", "column", "unit", "scale"]
+    values = ["of_value", "against_value", "difference"]
     parts = []
-    for measure in measures:
-        before, after, _ = pairing.sides(measure.column, measure.scale)
-        frame = pd.DataFrame({"before": before, "after": after, "difference": after - before})
-        if measure.scale == "ln ratio":
-            frame[["before", "after"]] = np.exp(frame[["before", "after"]])
-        parts.append(frame.reset_index().assign(
-            row=measure.row, measure=measure.name, column=measure.column, unit=measure.unit,
-            scale=measure.scale,
-        ))  # fmt: skip
-    tidy = pd.concat(parts)[[*names, "before", "after", "difference"]]
-    return tidy.sort_values(["row", "env", "seed"], kind="stable").reset_index(drop=True)
+    for pairing in study.pairings:
+        measures = [*(measure for _, measure, _ in chosen(pairing)), *reported(pairing)]
+        for measure in measures:
+            of, against, _ = pairing.sides(measure.column, measure.scale)
+            frame = pd.DataFrame(dict(zip(values, (of, against, of - against), strict=True)))
+            if measure.scale == "ln ratio":
+                frame[values[:2]] = np.exp(frame[values[:2]])
+            parts.append(frame.reset_index().assign(
+                of=pairing.contrast.of, against=pairing.contrast.against, row=measure.row,
+                measure=measure.name, column=measure.column, unit=measure.unit,
+                scale=measure.scale,
+            ))  # fmt: skip
+    if not parts:
+        return pd.DataFrame(columns=[*names, *values])
+    tidy = pd.concat(parts)[[*names, *values]]
+    by = ["of", "against", "row", "env", "seed"]
+    return tidy.sort_values(by, kind="stable").reset_index(drop=True)
 
 
 def similarities(results: Results) -> pd.DataFrame:
@@ -160,74 +165,80 @@ def similarities(results: Results) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["variant", "other", "n", "mean", "lo", "hi"])
 
 
-def final_scores(results: Results) -> pd.DataFrame:
+def final_scores(study: Study) -> pd.DataFrame:
     """Every variant's final score in every environment.
 
-    Columns: ``env, variant, n, mean, lo, hi, iqm, best``.
+    Columns: ``env, variant, n, mean, lo, hi, iqm, best, failed``.
     ``lo`` and ``hi`` are the mean's 95 % t interval over seeds; ``best`` is the mean of each cell's
-    best evaluation. Rows stand in the suite's order; a variant without a finished cell has n = 0.
+    best evaluation; ``failed`` the share of seeds that ended less than delta above their untrained
+    selves. Rows stand in the suite's order; a variant without a finished cell has n = 0.
     """
-    done = results.cells[results.cells["status"] == "done"]
+    suite, cells = study.results.suite, study.cells
     rows = []
-    for env in results.suite.envs:
-        for routing in results.suite.routings:
-            mine = done[(done["env"] == env.id) & (done["variant"] == routing.name)]
+    for env in study.envs:
+        for routing in suite.routings:
+            mine = cells[(cells["env"] == env) & (cells["variant"] == routing.name)]
             score = mine["final_score"].dropna()
             means = (score.mean(), *paired_t_interval(score), interquartile_mean(score))
-            best = mine["best_score"].mean()
-            rows.append((env.id, routing.name, len(score), *means, best))
-    return pd.DataFrame(rows, columns=["env", "variant", "n", "mean", "lo", "hi", "iqm", "best"])
+            gain = (mine["final_score"] - mine["untrained_score"]).dropna()
+            failed = (gain < suite.deltas.score).mean() if len(gain) else math.nan
+            rows.append((env, routing.name, len(score), *means, mine["best_score"].mean(), failed))
+    columns = ["env", "variant", "n", "mean", "lo", "hi", "iqm", "best", "failed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def paired_scores(pairing: Pairing) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Each pair's difference in final score, and the means with 95 % intervals.
 
     The first frame has ``env, seed, difference``, the second ``env, difference, lo, hi``: a row an
-    environment and one, 'all', for all pairs.
+    environment and one, 'all', for the mean over these environments.
     """
-    before, after, _ = pairing.sides("final_score")
-    each = (after - before).rename("difference").reset_index()
-    groups = [*each.groupby("env"), *([("all", each)] if len(each) else [])]
-    rows = [
-        (env, rows["difference"].mean(), *paired_t_interval(rows["difference"]))
-        for env, rows in groups
-    ]
+    of, against, _ = pairing.sides("final_score")
+    each = (of - against).rename("difference").reset_index()
+    by_env = {str(env): rows["difference"].to_numpy() for env, rows in each.groupby("env")}
+    groups = {env: [d] for env, d in by_env.items()}
+    if by_env:
+        groups[ALL] = list(by_env.values())
+    rows = []
+    for env, strata in groups.items():
+        lo, hi, _ = mean_interval(strata, LEVEL)
+        rows.append((env, float(np.mean([d.mean() for d in strata])), float(lo[0]), float(hi[0])))
     return each, pd.DataFrame(rows, columns=["env", "difference", "lo", "hi"])
 
 
-def _similarity(results: Results) -> dict[str, object]:
-    """Linear CKA between the features of ``before`` and ``after``."""
-    found = similarities(results)
-    both = found[found["variant"].isin([BEFORE, AFTER]) & found["other"].isin([BEFORE, AFTER])]
+def _similarity(results: Results, contrast: Contrast) -> dict[str, object]:
+    """Linear CKA between the features of the two variants."""
+    found, both = similarities(results), [contrast.of, contrast.against]
+    rows = found[found["variant"].isin(both) & found["other"].isin(both)]
     blank = dict.fromkeys(COLUMNS, math.nan) | {
-        "row": 3, "measure": "linear CKA of the features of before and after (1 is the same)",
+        "row": 3, "measure": "linear CKA of the features of both variants (1 is the same)",
         "unit": "CKA", "scale": OF_THE_PAIR, "n_pairs": 0, "level": 0.95, "note": "",
     }  # fmt: skip
-    for row in both.itertuples():
+    for row in rows.itertuples():
         blank |= {"n_pairs": row.n, "difference": row.mean, "lo": row.lo, "hi": row.hi}
     return blank
 
 
-def _spread(results: Results) -> list[dict[str, object]]:
+def _spread(study: Study, contrast: Contrast) -> list[dict[str, object]]:
     """Interquartile range of the final score across seeds, mean over environments with enough."""
-    done = results.cells[results.cells["status"] == "done"].dropna(subset="final_score")
+    done = study.cells.dropna(subset="final_score")
     scores = {
         (str(variant), str(env)): rows["final_score"]
         for (variant, env), rows in done.groupby(["variant", "env"])
         if len(rows) >= SEEDS_FOR_SPREAD
     }
-    envs = [
-        env.id for env in results.suite.envs if {(BEFORE, env.id), (AFTER, env.id)} <= {*scores}
-    ]
+    sides = {"of": contrast.of, "against": contrast.against}
+    envs = [env for env in study.envs if {(name, env) for name in sides.values()} <= {*scores}]
     if not envs:
         return []
     row = dict.fromkeys(COLUMNS, math.nan) | {
         "row": 7, "measure": "interquartile range of the score across seeds", "unit": "points",
-        "scale": "difference", "n_pairs": sum(len(scores[BEFORE, env]) for env in envs), "note": "",
+        "scale": "difference", "note": "",
+        "n_pairs": sum(len(scores[contrast.against, env]) for env in envs),
     }  # fmt: skip
-    for name in (BEFORE, AFTER):
+    for side, name in sides.items():
         spreads = [np.subtract(*scores[name, env].quantile([0.75, 0.25])) for env in envs]
-        row[f"{name}_mean"] = float(np.mean(spreads))
+        row[f"{side}_mean"] = float(np.mean(spreads))
     return [row]
 
 
@@ -238,43 +249,48 @@ def _threshold(pairing: Pairing) -> dict[str, object]:
     """
     updates = pairing.cells["updates_to_threshold"].replace(np.inf, 1e18)
     capped = pairing.having(updates_to_threshold=updates)
-    before, after, note = capped.sides("updates_to_threshold")
-    medians = [float(side.median()) if len(side) else math.nan for side in (before, after)]
-    shares = [f"{(side >= 1e18).mean():.0%}" for side in (before, after)] if len(before) else []
-    censored = f"never reached by {shares[0]} of before, {shares[1]} of after" if shares else ""
+    of, against, note = capped.sides("updates_to_threshold")
+    sides = {"of": of, "against": against}
+    median = {name: float(side.median()) if len(side) else math.nan for name, side in sides.items()}
+    censored = ""
+    if len(of):
+        never = {name: f"{(side >= 1e18).mean():.0%}" for name, side in sides.items()}
+        names = pairing.contrast
+        censored = (f"never reached by {never['against']} of {names.against}, {never['of']} of "
+                    f"{names.of}")  # fmt: skip
     return {
         **dict.fromkeys(COLUMNS, math.nan),
         "row": 5,
         "measure": f"median updates to {THRESHOLD:.0f} points, held for two evaluations",
         "unit": "updates",
         "scale": "difference",
-        "n_pairs": len(before),
-        "before_mean": medians[0] if medians[0] < 1e17 else math.nan,
-        "after_mean": medians[1] if medians[1] < 1e17 else math.nan,
+        "n_pairs": len(of),
+        **{f"{k}_mean": value if value < 1e17 else math.nan for k, value in median.items()},
         "note": "; ".join(part for part in (censored, note) if part),
     }
 
 
 def _final_scores(pairing: Pairing) -> list[dict[str, object]]:
     """Interquartile mean and probability of improvement of the final score, bootstrapped."""
-    before, after, note = pairing.sides("final_score")
+    of, against, note = pairing.sides("final_score")
     strata = {
         name: [rows.to_numpy() for _, rows in side.groupby(level="env")]
-        for name, side in ((BEFORE, before), (AFTER, after))
+        for name, side in (("against", against), ("of", of))
     }
     blank = dict.fromkeys(COLUMNS, math.nan) | {
-        "row": 6, "scale": "difference", "n_pairs": len(before), "level": 0.95, "note": note
+        "row": 6, "scale": "difference", "n_pairs": len(of), "level": 0.95, "note": note
     }  # fmt: skip
     iqm: dict[str, object] = {"measure": "interquartile mean of the score", "unit": "points"}
-    for name, side in ((BEFORE, before), (AFTER, after)):
+    for name, side in (("against", against), ("of", of)):
         lo, hi = iqm_interval(strata[name])
         iqm |= {f"{name}_mean": interquartile_mean(side), f"{name}_lo": lo, f"{name}_hi": hi}
     chances = [
-        probability_of_improvement(a, b) for a, b in zip(strata[AFTER], strata[BEFORE], strict=True)
+        probability_of_improvement(a, b)
+        for a, b in zip(strata["of"], strata["against"], strict=True)
     ]
-    lo, hi = improvement_interval(strata[AFTER], strata[BEFORE])
+    lo, hi = improvement_interval(strata["of"], strata["against"])
     chance = {
-        "measure": "probability that a run of after scores above one of before",
+        "measure": "probability that a run of the first variant scores above one of the second",
         "unit": "probability",
         "scale": OF_THE_PAIR,
         "difference": float(np.mean(chances)) if chances else math.nan,

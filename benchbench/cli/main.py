@@ -28,11 +28,13 @@ from benchbench.cli.options import (
     suite_argument,
 )
 from benchbench.cli.perf import bench, scaling
+from benchbench.cli.power import power
 from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
 from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite.load import load_suite, suite_schema
+from benchbench.suite.model import Suite
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -230,7 +232,7 @@ def schema() -> None:
 
 
 VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
-         history)  # fmt: skip
+         history, power)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 
@@ -251,6 +253,18 @@ def _print_plan(
         jobs=jobs, jobs_per_device=jobs_per_device,
     )  # fmt: skip
     click.echo(plan.text())
+    _print_power(load_suite(suite, overrides), results)
+
+
+def _print_power(suite: Suite, results: Path) -> None:
+    """What the suite's seeds can show, where anything is known of the spread."""
+    from benchbench.analysis.pilot import plan_power, power_text
+
+    try:
+        found = plan_power(suite, results)
+    except UserError:
+        return
+    click.echo(f"\n{power_text(found)}")
 
 
 def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:

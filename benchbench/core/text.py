@@ -16,8 +16,10 @@ NONE = "–"
 
 
 def number(value: float, unit: str = "", signed: bool = False) -> str:
-    """A number at its unit's precision; :data:`NONE` where it is not finite."""
-    if not math.isfinite(value):
+    """A number at its unit's precision, or ±∞; :data:`NONE` where there is none."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if math.isnan(value):
         return NONE
     sign = "+" if signed else ""
     text = f"{value:{sign}.{DIGITS[unit]}f}" if unit in DIGITS else f"{value:{sign}.3g}"
@@ -29,7 +31,7 @@ def mean_and_interval(
 ) -> str:
     """'0.41 [0.30, 0.52]', the interval only where there is one."""
     text = number(mean, unit, signed)
-    if math.isfinite(lo) and math.isfinite(hi):
+    if math.isfinite(mean) and not math.isnan(lo) and not math.isnan(hi):
         text += f" [{number(lo, unit, signed)}, {number(hi, unit, signed)}]"
     return text
 

@@ -1,8 +1,8 @@
 """From a results folder to a report: statistics, claims, figures, pages.
 
 The report knows the parquet tables and the suite, never the runner. :func:`write_report` is the
-way in; :func:`judge`, :func:`describe` and :func:`pairs`, each of ``pair(results)``, and
-:func:`learned` give the same numbers as frames.
+way in; :func:`judge`, :func:`describe`, :func:`pairs` and :func:`learned`, each of
+``pair(results)``, give the same numbers as frames.
 """
 
 from benchbench.analysis.claims import judge, learned

@@ -26,7 +26,7 @@ SPENT = {
 def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: float) -> Figure:
     """Forest plot of paired differences: a dot a pair, a diamond and interval a mean.
 
-    ``pairs`` has ``env, seed, difference``; ``means`` has ``env`` ('all' for all pairs),
+    ``pairs`` has ``env, seed, difference``; ``means`` has ``env`` ('all' for their mean),
     ``difference, lo, hi``. The band around zero is ±``delta``. Many pairs share a line for each
     environment.
     """
@@ -42,7 +42,7 @@ def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: f
                 ]
             dots = [] if apart else mine["difference"].to_list()
             lines.append((short(env), dots, means[means["env"] == env]))
-        lines.append(("all pairs", [], means[means["env"] == "all"]))
+        lines.append(("mean of these", [], means[means["env"] == "all"]))
         figure, (ax,) = grid(1, 1, 0.5 + (0.125 if apart else 0.2) * len(lines))
         ax.axvspan(-delta, delta, color="#dddddd", lw=0, zorder=0)
         ax.axvline(0, color="#444444", lw=0.6)
@@ -60,8 +60,8 @@ def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: f
     return figure
 
 
-def improvement_figure(chances: pd.DataFrame) -> Figure:
-    """Probability that a run of each variant beats one of ``before``; ½ says nothing.
+def improvement_figure(chances: pd.DataFrame, control: str) -> Figure:
+    """Probability that a run of each variant beats one of ``control``; ½ says nothing.
 
     ``chances`` has ``variant, mean, lo, hi``.
     """
@@ -77,7 +77,7 @@ def improvement_figure(chances: pd.DataFrame) -> Figure:
         ax.set_ylim(len(chances) - 0.4, -0.6)
         ax.set_xlim(-0.03, 1.03)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel("P(variant scores above before)")
+        ax.set_xlabel(f"P(variant scores above {control})")
     return figure
 
 

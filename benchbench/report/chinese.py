@@ -17,7 +17,7 @@ MEASURES: dict[str, str] = {
     "RMS of Q − behaviour return, over σ_G, last evaluation":
         "Q 与行为策略回报之差的均方根，以 σ_G 为单位，最后一次评估",
     "normalised area under the score curve": "得分曲线下的归一化面积",
-    "score, mean of the last 5 evaluations": "得分，最后 5 次评估的均值",
+    "score, mean over the last tenth of training": "得分，训练最后十分之一的均值",
     "variance of late score changes, noise removed": "后半程得分变化的方差，已扣除评估噪声",
     "interquartile range of late score changes, noise removed, cut at 0":
         "后半程得分变化的四分位距，已扣除评估噪声，不小于 0",
@@ -35,8 +35,11 @@ MEASURES: dict[str, str] = {
     "R² of the state probe, encoder trained on the state": "状态探针的 R²，以状态训练的编码器（oracle）",
     "effective rank (srank 0.99), last evaluation": "有效秩（srank 0.99），最后一次评估",
     "share of dormant units, last evaluation": "休眠单元比例，最后一次评估",
-    "linear CKA of the features of before and after (1 is the same)":
-        "before 与 after 特征的线性 CKA（1 为相同）",
+    "linear CKA of the features of both variants (1 is the same)":
+        "两个变体特征的线性 CKA（1 为相同）",
+    "share of the squared Q error that a constant shift explains": "Q 误差平方中可由常数偏移解释的比例",
+    "RMS of Q − own policy's return without a constant shift, over σ_G":
+        "扣除常数偏移后 Q 与自身策略回报之差的均方根，以 σ_G 为单位",
     "mean of Q − own policy's return, over σ_G": "Q 与自身策略回报之差的均值，以 σ_G 为单位",
     "rank correlation of Q and the own policy's return": "Q 与自身策略回报的秩相关",
     "slope of the own policy's return on Q (1 is calibrated)": "自身策略回报对 Q 的回归斜率（1 为校准良好）",
@@ -46,20 +49,27 @@ MEASURES: dict[str, str] = {
     "mean of the worst 5 % of drawdowns from the best score so far": "相对历史最佳得分的回撤中最差 5 % 的均值",
     "median updates to 50 points, held for two evaluations": "达到 50 分并连续保持两次评估所需更新数的中位数",
     "interquartile mean of the score": "得分的四分位均值（IQM）",
-    "probability that a run of after scores above one of before": "after 的一次运行得分高于 before 的概率",
+    "probability that a run of the first variant scores above one of the second":
+        "前一变体的一次运行得分高于后一变体的概率",
     "interquartile range of the score across seeds": "不同种子之间得分的四分位距",
 }  # fmt: skip
 """Names of measures, as the frames have them."""
 
 NOTES: dict[str, str] = {
-    "negligible": "效应可忽略",
-    "opposite": "方向相反",
+    "as claimed": "方向与论断一致",
+    "against the claim": "方向与论断相反",
+    "higher": "更高",
+    "lower": "更低",
+    "the claimed effect of delta is ruled out": "已排除 delta 大小的所称效应",
+    "within delta": "在 delta 之内",
+    "{n} pairs needed, as up to {rate} of seeds may fail unseen":
+        "需要 {n} 对，因为至多 {rate} 的种子可能失败而未被看到",
     "no room for an effect of delta": "已无 delta 大小的余地",
     "{n} pair": "{n} 对",
     "{n} pairs": "{n} 对",
     "{n} needed": "需要 {n} 对",
     "{done} of {planned} planned pairs": "计划 {planned} 对中的 {done} 对",
-    "{n} without a finished before and after": "{n} 对没有完成的 before 与 after",
+    "{n} without a finished {against} and {of}": "{n} 对没有完成的 {against} 与 {of}",
     "{n} evaluated at different updates": "{n} 对的评估时刻不同",
     "{n} without a finite value": "{n} 对没有有限的数值",
     "in place of {measure}, since {n} of {all} pairs lack {needs}":
@@ -70,8 +80,7 @@ NOTES: dict[str, str] = {
     "differs in {cells}": "不符的单元：{cells}",
     "{n} of {all} cells differ": "{all} 个单元中有 {n} 个不符",
     "{n} cells without a ledger": "{n} 个单元没有梯度账本",
-    "never reached by {before} of before, {after} of after":
-        "before 有 {before}、after 有 {after} 从未达到",
+    "never reached by {a} of {against}, {b} of {of}": "{against} 有 {a}、{of} 有 {b} 从未达到",
 }  # fmt: skip
 """Notes and labels of the frames, and what fills them."""
 
@@ -86,11 +95,13 @@ PHRASES: dict[str, str] = {
     "影响 impact": "影响",
     "before": "修改前",
     "after": "修改后",
-    "after − before": "修改后 − 修改前",
     "difference": "差值",
     "verdict": "结论",
     "supported": "成立",
-    "refuted": "不成立",
+    "opposite": "方向相反",
+    "negligible": "可忽略",
+    "shown, size open": "已证实，大小未定",
+    "not tested": "未检验",
     "inconclusive": "尚无定论",
     "not measured": "未测量",
     " ({label})": "（{label}）",
@@ -103,12 +114,22 @@ PHRASES: dict[str, str] = {
     "Of the brief's seven claims, {counts}.": "原文的七项论断中，{counts}。",
     "{n} is {word} ({names})": "{n} 项{word}（{names}）",
     "{n} are {word} ({names})": "{n} 项{word}（{names}）",
-    "There is no finished pair of `before` and `after`, so nothing is compared.":
-        "没有一对完成的 `before` 与 `after`，因此无从比较。",
+    "Of the brief's seven claims, over the mean of these {n} environments, {counts}.":
+        "原文的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
+    "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
+    "By environment: {found}.": "各环境：{found}。",
+    "In no environment alone is a claim decided.": "在任何单个环境中都没有论断得出结论。",
+    "{measure} {verdict}": "{measure}{verdict}",
+    "on {env} {parts}": "{env}：{parts}",
+    "There is no finished pair of `{against}` and `{of}`, so nothing is compared.":
+        "没有一对完成的 `{against}` 与 `{of}`，因此无从比较。",
+    "No two variants are compared.": "没有可比较的两个变体。",
+    "These claims were looked at before, with {seeds} seeds; seeds were added by hand afterwards. The "
+    "error of that unplanned look is not accounted for.":
+        "这些论断此前已在 {seeds} 个种子时看过，其后又手动增加了种子；这次计划外查看的误差未被计入。",
     "one pair (environment, seed)": " 1 对（环境，种子）",
     "{n} pairs (environment, seed)": " {n} 对（环境，种子）",
     "up to {n} pairs (environment, seed)": "至多 {n} 对（环境，种子）",
-    ", where {needed} are needed for a verdict": "，而得出结论需要 {needed} 对",
     "They rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
     "no cell was scored, so whether its policy learned anything is not known":
         "没有单元被评分，无从得知其策略是否学到了东西",
@@ -125,24 +146,72 @@ PHRASES: dict[str, str] = {
     "The brief's table, measured": "原文的表格，附实测值",
     "Delta and p of each part": "各部分的 delta 与 p 值",
     "First lines, and those marked as claimed, are the brief's own words; the numbers below them "
-    "were measured. Intervals of `before` and `after` are 95 % intervals of the variant's own mean; "
-    "those of the impact bound the paired difference after − before at {level}, so that all "
-    "{family} hold together at 95 %. A claim is supported when its interval lies beyond delta on "
-    "the side it names and its sign-flip p, adjusted by Holm, is at most 0.05; refuted when the "
-    "interval lies short of delta; {needed} pairs are needed for either.":
-        "每格首行以及标有“原文所称”的是原文的说法，其下的数字为实测值。`before` 与 `after` 的区间是"
-        "该变体自身均值的 95 % 区间；“影响”一列的区间是配对差值（修改后 − 修改前）的 {level} 区间，"
-        "使全部 {family} 个区间以 95 % 的概率同时成立。当区间在论断所指的方向上越过 delta，且经 Holm "
-        "校正的符号翻转检验 p 值不超过 0.05 时，论断“成立”；当区间未达到 delta 时，“不成立”；"
-        "两者都至少需要 {needed} 对。",
+    "were measured.":
+        "每格首行以及标有“原文所称”的是原文的说法，其下的数字为实测值。",
+    "Intervals of each variant are 95 % intervals of its own mean; those of the difference {contrast} "
+    "are taken at {level}, so that all of their family hold together at 95 %. Supported, opposite, "
+    "higher, lower: the interval lies beyond delta, and the adjusted sign-flip p is at most 0.05. "
+    "Negligible: it lies within ± delta. Shown, size open: it excludes zero, but not delta. Deltas are "
+    "fixed in the suite.":
+        "各变体的区间是其自身均值的 95 % 区间；差值 {contrast} 的区间取 {level}，使同族区间以 95 % 的概率同时"
+        "成立。成立、方向相反、更高、更低：区间越过 delta，且校正后的符号翻转检验 p 值不超过 0.05。可忽略：区间在"
+        " ±delta 之内。已证实，大小未定：区间不含零，但含 delta。delta 在套件中事先固定。",
+    "A failure that no pair of {n} shows may still befall up to {rate} of seeds (95 %).":
+        "{n} 对中未出现的失败仍可能发生在至多 {rate} 的种子上（95 %）。",
+    "{measure}, over environments in general: {interval}.": "{measure}，就一般环境而言：{interval}。",
+    "Nothing is said of environments in general: that takes {n} environments.":
+        "对一般环境不下结论：那需要 {n} 个环境。",
+    "One family over {n} claims × environments: each environment is judged by itself, at {level}, so "
+    "that all hold together at 95 %. Whether the environments differ is Welch's F test of each measure, "
+    "unadjusted.":
+        "{n} 个“论断 × 环境”为一族：每个环境单独判定，区间取 {level}，以 95 % 的概率同时成立。各环境是否不同由每个"
+        "度量的 Welch F 检验给出，未校正。",
+    "Verdicts by environment": "各环境的结论",
+    "Verdicts": "结论",
+    "do they differ?": "各环境是否不同？",
+    "What would decide it": "怎样才能得出结论",
+    "Too few pairs have finished for their spread to be known.": "完成的配对太少，无法得知其离散程度。",
+    "From the spread of this suite's own pairs: the smallest effect that they show with 80 % power at "
+    "the level of their family, the pairs of one environment that an effect of delta takes, and the hours "
+    "that those would take at what these cells took (one after another). A family of fewer claims, named "
+    "in the suite beforehand, takes fewer.":
+        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应、证实 delta 大小的效应"
+        "在一个环境中所需的对数，以及按这些单元的用时（依次运行）所需的小时数。在套件中事先指定较少的论断，"
+        "所需更少。",
+    "smallest effect shown": "可证实的最小效应",
+    "pairs for delta": "delta 所需对数",
+    "hours": "小时",
+    "Seeds were added until it was known. The looks and what error each may spend were fixed in the "
+    "suite; intervals hold at all looks together, and a claim that a look has decided stays as that look "
+    "left it.":
+        "种子逐步增加，直至得出结论。各次查看及其可用的误差在套件中事先固定；区间在所有查看中同时成立，某次查看"
+        "已得出的结论保持不变。",
+    "Looks": "逐次查看",
+    "seeds": "种子",
+    "level of an interval": "区间水平",
+    "decided": "已决",
+    "open": "未决",
+    "interval": "区间",
+    "t": "t",
+    "bootstrap-t": "bootstrap-t",
+    "–": "–",
+    "claimed": "原文所称",
+    "p (adjusted)": "p（校正）",
+    "failed seeds": "失败的种子",
+    "A seed has failed where it ends less than delta above its untrained self: {delta} points.":
+        "若最终得分高出未训练时不足 delta（{delta} 分），则该种子为失败。",
+    "Only {names} is tested; the rest is exploratory.": "只检验 {names}，其余均为探索性结果。",
+    "Nothing is tested; all of it is exploratory.": "没有检验，全部为探索性结果。",
+    "probability of scoring above `{control}` [95 %]": "得分高于 {control} 的概率 [95 %]",
+    "**Data sets** are not drawn anew with each seed here, so the intervals are over training seeds, "
+    "not over data sets.":
+        "**数据集**在此并不随种子重新生成，因此区间针对训练种子，而非数据集。",
     "measure": "度量",
-    "claimed of after": "原文所称（修改后）",
     "higher": "更高",
     "lower": "更低",
     "delta": "delta",
     "pairs": "对数",
     "p": "p",
-    "p (Holm)": "p（Holm）",
     "points": "分",
     "points²": "分²",
     "R²": "R²",
@@ -162,19 +231,13 @@ PHRASES: dict[str, str] = {
     "unknown": "未知",
     "Figures": "图",
     "All variants": "所有变体",
-    "Only `before` against `after` is tested; the rest is exploratory.":
-        "只检验 `before` 与 `after` 之差，其余均为探索性结果。",
     "final score [95 %]": "最终得分 [95 %]",
     "IQM": "IQM",
     "best evaluation": "最佳评估",
-    "probability of scoring above `before` [95 %]": "得分高于 before 的概率 [95 %]",
     "Likeness of features": "特征的相似度",
     "and": "与",
     "linear CKA of their features [95 %]": "两者特征的线性 CKA [95 %]",
     "By environment": "各环境单独的结果",
-    "Claims are judged over the pairs of all environments together, and environments may "
-    "disagree. Here is each alone: described, never judged; 95 % intervals, each on its own.":
-        "各项论断由所有环境的配对共同判定，而各环境的结果可能互相矛盾。以下为每个环境单独的结果：仅作描述，不下结论；各自为 95 % 区间。",
     "Also reported": "其他度量",
     "Described, never judged; 95 % intervals, each on its own.": "仅作描述，不下结论；各自为 95 % 区间。",
     "No pair has finished, so there is nothing to describe.": "没有完成的配对，无可描述。",
@@ -243,10 +306,9 @@ PHRASES: dict[str, str] = {
     "**Convergence speed** counts updates, not seconds.": "**收敛速度**按更新次数计，而非按秒计。",
     "**Stability** is the variance of the changes of the score between evaluations in the second "
     "half of training; what the spread between evaluation episodes explains is taken out, so it is "
-    "0 in the mean where a policy stands still, and a single cell's may lie below. Its delta is "
-    "relative to the mean over both variants.":
+    "0 in the mean where a policy stands still, and a single cell's may lie below.":
         "**稳定性**是训练后半程相邻评估之间得分变化的方差；评估回合之间的离散所能解释的部分已被扣除，"
-        "因此策略不变时其均值为 0，单个单元的值可能小于 0。delta 相对于两个变体的均值。",
+        "因此策略不变时其均值为 0，单个单元的值可能小于 0。",
     "Gradient flow": "梯度流向",
     "The brief's loop as it ran: what became of each loss's gradient, from the ledger of watched "
     "steps. Solid: applied by an optimizer. Dashed: computed, then dropped by a `zero_grad`. No arrow: "
@@ -280,9 +342,9 @@ PHRASES: dict[str, str] = {
     "Share of the finished cells, over all environments, whose final score is above τ.":
         "所有环境中最终得分高于 τ 的已完成单元的比例。",
     "Probability of improvement": "改进概率",
-    "Chance that a run of the variant scores above one of `before`, mean over environments, with "
+    "Chance that a run of the variant scores above one of the control, mean over environments, with "
     "its 95 % bootstrap interval.":
-        "该变体的一次运行得分高于 `before` 的概率，各环境均值，附 95 % 自助法区间。",
+        "该变体的一次运行得分高于对照变体的概率，各环境均值，附 95 % 自助法区间。",
     "Cost by variant": "各变体的开销",
     "Left: the median update. Right: a cell's wall time by what it went to.":
         "左：每次更新的中位时间。右：单元运行时间的构成。",

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchbench.analysis.brief import AFTER, BEFORE
 from benchbench.report.layout import folded, grid, legend, short
 from benchbench.report.style import Look, looks, style
 
@@ -31,15 +31,18 @@ CLAIMED = ((0.01, 0.1), (0.001, 0.01))
 """The brief's ranges for the critic's and the VAE's gradient norm on the encoder."""
 
 
-def score_figure(bands: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Score over training: a panel an environment; mean, 95 % band, and a thin line a seed."""
+def score_figure(bands: pd.DataFrame, runs: pd.DataFrame, compared: Collection[str]) -> Figure:
+    """Score over training: a panel an environment; mean, 95 % band, and a thin line a seed.
+
+    The variants ``compared`` stand out.
+    """
     with style():
         envs = list(dict.fromkeys(bands["env"]))
         columns = min(len(envs), 2 if len(envs) <= 4 else 3)
         variants = list(dict.fromkeys(bands["variant"]))
         figure, axes = grid(math.ceil(len(envs) / columns), columns, 1.9, names=len(variants))
         for ax, env in zip(axes, envs, strict=False):
-            _curves(ax, bands[bands["env"] == env], runs[runs["env"] == env])
+            _curves(ax, bands[bands["env"] == env], compared, runs[runs["env"] == env])
             ax.set_title(short(env))
             ax.set_xlabel("updates")
         for ax in axes[len(envs) :]:
@@ -50,13 +53,18 @@ def score_figure(bands: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def probe_figure(bands: pd.DataFrame, labels: dict[str, str], references: pd.DataFrame) -> Figure:
+def probe_figure(
+    bands: pd.DataFrame,
+    labels: dict[str, str],
+    references: pd.DataFrame,
+    compared: Collection[str],
+) -> Figure:
     """Probes over training: a row an environment, a column a measure of ``labels``.
 
     ``references`` (``env, measure, value``) are drawn as thin dotted lines: what a probe reaches
     that sees only the time index.
     """
-    figure = _curve_grid(bands, labels, across=True)
+    figure = _curve_grid(bands, labels, compared, across=True)
     with style():
         envs = list(dict.fromkeys(bands["env"]))
         for ax, (env, measure) in zip(figure.axes, itertools.product(envs, labels), strict=True):
@@ -68,15 +76,19 @@ def probe_figure(bands: pd.DataFrame, labels: dict[str, str], references: pd.Dat
     return figure
 
 
-def q_error_figure(bands: pd.DataFrame, labels: dict[str, str]) -> Figure:
+def q_error_figure(
+    bands: pd.DataFrame, labels: dict[str, str], compared: Collection[str]
+) -> Figure:
     """Errors of Q over training: a column an environment, a row a measure of ``labels``.
 
     The other way round where the environments would not fit beside each other.
     """
-    return _curve_grid(bands, labels, across=bands["env"].nunique() > 3)
+    return _curve_grid(bands, labels, compared, across=bands["env"].nunique() > 3)
 
 
-def _curve_grid(bands: pd.DataFrame, labels: dict[str, str], across: bool) -> Figure:
+def _curve_grid(
+    bands: pd.DataFrame, labels: dict[str, str], compared: Collection[str], across: bool
+) -> Figure:
     """Environments by measures; ``across`` puts the measures side by side."""
     with style():
         envs = list(dict.fromkeys(bands["env"]))
@@ -88,7 +100,7 @@ def _curve_grid(bands: pd.DataFrame, labels: dict[str, str], across: bool) -> Fi
         figure, axes = grid(rows, columns, 1.5, names=len(variants))
         for position, (ax, (env, measure)) in enumerate(zip(axes, cells, strict=True)):
             mine = bands[(bands["env"] == env) & (bands["measure"] == measure)]
-            _curves(ax, mine)
+            _curves(ax, mine, compared)
             top, left = position < columns, position % columns == 0
             if top:
                 ax.set_title(labels[measure] if across else short(env))
@@ -118,7 +130,7 @@ def signal_figure(bands: pd.DataFrame) -> Figure:
             for look, (low, high) in zip((CRITIC, VAE), CLAIMED, strict=True):
                 ax.axhspan(low, high, color=look.color, alpha=0.13, lw=0)
             for measure, (label, look, width) in there.items():
-                _band(ax, mine[mine["measure"] == measure], look, label, width)
+                _band(ax, mine[mine["measure"] == measure], look, label, False, width)
             ax.set_yscale("log")
             if position < len(variants):
                 ax.set_title(variant)
@@ -134,25 +146,32 @@ def signal_figure(bands: pd.DataFrame) -> Figure:
     return figure
 
 
-def _curves(ax: Axes, bands: pd.DataFrame, runs: pd.DataFrame | None = None) -> None:
+def _curves(
+    ax: Axes, bands: pd.DataFrame, compared: Collection[str], runs: pd.DataFrame | None = None
+) -> None:
     few = bands["variant"].nunique() <= 3
     for variant, look in looks(list(dict.fromkeys(bands["variant"]))).items():
         if runs is not None:
             for _, run in runs[runs["variant"] == variant].groupby("seed"):
                 ax.plot(run["update"], run["value"], color=look.color, lw=0.35,
                         alpha=0.3 if few else 0.12)  # fmt: skip
-        compared = variant in (BEFORE, AFTER)
-        _band(ax, bands[bands["variant"] == variant], look, str(variant),
-              shade=0.15 if few or compared else 0.04)  # fmt: skip
+        first = variant in compared
+        _band(ax, bands[bands["variant"] == variant], look, str(variant), first,
+              shade=0.15 if few or first else 0.04)  # fmt: skip
 
 
 def _band(
-    ax: Axes, line: pd.DataFrame, look: Look, label: str, width: float = 1.1, shade: float = 0.15
+    ax: Axes,
+    line: pd.DataFrame,
+    look: Look,
+    label: str,
+    first: bool,
+    width: float = 1.1,
+    shade: float = 0.15,
 ) -> None:
     every = max(1, len(line) // 6)
     ax.fill_between(line["update"], line["lo"], line["hi"], color=look.color, alpha=shade, lw=0)
-    compared = label in (BEFORE, AFTER)
     ax.plot(
         line["update"], line["mean"], color=look.color, ls=look.line, lw=width, label=label,
-        marker=look.marker, ms=2.8, markevery=every, zorder=3 if compared else 2.5,
+        marker=look.marker, ms=2.8, markevery=every, zorder=3 if first else 2.5,
     )  # fmt: skip

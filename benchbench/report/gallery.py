@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchbench.analysis.brief import AFTER, BEFORE
 from benchbench.analysis.curves import (
     bands,
+    control_of,
     costs,
     flows,
     geometric_bands,
@@ -19,12 +19,11 @@ from benchbench.analysis.curves import (
     profiles,
     runs,
 )
-from benchbench.analysis.pairing import Pairing
+from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import paired_scores
 from benchbench.report import charts, figures
 from benchbench.report import gradient_flow_figure as loop
 from benchbench.report.style import save
-from benchbench.results.tables import Results
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Shown:
     name: str
     title: str
     caption: str
+    of: str = ""
+    """The contrast, where there is one figure for each of several."""
 
 
 @dataclass(frozen=True)
@@ -47,36 +48,47 @@ class Drawn:
         return iter(self.shown)
 
 
-def draw(pairing: Pairing, folder: Path) -> Drawn:
+def draw(study: Study, folder: Path) -> Drawn:
     """Draw and save every figure that has data, as PNG and SVG; old ones are removed."""
     folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
+        old.unlink()
     shown, without_data = [], []
     for entry, make in GALLERY.items():
-        for suffix in ("png", "svg"):
-            (folder / f"{entry.name}.{suffix}").unlink(missing_ok=True)
-        figure = make(pairing)
-        if figure is None:
+        figures_of = make(study)
+        if not figures_of:
             without_data.append(entry.title)
-            continue
-        save(figure, folder, entry.name)
-        shown.append(entry)
+        for number, (of, figure) in enumerate(figures_of):
+            name = f"{entry.name}-{number + 1}" if number else entry.name
+            save(figure, folder, name)
+            shown.append(replace(entry, name=name, of=of if len(figures_of) > 1 else ""))
     return Drawn(tuple(shown), tuple(without_data))
 
 
-def _flow(pairing: Pairing) -> Figure | None:
-    results = pairing.results
+Figures = list[tuple[str, Figure]]
+"""A figure, or one for each contrast, with the contrast's name; empty where there are no data."""
+
+
+def _one(figure: Figure | None) -> Figures:
+    return [] if figure is None else [("", figure)]
+
+
+def _flow(study: Study) -> Figures:
+    results = study.results
     frame = flows(results)
-    return None if frame.empty else loop.flow_figure(frame)
+    return [] if frame.empty else _one(loop.flow_figure(frame))
 
 
-def _score(pairing: Pairing) -> Figure | None:
-    results = pairing.results
-    long = _runs(results, results.evaluations, ["score"])
-    return None if long.empty else figures.score_figure(_in_order(results, bands(long)), long)
+def _score(study: Study) -> Figures:
+    results = study.results
+    long = _runs(study, results.evaluations, ["score"])
+    if long.empty:
+        return []
+    return _one(figures.score_figure(_in_order(study, bands(long)), long, _compared(study)))
 
 
-def _q_error(pairing: Pairing) -> Figure | None:
-    results = pairing.results
+def _q_error(study: Study) -> Figures:
+    results = study.results
     own, behaviour = "q_error", "q_behaviour_error"
     rolled_out = results.evaluations.groupby("env")[own].count()
     first = own if rolled_out.all() else behaviour
@@ -85,60 +97,62 @@ def _q_error(pairing: Pairing) -> Figure | None:
         behaviour: "RMS Q − behaviour return (σ)",
         "td_error": "RMS TD error (σ)",
     }
-    long, there = _measured(results, {name: labels[name] for name in (first, "td_error")})
-    return figures.q_error_figure(_in_order(results, bands(long)), there) if there else None
-
-
-def _probes(pairing: Pairing) -> Figure | None:
-    results = pairing.results
-    labels = {"state_r2": "state R²", "return_r2": "return-to-go R²", "action_r2": "action R²"}
-    long, there = _measured(results, labels)
+    long, there = _measured(study, {name: labels[name] for name in (first, "td_error")})
     if not there:
-        return None
+        return []
+    return _one(figures.q_error_figure(_in_order(study, bands(long)), there, _compared(study)))
+
+
+def _probes(study: Study) -> Figures:
+    results = study.results
+    labels = {"state_r2": "state R²", "return_r2": "return-to-go R²", "action_r2": "action R²"}
+    long, there = _measured(study, labels)
+    if not there:
+        return []
     baseline = results.evaluations.groupby("env")["time_return_r2"].mean().dropna()
     references = baseline.rename("value").reset_index().assign(measure="return_r2")
-    return figures.probe_figure(_in_order(results, bands(long)), there, references)
+    curves = _in_order(study, bands(long))
+    return _one(figures.probe_figure(curves, there, references, _compared(study)))
 
 
-def _signals(pairing: Pairing) -> Figure | None:
-    results = pairing.results
-    long = _runs(results, results.training, list(figures.SIGNALS))
-    both = long[long["variant"].isin([BEFORE, AFTER])]
+def _signals(study: Study) -> Figures:
+    results = study.results
+    long = _runs(study, results.training, list(figures.SIGNALS))
+    both = long[long["variant"].isin(_compared(study))]
     chosen = long[long["variant"] == long["variant"].iloc[0]] if len(long) and both.empty else both
-    return (
-        None if chosen.empty else figures.signal_figure(_in_order(results, geometric_bands(chosen)))
-    )
+    if chosen.empty:
+        return []
+    return _one(figures.signal_figure(_in_order(study, geometric_bands(chosen))))
 
 
-def _paired(pairing: Pairing) -> Figure | None:
-    results = pairing.results
-    pairs, means = paired_scores(pairing)
-    if pairs.empty:
-        return None
-    pairs = _in_order(results, pairs)
-    delta = results.suite.deltas.score
-    return charts.paired_figure(pairs, means, "final score, after − before (points)", delta)
+def _paired(study: Study) -> Figures:
+    found: Figures = []
+    for pairing in study.pairings:
+        each, means = paired_scores(pairing)
+        if not each.empty:
+            name, delta = pairing.contrast.name, study.results.suite.deltas.score
+            label = f"final score, {name} (points)"
+            found.append((name, charts.paired_figure(_in_order(study, each), means, label, delta)))
+    return found
 
 
-def _profile(pairing: Pairing) -> Figure | None:
-    results = pairing.results
-    frame = profiles(results)
-    return None if frame.empty else charts.profile_figure(frame)
+def _profile(study: Study) -> Figures:
+    frame = profiles(study)
+    return [] if frame.empty else _one(charts.profile_figure(frame))
 
 
-def _improvement(pairing: Pairing) -> Figure | None:
-    results = pairing.results
-    frame = improvements(results)
-    return None if frame.empty else charts.improvement_figure(frame)
+def _improvement(study: Study) -> Figures:
+    frame = improvements(study)
+    return [] if frame.empty else _one(charts.improvement_figure(frame, control_of(study)))
 
 
-def _cost(pairing: Pairing) -> Figure | None:
-    results = pairing.results
+def _cost(study: Study) -> Figures:
+    results = study.results
     frame = costs(results)
-    return None if frame.empty else charts.cost_figure(frame)
+    return [] if frame.empty else _one(charts.cost_figure(frame))
 
 
-GALLERY: dict[Shown, Callable[[Pairing], Figure | None]] = {
+GALLERY: dict[Shown, Callable[[Study], Figures]] = {
     Shown(
         "gradient-flow", "Gradient flow",
         "The brief's loop as it ran: what became of each loss's gradient, from the ledger of "
@@ -177,7 +191,7 @@ GALLERY: dict[Shown, Callable[[Pairing], Figure | None]] = {
     ): _profile,
     Shown(
         "improvement", "Probability of improvement",
-        "Chance that a run of the variant scores above one of `before`, mean over environments, "
+        "Chance that a run of the variant scores above one of the control, mean over environments, "
         "with its 95 % bootstrap interval.",
     ): _improvement,
     Shown(
@@ -188,21 +202,27 @@ GALLERY: dict[Shown, Callable[[Pairing], Figure | None]] = {
 """The report's figures, in its order, each with the function that makes it or finds no data."""
 
 
-def _measured(results: Results, labels: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+def _compared(study: Study) -> frozenset[str]:
+    """The variants of all contrasts."""
+    contrasts = study.results.suite.compared
+    return frozenset(name for c in contrasts for name in (c.of, c.against))
+
+
+def _measured(study: Study, labels: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
     """The evaluations' measures in long form, and the labels of those that have any value."""
-    long = _runs(results, results.evaluations, list(labels))
+    long = _runs(study, study.results.evaluations, list(labels))
     return long, {name: label for name, label in labels.items() if name in set(long["measure"])}
 
 
-def _runs(results: Results, table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
+def _runs(study: Study, table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
     """Long form, in the suite's order of environments and variants."""
-    return _in_order(results, runs(table, measures))
+    return _in_order(study, runs(table, measures))
 
 
-def _in_order(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
+def _in_order(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     places = {
-        "env": [env.id for env in results.suite.envs],
-        "variant": [routing.name for routing in results.suite.routings],
+        "env": study.envs,
+        "variant": [routing.name for routing in study.results.suite.routings],
     }
     return frame.sort_values(
         [name for name in ("env", "variant", "update") if name in frame],

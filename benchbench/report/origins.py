@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 
+from benchbench.analysis.brief import ALL
 from benchbench.report.document import (
     Block,
     Bullets,
@@ -51,7 +52,8 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
         marked(words("not scored: {env}, as there is no environment to play it in", env=env))
         for env in scored.index[~scored.astype(bool)]
     ]
-    absent = claims.loc[claims["verdict"] == "not measured", "measure"]
+    here = claims[(claims["verdict"] == "not measured") & (claims["env"] == ALL)]
+    absent = dict.fromkeys(here["measure"])
     lines += [
         marked(words("not measured: {measure}", measure=words.measure(name))) for name in absent
     ]

@@ -149,7 +149,9 @@ def _explain(
 
 def _rank(error: Any) -> tuple[bool, bool, int]:
     """Telling errors first: not what a union's other members say, a misspelt key, the deepest."""
-    return error["type"] in _NOISE, error["type"] != "extra_forbidden", -len(error["loc"])
+    no_plan = error["type"] == "model_type" and "SeedPlan" in str(error["loc"][-1])
+    noise = error["type"] in _NOISE or no_plan
+    return noise, error["type"] != "extra_forbidden", -len(error["loc"])
 
 
 _NOISE = {"string_type", "tuple_type", "int_type", "too_short"}

@@ -104,7 +104,74 @@ class Deltas(Settings):
     r2: Rate = Field(0.05, description="R² of a probe")
     q_error: Rate = Field(0.10, description="relative reduction of an error")
     auc: Rate = Field(5.0, description="points of area under the score curve")
-    stability: Rate = Field(0.25, description="relative reduction of the oscillation")
+    wobble: Rate = Field(
+        100.0,
+        description="points² of variance of the late score changes; 100: changes of 10 points "
+        "from one evaluation to the next, where the other variant has none",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_relative_stability(cls, values: Any) -> Any:
+        """Results of earlier versions state ``stability``, a share of the values it judged."""
+        if isinstance(values, dict) and "stability" in values:
+            return {key: value for key, value in values.items() if key != "stability"}
+        return values
+
+
+CLAIMS = ("return", "action", "state", "q", "area", "score", "stability")
+"""Names of the claims that a test decides, in the order of the brief's table."""
+
+
+class Contrast(Settings):
+    """Two variants that are compared: D = ``of`` − ``against``."""
+
+    of: str = Field(description="the variant whose worth is asked")
+    against: str = Field(description="the control; contrasts with one control are one family")
+    expect: Literal["brief"] | None = Field(
+        None, description="brief: its claims are judged, for after against before only"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.of == self.against:
+            raise ValueError(f"'{self.of}' cannot be compared with itself; name another variant")
+        if self.expect and (self.of, self.against) != ("after", "before"):
+            raise ValueError(
+                "expect: brief is for {of: after, against: before}; leave it out elsewhere"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """How people name the contrast."""
+        return f"{self.of} − {self.against}"
+
+
+class SeedPlan(Settings):
+    """Seeds that are added until the claims are decided, with looks planned beforehand."""
+
+    start: Annotated[int, Strict(), Field(ge=2)] = Field(description="seeds before the first look")
+    most: Count = Field(description="seeds at which it ends, whatever is known then")
+    look_every: Count = Field(description="seeds between two looks")
+    spending: Literal["pocock", "obrien-fleming"] = Field(
+        "pocock",
+        description="how the error is spent over the looks (Lan and DeMets 1983): pocock stops "
+        "early more often, obrien-fleming keeps most of it for the last look",
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.most <= self.start:
+            raise ValueError(
+                "most: should be above start; write a plain count for a single look at the end"
+            )
+        return self
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The number of seeds at each look, the last one ``most``."""
+        return (*range(self.start, self.most, self.look_every), self.most)
 
 
 class Margins(Settings):
@@ -209,7 +276,9 @@ class Suite(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     observation: Literal["pixels", "state"] = "pixels"
-    seeds: Count | tuple[Index, ...] = Field(description="a count (0, 1, …) or a list")
+    seeds: Count | tuple[Index, ...] | SeedPlan = Field(
+        description="a count (0, 1, …), a list, or {start, most, look_every}: as many as it takes"
+    )
     variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
     envs: tuple[EnvSettings, ...] = Field(min_length=1)
     pixels: PixelSettings = PixelSettings()
@@ -217,6 +286,18 @@ class Suite(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     diagnose: DiagnoseSettings = DiagnoseSettings()
+    contrasts: tuple[Contrast, ...] = Field(
+        (),
+        description="the variants that are compared; by default after against before with the "
+        "brief's claims, or every variant against the first where one of the two is not there",
+    )
+    claims: tuple[Literal["return", "action", "state", "q", "area", "score", "stability"], ...] = (
+        Field(
+            (),
+            description="the claims to be decided, named beforehand; by default all seven. Fewer "
+            "take fewer seeds; the others are described",
+        )
+    )
     deltas: Deltas = Deltas()
     margins: Margins = Margins()
     tolerance: Rate | None = Field(
@@ -227,7 +308,9 @@ class Suite(Settings):
 
     @field_validator("seeds", mode="after")
     @classmethod
-    def _some_seeds(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    def _some_seeds(
+        cls, value: int | tuple[int, ...] | SeedPlan
+    ) -> int | tuple[int, ...] | SeedPlan:
         if isinstance(value, tuple):
             if not value:
                 raise ValueError("is empty: give a count, or at least one seed")
@@ -250,6 +333,25 @@ class Suite(Settings):
     def _distinct_envs(cls, value: tuple[EnvSettings, ...]) -> tuple[EnvSettings, ...]:
         refuse_repeats([env.id for env in value], "environment")
         return value
+
+    @field_validator("claims", mode="after")
+    @classmethod
+    def _distinct_claims(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_repeats(value, "claim")
+        return value
+
+    @model_validator(mode="after")
+    def _contrasts_are_of_the_suites_variants(self) -> Self:
+        names = [routing.name for routing in self.routings]
+        for index, contrast in enumerate(self.contrasts):
+            for key in ("of", "against"):
+                if (name := getattr(contrast, key)) not in names:
+                    raise ValueError(
+                        f"contrasts.{index}.{key}: the suite has no variant '{name}'"
+                        f"{suggest(name, names)}"
+                    )
+        refuse_repeats([(c.of, c.against) for c in self.contrasts], "contrast")
+        return self
 
     @model_validator(mode="after")
     def _state_has_no_routing(self) -> Self:
@@ -282,8 +384,25 @@ class Suite(Settings):
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds, whether the file gave a count or a list."""
+        """The seeds, whether the file gave a count or a list; all that a plan may come to."""
+        if isinstance(self.seeds, SeedPlan):
+            return tuple(range(self.seeds.most))
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def compared(self) -> tuple[Contrast, ...]:
+        """The contrasts, whether stated or by default; none with a single variant."""
+        if self.contrasts:
+            return self.contrasts
+        names = [routing.name for routing in self.routings]
+        if {"before", "after"} <= {*names}:
+            return (Contrast(of="after", against="before", expect="brief"),)
+        return tuple(Contrast(of=name, against=names[0]) for name in names[1:])
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The claims that are tested, in the order of the brief's table."""
+        return tuple(name for name in CLAIMS if not self.claims or name in self.claims)
 
     @property
     def routings(self) -> tuple[Routing, ...]:

@@ -21,19 +21,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchbench.analysis.brief import PRIMARY
-from benchbench.analysis.claims import PAIRS_NEEDED, _delta, chosen, row_verdict, verdict
+from benchbench.analysis.claims import chosen, delta_of
 from benchbench.analysis.curves import costs, diagnosed_share, improvements
 from benchbench.analysis.measures import (
     area_under_curve,
     change_variance,
     drawdown,
+    late_score,
     measure_cells,
     oscillation,
     score_per_return,
     updates_to_threshold,
 )
 from benchbench.analysis.pairing import pair
-from benchbench.analysis.secondary_measures import by_environment
+from benchbench.analysis.verdicts import row_verdict, unseen_rate, verdict
 from benchbench.report import describe, judge, learned, pairs
 from benchbench.results.tables import Results
 from benchbench.suite.model import Deltas
@@ -59,17 +60,13 @@ class TestVerdicts:
         assert words(claims) == ["supported"] * 8
 
     def test_and_contradicted_where_the_effects_are_reversed(self) -> None:
-        claims = judge(pair(make_results(REVERSED)))[1:]
-        assert set(zip(claims["verdict"], claims["label"], strict=True)) == {
-            ("refuted", "opposite")
-        }
+        assert set(words(judge(pair(make_results(REVERSED)))[1:])) == {"opposite"}
 
     def test_no_effect_is_never_a_finding(self) -> None:
         claims = judge(pair(make_results(NOTHING)))[1:]
-        assert not set(words(claims)) & {"supported"}
-        assert "opposite" not in set(claims["label"])
-        # Probes are precise here, so their claims are refuted as negligible, not left open.
-        assert claims["label"].iloc[:3].to_list() == ["negligible"] * 3
+        assert set(words(claims)) <= {"inconclusive", "negligible"}
+        # Probes are precise here, so their claims are negligible, not left open.
+        assert words(claims)[:3] == ["negligible"] * 3
 
     def test_eight_pairs_are_too_few_however_large_the_effect(self) -> None:
         claims = judge(pair(make_results(BRIEF, seeds=8)))[1:]
@@ -88,22 +85,45 @@ class TestVerdicts:
         assert (part.loc[kept, "p_holm"] >= whole[kept]).all()
 
     @given(
-        lo=st.floats(-50, 50), width=st.floats(0, 50), delta=st.floats(0.01, 20), p=st.floats(0, 1)
+        lo=st.floats(-50, 50),
+        width=st.floats(0, 50),
+        delta=st.floats(0.01, 20),
+        clear=st.booleans(),
     )
-    def test_swapping_before_and_after_swaps_supported_and_opposite(
-        self, lo: float, width: float, delta: float, p: float
+    def test_swapping_the_variants_swaps_supported_and_opposite(
+        self, lo: float, width: float, delta: float, clear: bool
     ) -> None:
         hi = lo + width
-        there, back = verdict((lo, hi), delta, p, 10), verdict((-hi, -lo), delta, p, 10)
-        assert (there == ("supported", "")) == (back == ("refuted", "opposite"))
-        assert (there[1] == "negligible") == (back[1] == "negligible")
+        there = verdict((lo, hi), delta, clear, 10, 9)
+        back = verdict((-hi, -lo), delta, clear, 10, 9)
+        assert (there[0] == "supported") == (back[0] == "opposite")
+        assert (there[0] == "negligible") == (back[0] == "negligible")
+        assert (there[1] == "as claimed") == (back[1] == "against the claim")
 
     def test_the_interval_alone_does_not_suffice(self) -> None:
-        assert verdict((6, 9), 5, 0.2, 10) == ("inconclusive", "")
-        assert verdict((6, 9), 5, 0.04, 10) == ("supported", "")
+        assert verdict((6, 9), 5, False, 10, 9) == ("inconclusive", "")
+        assert verdict((6, 9), 5, True, 10, 9) == ("supported", "")
 
-    def test_below_delta_with_either_sign_is_refuted_without_a_label(self) -> None:
-        assert verdict((-20, 4), 5, 0.5, 10) == ("refuted", "")
+    def test_a_sign_beyond_doubt_with_an_open_size_is_said(self) -> None:
+        assert verdict((1, 9), 5, True, 10, 9) == ("shown, size open", "as claimed")
+        assert verdict((-9, -1), 5, True, 10, 9) == ("shown, size open", "against the claim")
+        assert verdict((1, 9), 5, False, 10, 9) == ("inconclusive", "")
+        # A sign beyond doubt of an effect that is wholly within delta is negligible.
+        assert verdict((1, 4), 5, True, 10, 9) == ("negligible", "")
+
+    def test_below_delta_with_either_sign_rules_the_claim_out(self) -> None:
+        assert verdict((-20, 4), 5, False, 10, 9) == (
+            "inconclusive",
+            "the claimed effect of delta is ruled out",
+        )
+
+    def test_a_score_is_negligible_from_thirty_pairs_on(self) -> None:
+        word, label = verdict((-1, 1), 5, False, 15, 9, rare=True)
+        assert word == "inconclusive"
+        assert label == "within delta; 30 pairs needed, as up to 18% of seeds may fail unseen"
+        assert verdict((-1, 1), 5, False, 30, 9, rare=True) == ("negligible", "")
+        # Rule of three: 1 - 0.05 ** (1 / 30) by hand.
+        assert unseen_rate(30) == pytest.approx(0.0950, abs=1e-4)
 
     def test_an_effect_that_had_no_room_is_not_refuted(self) -> None:
         """An untrained encoder that shows nearly all of the state, as of a ball in a maze."""
@@ -120,8 +140,8 @@ class TestVerdicts:
             "inconclusive",
             "no room for an effect of delta",
         )
-        assert verdict((-0.01, 0.01), 0.05, 1, 10, room=0.06) == ("refuted", "negligible")
-        assert verdict((-0.2, -0.1), 0.05, 0.01, 10, room=0.03) == ("refuted", "opposite")
+        assert verdict((-0.01, 0.01), 0.05, False, 10, 9, room=0.06) == ("negligible", "")
+        assert verdict((-0.2, -0.1), 0.05, True, 10, 9, room=0.03) == ("opposite", "")
 
     def test_a_row_needs_all_its_parts(self) -> None:
         def one_way(a: str, b: str) -> str:
@@ -129,7 +149,10 @@ class TestVerdicts:
 
         assert one_way("supported", "supported") == "supported"
         assert one_way("supported", "inconclusive") == "inconclusive"
-        assert one_way("supported", "refuted") == "refuted"
+        assert one_way("supported", "opposite") == "opposite"
+        assert one_way("supported", "negligible") == "negligible"
+        assert one_way("supported", "shown, size open") == "shown, size open"
+        assert one_way("supported", "not tested") == "supported"
         assert one_way("not measured", "supported") == "not measured"
 
 
@@ -137,15 +160,16 @@ class TestFallBacks:
     """One measure for the whole table: the specification's where all pairs have it."""
 
     def columns(self, results: Results) -> list[str]:
-        return [measure.column for measure, _ in chosen(pair(results))]
+        (pairing,) = pair(results).pairings
+        return [measure.column for _, measure, _ in chosen(pairing)]
 
     def test_the_specified_measures_are_used_where_all_pairs_have_them(self) -> None:
         results = make_results(BRIEF)
         assert self.columns(results)[2:4] == ["state_gain", "q_error"]
         row = judge(pair(results)).query("row == 3").iloc[0]
         # 0.2 untrained, 0.95 oracle: before reaches 0.5, after 0.8, give or take what is left to go
-        assert row["before_mean"] == pytest.approx((0.5 - 0.2) / 0.75, abs=0.02)
-        assert row["after_mean"] == pytest.approx((0.8 - 0.2) / 0.75, abs=0.02)
+        assert row["against_mean"] == pytest.approx((0.5 - 0.2) / 0.75, abs=0.02)
+        assert row["of_mean"] == pytest.approx((0.8 - 0.2) / 0.75, abs=0.02)
         assert (row["unit"], row["note"]) == ("gain", "")
 
     @pytest.mark.parametrize("oracle", [None, 0.25])
@@ -211,7 +235,7 @@ class TestDescribed:
 
         row = describe(pair(changed(rotate))).set_index("unit").loc["CKA"]
         assert (row["n_pairs"], row["difference"]) == (10, pytest.approx(1.0))
-        assert math.isnan(row["before_mean"])
+        assert math.isnan(row["against_mean"])
         assert describe(pair(make_results())).set_index("unit").loc["CKA", "difference"] < 0.99
 
     def test_features_of_other_rows_are_not_compared(self) -> None:
@@ -231,7 +255,7 @@ class TestDescribed:
             assert mine["difference"].mean() == pytest.approx(claim["difference"])
         ratios = each[each["scale"] == "ln ratio"]
         assert np.exp(ratios["difference"]).to_numpy() == pytest.approx(
-            (ratios["after"] / ratios["before"]).to_numpy()
+            (ratios["of_value"] / ratios["against_value"]).to_numpy()
         )
 
     def test_spread_across_seeds_needs_ten(self) -> None:
@@ -239,8 +263,9 @@ class TestDescribed:
         assert name not in set(describe(pair(make_results(seeds=9)))["measure"])
         results = make_results(seeds=10)
         row = describe(pair(results)).set_index("measure").loc[name]
-        scores = results.cells[results.cells["variant"] == "before"]["final_score"]
-        assert row["before_mean"] == pytest.approx(np.subtract(*np.quantile(scores, [0.75, 0.25])))
+        cells = pair(results).cells
+        scores = cells[cells["variant"] == "before"]["final_score"]
+        assert row["against_mean"] == pytest.approx(np.subtract(*np.quantile(scores, [0.75, 0.25])))
 
     def test_costs_and_chances_by_variant(self) -> None:
         results = make_results(variants=["before", "after", "frozen"])
@@ -248,7 +273,7 @@ class TestDescribed:
         assert found.index.to_list() == ["before", "after", "frozen"]
         assert found.loc["after"].to_list() == [10, 16.0, 100.0, 80.0, 15.0, 5.0]
         assert diagnosed_share(results) == pytest.approx(0.05)
-        chances = improvements(results).set_index("variant")
+        chances = improvements(pair(results)).set_index("variant")
         assert chances.index.to_list() == ["after", "frozen"]
         assert chances.loc["after", "mean"] == 1.0
 
@@ -267,7 +292,7 @@ class TestPairs:
         row = claims[claims["row"] == 4].iloc[0]
         assert math.exp(row["difference"]) == pytest.approx(0.5, abs=0.05)
         assert row["delta"] == pytest.approx(-math.log(0.9))
-        assert row["after_mean"] / row["before_mean"] == pytest.approx(math.exp(row["difference"]))
+        assert row["of_mean"] / row["against_mean"] == pytest.approx(math.exp(row["difference"]))
 
     def test_a_failed_cell_takes_its_pair_along_and_is_counted(self) -> None:
         def fail(rows: Rows) -> None:
@@ -296,7 +321,7 @@ class TestPairs:
 
     @pytest.mark.parametrize("variants", [["before"], ["after"], ["frozen"]])
     def test_without_the_two_variants_nothing_is_measured(self, variants: list[str]) -> None:
-        assert set(words(judge(pair(make_results(variants=variants))))) == {"not measured"}
+        assert judge(pair(make_results(variants=variants))).empty
         assert describe(pair(make_results(variants=variants))).empty
 
 
@@ -313,7 +338,7 @@ class TestGradientFlow:
             ("after", "vae", {"computed": 1e-9}),
         ],
     )
-    def test_one_cell_that_differs_refutes_it(
+    def test_one_cell_that_differs_is_the_opposite(
         self, variant: str, loss: str, change: dict[str, object]
     ) -> None:
         def tamper(rows: Rows) -> None:
@@ -321,7 +346,7 @@ class TestGradientFlow:
             row |= change
 
         row = judge(pair(changed(tamper))).iloc[0]
-        assert (row["verdict"], row["label"]) == ("refuted", "1 of 20 cells differ")
+        assert (row["verdict"], row["label"]) == ("opposite", "1 of 20 cells differ")
         assert f"seed 0 {variant}" in row["note"]
 
     def test_it_needs_no_nine_pairs(self) -> None:
@@ -390,13 +415,24 @@ class TestMeasures:
         plain = np.var(np.diff(scores[3:]), ddof=1)
         assert change_variance(range(7), scores, returns, 1.0) == pytest.approx(plain)
 
-    def test_delta_of_the_variance_is_that_of_the_oscillation(self) -> None:
-        measure = PRIMARY[-1][0]
-        deltas = Deltas(stability=0.25)
-        sides = pd.Series([8.75**2] * 9), pd.Series([11.25**2] * 9)  # a quarter of 10 apart
-        apart = 11.25**2 - 8.75**2
-        assert _delta(measure, deltas, *sides) == pytest.approx(apart, rel=0.02)
-        assert _delta(measure, deltas, -sides[0], -sides[1]) == 0
+    def test_deltas_are_absolute(self) -> None:
+        deltas = Deltas(wobble=50, q_error=0.2, score=3)
+        assert delta_of(PRIMARY["stability"][0], deltas) == 50
+        assert delta_of(PRIMARY["score"][0], deltas) == 3
+        assert delta_of(PRIMARY["q"][0], deltas) == pytest.approx(-math.log(0.8))
+
+    def test_the_final_score_is_of_the_last_tenth(self) -> None:
+        updates = list(range(0, 1001, 50))
+        assert late_score(updates, [float(u) for u in updates]) == (900 + 950 + 1000) / 3
+        assert late_score([0, 400, 800], [1.0, 2.0, 5.0]) == 5.0
+        assert math.isnan(late_score([0], [1.0]))
+
+    def test_the_shifts_part_of_qs_error(self) -> None:
+        cells = measure_cells(make_results(seeds=2))
+        assert (cells["q_shift"] + (cells["q_rest"] / cells["q_error"]) ** 2).to_numpy() == (
+            pytest.approx(1.0)
+        )
+        assert cells["q_shift"].to_numpy() == pytest.approx((0.3 / cells["q_error"]) ** 2)
 
     def test_the_evaluations_own_noise_is_taken_out(self) -> None:
         # Scores that move by N(0, 20²) around nothing, seen through 8 episodes of spread 40 points.
@@ -434,8 +470,8 @@ class TestMeasures:
 
     def test_censored_cells_are_counted_not_averaged(self) -> None:
         row = describe(pair(make_results())).query("unit == 'updates'").iloc[0]
-        assert math.isnan(row["before_mean"])
-        assert row["after_mean"] < 3000
+        assert math.isnan(row["against_mean"])
+        assert row["of_mean"] < 3000
         assert "never reached by 100% of before, 0% of after" in row["note"]
 
     def test_probability_of_improvement_is_described(self) -> None:
@@ -446,33 +482,95 @@ class TestMeasures:
 
 class TestLearned:
     def test_a_flat_agent_has_not_learned(self) -> None:
-        frame = learned(make_results({"before": {"final": 0.0}, "after": {"final": 60.0}}))
+        frame = learned(
+            pair(make_results({"before": {"final": 0.0}, "after": {"final": 60.0}}, seeds=8))
+        )
         overall = frame[frame["env"] == "all"].set_index("variant")["learned"]
         assert overall.to_dict() == {"before": "not clear", "after": "yes"}
 
+    def test_seeds_that_end_where_they_began_have_failed(self) -> None:
+        results = make_results(BRIEF)
+        lost = results.evaluations["variant"].eq("after") & results.evaluations["seed"].lt(3)
+        first = results.evaluations["update"] == 0
+        results.evaluations.loc[lost & ~first, "score"] = 0.0
+        frame = learned(pair(results)).query("env == 'all'").set_index("variant")
+        assert frame.loc["after", "failed"] == pytest.approx(0.3)
+
     def test_one_cell_says_nothing(self) -> None:
-        assert set(learned(make_results(seeds=1))["learned"]) == {"unknown"}
+        assert set(learned(pair(make_results(seeds=1)))["learned"]) == {"unknown"}
 
 
 def stats_iqr(scores: list[float]) -> float:
     return float(np.subtract(*np.quantile(np.diff(scores), [0.75, 0.25])))
 
 
-def test_pairs_of_all_environments_count() -> None:
-    envs = ["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"]
-    assert judge(pair(make_results(envs=envs, seeds=5)))["n_pairs"].iloc[1] == 10 >= PAIRS_NEEDED
+MAZES = ["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"]
 
 
-def test_each_environment_alone_averages_to_the_claim() -> None:
-    results = make_results(envs=["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"], seeds=5)
-    moved = results.cells["env"].str.contains("umaze") & (results.cells["variant"] == "after")
-    results.cells.loc[moved, "final_score"] -= 500.0
-    scores = by_environment(pair(results)).query("row == 6").set_index("env")
-    assert scores["n_pairs"].to_list() == [5, 5]
-    assert scores["difference"].iloc[0] > 0 > scores["difference"].iloc[1]
-    judged = judge(pair(results)).query("row == 6").iloc[0]
-    assert scores["difference"].mean() == pytest.approx(judged["difference"])
+class TestEnvironments:
+    def test_each_environment_has_its_own_verdicts_in_one_family(self) -> None:
+        claims = judge(pair(make_results(BRIEF, envs=MAZES, seeds=12)))
+        assert claims["env"].value_counts().to_dict() == {"all": 8, MAZES[0]: 7, MAZES[1]: 7}
+        alone = claims[claims["env"] != "all"]
+        assert set(alone["level"]) == {1 - 0.05 / 14}
+        assert set(claims.loc[(claims["env"] == "all") & (claims["row"] > 1), "level"]) == {
+            1 - 0.05 / 7
+        }
+        assert set(alone["verdict"]) == {"supported"}
+        # Holm over the family of fourteen, whose smallest p is 2/2¹².
+        assert alone["p_holm"].min() == pytest.approx(14 * 2 / 2**12)
+
+    def test_environments_that_disagree_are_told_apart(self) -> None:
+        results = make_results(BRIEF, envs=MAZES, seeds=12)
+        moved = results.evaluations["env"].eq(MAZES[1]) & results.evaluations["variant"].eq("after")
+        results.evaluations.loc[moved, "score"] -= 300.0
+        scores = judge(pair(results)).query("claim == 'score'").set_index("env")
+        assert scores.loc[MAZES, "verdict"].to_list() == ["supported", "opposite"]
+        assert scores.loc["all", "p_f"] < 1e-6
+        assert scores.loc[MAZES, "difference"].mean() == pytest.approx(
+            scores.loc["all", "difference"]
+        )
+
+    def test_one_environment_is_its_own_mean(self) -> None:
+        claims = judge(pair(make_results()))
+        assert set(claims["env"]) == {"all"}
+        assert np.isnan(claims["p_f"].astype(float)).all()
 
 
-def test_one_environment_has_no_table_of_its_own() -> None:
-    assert by_environment(pair(make_results())).empty
+class TestContrasts:
+    def test_any_two_variants_and_without_expectations(self) -> None:
+        effects = {"after": BRIEF["before"], "mine": BRIEF["after"]}
+        mine = {"name": "mine", "encoder_in": ["critic"], "critic": "applied", "vae": "detached"}
+        results = make_results(effects, variants=["after", mine])
+        claims = judge(pair(results))
+        assert set(zip(claims["of"], claims["against"], strict=True)) == {("mine", "after")}
+        assert set(claims["claimed"]) == {""}
+        found = claims.set_index("claim")["verdict"]
+        assert found["score"] == found["state"] == "higher"
+        assert found["q"] == found["action"] == found["stability"] == "lower"
+        assert set(describe(pair(results))["of"]) == {"mine"}
+
+    def test_contrasts_with_one_control_are_one_family(self) -> None:
+        results = make_results(
+            BRIEF,
+            variants=["before", "after", "frozen"],
+            contrasts=[
+                {"of": "after", "against": "before", "expect": "brief"},
+                {"of": "frozen", "against": "before"},
+            ],
+            seeds=12,
+        )
+        claims = judge(pair(results))
+        tested = claims[claims["row"] > 1]
+        assert set(tested["level"]) == {1 - 0.05 / 14}
+        assert claims.groupby("of").size().to_dict() == {"after": 8, "frozen": 7}
+        alone = make_results(BRIEF, seeds=12)
+        assert set(judge(pair(alone)).query("row > 1")["level"]) == {1 - 0.05 / 7}
+
+    def test_claims_named_beforehand_are_the_family(self) -> None:
+        claims = judge(pair(make_results(BRIEF, claims=["score", "state"], seeds=7)))
+        found = claims.set_index("claim")
+        assert found.loc[["score", "state"], "verdict"].to_list() == ["supported"] * 2
+        assert set(found.loc[["score", "state"], "level"]) == {1 - 0.05 / 2}
+        assert found.loc["q", "verdict"] == "not tested"
+        assert np.isnan(found.loc["q", "p_holm"])

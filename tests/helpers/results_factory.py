@@ -30,7 +30,7 @@ NOTHING: dict[str, dict[str, float]] = {"before": {}, "after": {}}
 
 
 def make_suite(
-    variants: Sequence[str] = ("before", "after"),
+    variants: Sequence[object] = ("before", "after"),
     envs: Sequence[str] = ("bullet-maze2d-open-v0",),
     seeds: int = 10,
     **more: object,

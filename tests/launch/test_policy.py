@@ -60,6 +60,7 @@ HERE = pytest.mark.parametrize("make", [debug, local])
 def run(make, request, tmp_path, tiny_data, monkeypatch):
     """Runs the two cells one at a time with a fault in `after`: what was heard, and the store."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")  # one thread: two would wait for each other
     heard, store = Heard(), Store(tmp_path / "results", "tiny")
 
     def run(fault, **options):

@@ -1,79 +1,46 @@
 """How often a table of claims is wrong, on simulated pairs; run by hand.
 
-    python tests/tools/claim_rates.py N   of N tables: false findings, misses
+    python tests/tools/claim_rates.py N     of N tables a setting
 
-The seven members of the family are normal paired differences with a common correlation. With no
-effect at all, and a delta of zero (any other finds less), a *supported* or *opposite* is wrong;
-with all effects exactly at delta, an interval that leaves it out is. Beside the intervals that
-are used stand those of Holm's step-down levels.
-
-Row 7 is tried alone too, with nothing normal about it: neither variant's policy moves, but the
-episodes of one differ twelve times as much, as where one has learned and the other has not.
+For each null (laws in ``tests/helpers/claim_tables.py``), number of pairs an environment and place
+of the truth (no effect; every effect exactly at delta): the share of tables in which any verdict
+is false, in the family claims × environments (21 members), in that over the environments' mean (7)
+and in either, the last of half as many tables with six looks at 10 to 60 pairs; then the coverage
+of the intervals, and the power against the plan's 80 %.
 """
 
 import sys
 
-import numpy as np
-from scipy import stats
+from helpers.claim_tables import ALPHA, CLAIMS, ENVS, NULLS, coverage, shown, simulate
 
-from benchbench.analysis.claims import FAMILY, LEVEL, verdict
-from benchbench.analysis.measures import change_variance
-from benchbench.core.statistics import holm, paired_t_interval, sign_flip_p
+from benchbench.analysis.power import smallest_effect
 
-DELTA = 0.5
-"""Smallest effect of interest, in standard deviations of a difference."""
-
-CORRELATION = 0.5
-"""Of any two members, from pair to pair."""
-
-
-def differences(rng: np.random.Generator, n: int, mean: float) -> np.ndarray:
-    """(FAMILY, n) paired differences of standard deviation 1."""
-    shared, own = rng.normal(size=(1, n)), rng.normal(size=(FAMILY, n))
-    return mean + np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
-
-
-def step_down_interval(d: np.ndarray, rank: int) -> tuple[float, float]:
-    """What Holm's level for the ``rank``-th smallest p would give."""
-    return paired_t_interval(d, 1 - 0.05 / (FAMILY - rank))
-
-
-def still(rng: np.random.Generator, spread: float) -> float:
-    """Row 7 of a cell whose policy stands still: 11 evaluations of 16 episodes, in points²."""
-    returns = list(rng.normal(0, spread, (11, 16)))
-    return change_variance(range(11), [one.mean() for one in returns], returns, 1.0)
+LOOKS = (10, 20, 30, 40, 50, 60)
 
 
 def main(tables: int) -> None:
-    for n in (10, 15, 30, 100):
-        rng = np.random.default_rng(n)
-        found = 0
-        for _ in range(tables):
-            d = np.array([still(rng, 5) - still(rng, 60) for _ in range(n)])
-            p = min(1.0, FAMILY * sign_flip_p(d))
-            word, label = verdict(paired_t_interval(d, LEVEL), 0.0, p, n)
-            found += word == "supported" or label == "opposite"
-        print(f"row 7, {n} pairs, {tables} tables: {found / tables:.1%} hold a finding", flush=True)
-    for n in (10, 15):
-        rng = np.random.default_rng(n)
-        found = missed = missed_by_holm = 0
-        for _ in range(tables):
-            d = differences(rng, n, 0.0)
-            p = holm([sign_flip_p(one) for one in d])
-            words = [verdict(paired_t_interval(one, LEVEL), 0.0, q, n)
-                     for one, q in zip(d, p, strict=True)]  # fmt: skip
-            found += any(word == "supported" or label == "opposite" for word, label in words)
-
-            d = differences(rng, n, DELTA)
-            raw = np.array([sign_flip_p(one) for one in d])
-            order = stats.rankdata(raw, method="ordinal") - 1
-            used = [paired_t_interval(one, LEVEL) for one in d]
-            stepped = [step_down_interval(one, int(r)) for one, r in zip(d, order, strict=True)]
-            missed += any(not lo <= DELTA <= hi for lo, hi in used)
-            missed_by_holm += any(not lo <= DELTA <= hi for lo, hi in stepped)
-        print(f"{n} pairs, {tables} tables: {found / tables:.1%} hold a finding where there is "
-              f"none; {missed / tables:.1%} an interval that misses (at Holm's levels "
-              f"{missed_by_holm / tables:.1%})", flush=True)  # fmt: skip
+    print("false verdicts, % of tables: by environment / mean / either", flush=True)
+    for name, null in NULLS.items():
+        for truth in ("no effect", "at delta"):
+            cells = []
+            for pairs, looks in ((10, ()), (15, ()), (30, ()), (60, LOOKS)):
+                count = tables // 2 if looks else tables
+                r = simulate(null, pairs, count, truth == "at delta", looks)
+                cells.append(f"{'looks' if looks else pairs}: {100 * r.environments:.1f} / "
+                             f"{100 * r.mean:.1f} / {100 * r.either:.1f}")  # fmt: skip
+            print(f"{name}, {truth}: " + "; ".join(cells), flush=True)
+    print("coverage, %: by environment (nominal 99.76), mean (nominal 99.29)", flush=True)
+    for name, null in NULLS.items():
+        found = [(n, coverage(null, n, max(20, tables // 10))) for n in (10, 15, 30)]
+        print(f"{name}: " + "; ".join(f"{n}: {100 * a:.2f}, {100 * b:.2f}"
+                                      for n, (a, b) in found), flush=True)  # fmt: skip
+    print("power, %, of the smallest effect that the plan promises to show with 80 %", flush=True)
+    for members in (CLAIMS, CLAIMS * ENVS):
+        found = []
+        for n in (10, 15, 30):
+            effect = smallest_effect(n, ALPHA / members)
+            found.append(f"{n}: {100 * shown(n, members, effect, tables):.1f}")
+        print(f"family of {members}: " + "; ".join(found), flush=True)
 
 
 if __name__ == "__main__":

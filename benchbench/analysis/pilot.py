@@ -1,0 +1,156 @@
+"""Power before the run: the spreads of finished pairs, or of a pilot, for a suite's own design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from benchbench.analysis.brief import ALL
+from benchbench.analysis.claims import ALPHA, judge
+from benchbench.analysis.curves import pair_hours
+from benchbench.analysis.pairing import Study, pair
+from benchbench.analysis.power import power_table
+from benchbench.core.errors import UserError
+from benchbench.core.sequential import nominal_levels
+from benchbench.core.text import NONE, difference, number, plain_table
+from benchbench.results.tables import read_results, read_suite
+from benchbench.suite.model import SeedPlan, Suite
+
+FEWEST_PAIRS = 3
+"""Pairs of one environment from which a spread is taken."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's power: the table, and what its spreads come from."""
+
+    table: pd.DataFrame
+    """As :func:`benchbench.analysis.power.power_table` has it, environments by name."""
+    source: str
+    """The suite whose pairs they are."""
+    pilot: bool
+    """Whether that is another suite than the planned one."""
+    planned: int
+    """Pairs of one environment."""
+    members: int
+    """Tests of the family, claims × environments × contrasts."""
+    alpha: float
+    """Level of one member, at the last look where looks are planned."""
+    without: tuple[str, ...]
+    """Environments of the suite of which nothing is known there."""
+
+
+def plan_power(suite: Suite, results: Path, pilot: str | None = None) -> Plan:
+    """What the suite's seeds can show, from its own finished pairs, else from a pilot.
+
+    ``results`` is the folder that holds the suites' results, ``pilot`` the name of one of them;
+    without it the one that is of the same agent and knows most of the suite's environments. Raises
+    :class:`UserError` where there is none that has compared two variants there.
+    """
+    study = None if pilot else _study_of(suite, results / suite.name)
+    name = suite.name
+    if study is None:
+        names = [pilot] if pilot else _others(results, suite.name)
+        found = [(n, s) for n in names if (s := _study_of(suite, results / n)) is not None]
+        if not found:
+            where = f"{results / pilot}" if pilot else f"{results}"
+            raise UserError(
+                f"{where}: holds no {FEWEST_PAIRS} finished pairs of two variants on an "
+                "environment of this suite, so nothing is known of the spread; run a pilot: the "
+                "suite with --set seeds=5 --set name=pilot"
+            )
+        name, study = max(found, key=lambda item: _likeness(item[1], suite))
+    envs = [env.id for env in suite.envs]
+    members = max(1, len(suite.compared)) * len(suite.judged) * len(envs)
+    planned, alpha = len(suite.seed_list), ALPHA / members
+    if isinstance(suite.seeds, SeedPlan):
+        alpha = nominal_levels(suite.seeds.looks, suite.seeds.spending, alpha)[-1]
+    claims = judge(study)
+    if len(study.envs) == 1:
+        claims = claims.assign(env=claims["env"].replace(ALL, study.envs[0]))
+    claims = claims[claims["env"].isin(envs)]
+    table = power_table(claims, pair_hours(study), planned, alpha)
+    without = tuple(env for env in envs if env not in set(table["env"]))
+    return Plan(table, name, name != suite.name, planned, members, alpha, without)
+
+
+def power_text(plan: Plan) -> str:
+    """The plan's power for a terminal."""
+    rows = []
+    for _, part in plan.table.iterrows():
+        pairs = float(part["pairs_for_delta"])
+        known = pairs < float("inf")
+        rows.append([
+            part["env"], f"{part['of']} − {part['against']}", part["measure"].partition(",")[0],
+            _size(part["smallest"], part), _size(part["delta"], part),
+            f"{pairs:,.0f}" if known else NONE, number(part["hours_for_delta"]),
+        ])  # fmt: skip
+    header = ["environment", "contrast", "measure", f"shown by {plan.planned} pairs", "delta",
+              "pairs for delta", "hours"]  # fmt: skip
+    source = (
+        f"a pilot, {plan.source}: its spreads, and the hours that its cells took"
+        if plan.pilot
+        else "this suite's own finished pairs"
+    )
+    lines = [
+        f"Power from {source}.",
+        f"The smallest effect shown with 80 % power by {plan.planned} pairs an environment, as one "
+        f"of {plan.members} tests ({1 - plan.alpha:.2%} intervals); the pairs that an effect of "
+        "delta takes; and the hours of those, cells one after another.",
+        "",
+        plain_table(header, rows).rstrip(),
+    ]
+    if plan.without:
+        lines.append(f"\nnothing is known of {', '.join(plan.without)}")
+    return "\n".join(lines)
+
+
+def _size(value: float, part: pd.Series) -> str:
+    if not abs(value) < float("inf"):
+        return "none"
+    if part["scale"] == "ln ratio":
+        return difference(-value, float("nan"), float("nan"), "", "ln ratio")
+    return f"{number(value, part['unit'])} {part['unit']}"
+
+
+def _others(results: Path, name: str) -> list[str]:
+    folders = sorted(path.parent.name for path in results.glob("*/suite.json"))
+    return [folder for folder in folders if folder != name]
+
+
+def _study_of(suite: Suite, folder: Path) -> Study | None:
+    """The folder's pairs under the suite's claims and deltas; None where it knows no spread."""
+    try:
+        there, _ = read_suite(folder)
+        if not {env.id for env in suite.envs} & {env.id for env in there.envs}:
+            return None
+        results = read_results(folder)
+    except UserError:
+        return None
+    names = {routing.name for routing in there.routings}
+    contrasts = tuple(c for c in suite.compared if {c.of, c.against} <= names) or there.compared
+    asked = there.model_copy(
+        update={"contrasts": contrasts, "deltas": suite.deltas, "claims": suite.claims}
+    )
+    study = pair(replace(results, suite=asked) if asked is not there else results)
+    return study if _known_envs(study, suite) else None
+
+
+def _likeness(study: Study, suite: Suite) -> tuple[bool, int]:
+    """How well a pilot fits: the same agent, and as many environments as may be."""
+    same = study.results.suite.agent.algorithm == suite.agent.algorithm
+    return same, len(_known_envs(study, suite))
+
+
+def _known_envs(study: Study, suite: Suite) -> set[str]:
+    """The suite's environments of which the study has pairs enough for a spread."""
+    known = set()
+    for pairing in study.pairings:
+        of, _, _ = pairing.sides("final_score")
+        probes, _, _ = pairing.sides("state_r2")
+        for index in (of.index, probes.index):
+            counts = index.get_level_values("env").value_counts()
+            known |= {str(env) for env, n in counts.items() if n >= FEWEST_PAIRS}
+    return known & {env.id for env in suite.envs}
