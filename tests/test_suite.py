@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchbench.core.errors import UserError
-from benchbench.envs.bullet_maze import PROPRIO
+from benchbench.envs import MAZE_PROPRIO
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite, suite_schema
 from benchbench.suite.model import AgentSettings, Suite, TrainSettings
@@ -240,7 +240,7 @@ def test_an_environment_overrides_exactly_the_keys_it_states(tmp_path):
 
 
 def test_proprio_names_are_the_environments():
-    for names in ([], ["velocity"], list(PROPRIO)):
+    for names in ([], ["velocity"], list(MAZE_PROPRIO)):
         made = Suite.model_validate(
             {"name": "x", "seeds": 1, "variants": ["after"],
              "envs": [{"id": "bullet-maze2d-open-v0", "proprio": names}]}

@@ -28,6 +28,7 @@ from benchbench.cli.options import (
     suite_argument,
 )
 from benchbench.cli.perf import bench, scaling
+from benchbench.cli.suites import suites
 from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
@@ -266,7 +267,7 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
+VERBS = (suites, status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
          history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from benchbench.data.format import Progress
 from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import family_of
 
 
 class Maker(Protocol):
@@ -42,7 +43,15 @@ class Maker(Protocol):
 
 def maker_of(identity: DataIdentity) -> Maker:
     """The maker of a set."""
-    source = identity.source.source
+    source, family = identity.source.source, family_of(identity.env).name
+    if source == "waypoint" and family == "maze2d":
+        from benchbench.data.sources import maze2d
+
+        return maze2d
+    if source == "d4rl" and family == "maze2d":
+        from benchbench.data.sources import maze2d_files
+
+        return maze2d_files
     if source == "waypoint":
         from benchbench.data.sources import waypoint
 
