@@ -35,7 +35,9 @@ def copy(name: str, to: Path) -> None:
     """Write the shipped suite NAME as NAME.yaml, to edit; the schema for editors beside it."""
     if name not in shipped_suites():
         find_suite(Path(Path(name).name))  # says which there are, unless it is a file
-        raise UserError(f"{name}: is no suite that benchbench ships; 'benchbench suites' lists them")
+        raise UserError(
+            f"{name}: is no suite that benchbench ships; 'benchbench suites' lists them"
+        )
     target = to / f"{name}.yaml"
     if target.exists():
         raise UserError(f"{target}: is there already; move it, or choose another folder with --to")
