@@ -1,6 +1,7 @@
 """benchbench: which loss should train the pixel encoder of an offline RL agent?
 
-:func:`audit` watches the gradients of anyone's torch training loop; the rest is the command line's.
+:func:`run`, :func:`plan` and :func:`load` are the command line's main verbs; :func:`audit` watches
+the gradients of anyone's torch training loop.
 """
 
 from __future__ import annotations
@@ -8,17 +9,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchbench.api import Run as Run
+    from benchbench.api import load as load
+    from benchbench.api import plan as plan
+    from benchbench.api import run as run
     from benchbench.gradients.audit import Audit as Audit
     from benchbench.gradients.audit import audit as audit
 
 __version__ = "0.1.0"
-__all__ = ["Audit", "__version__", "audit"]
+__all__ = ["Audit", "Run", "__version__", "audit", "load", "plan", "run"]
+
+_HOMES = {
+    "benchbench.api": ("Run", "load", "plan", "run"),
+    "benchbench.gradients.audit": ("Audit", "audit"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # torch is imported when it is asked for, so that the command line answers at once.
-    if name in ("Audit", "audit"):
-        from benchbench.gradients import audit as room
+    # Imported when asked for: torch takes seconds, and the command line answers at once.
+    from importlib import import_module
 
-        return getattr(room, name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
     raise AttributeError(f"module 'benchbench' has no attribute {name!r}")

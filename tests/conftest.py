@@ -11,35 +11,12 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import pytest  # noqa: E402
+from helpers.gpus import driver  # noqa: E402, F401  a fixture of two rooms
+from helpers.suites import TINY  # noqa: E402
 
 from benchbench.data.store import prepare  # noqa: E402
 from benchbench.suite.grid import expand  # noqa: E402
 from benchbench.suite.model import Suite  # noqa: E402
-
-TINY = {
-    "name": "tiny",
-    "seeds": 1,
-    "variants": ["before", "after", "vae-only"],
-    "envs": [
-        {
-            "id": "bullet-maze2d-open-v0",
-            "data": {"source": "waypoint", "transitions": 1500},
-            "proprio": ["velocity"],
-        }
-    ],
-    "pixels": {"size": 16, "stack": 2},
-    "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
-    "train": {"updates": 12, "batch_size": 16, "n_step": 2},
-    "evaluate": {"every": 5, "episodes": 1},
-    "diagnose": {
-        "signals_every": 4,
-        "holdout": 0.3,
-        "probe_frames": 200,
-        "q_pairs": 0,
-        "oracle_updates": 0,
-    },
-}
-"""A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
 
 
 @pytest.fixture(autouse=True)

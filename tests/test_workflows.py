@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_factory import make_night
-from results_factory import make_rows, make_suite, write_results
-from workflow_steps import read_workflow, run_step, shell_steps
+from helpers.gate_factory import make_night
+from helpers.results_factory import make_rows, make_suite, write_results
+from helpers.workflow_steps import read_workflow, run_step, shell_steps
 
 from benchbench.cli.main import main
 from benchbench.gate.snapshot import take_snapshot, write_baseline

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
@@ -33,11 +33,7 @@ from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
 from benchbench.routing import LOSSES, REGISTRY
-from benchbench.suite.grid import expand, select
 from benchbench.suite.load import load_suite, suite_schema
-
-if TYPE_CHECKING:
-    from benchbench.launch.slurm import Slurm
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +66,7 @@ def main() -> None:
     type=click.IntRange(min=0),
     default=2,
     show_default=True,
-    help="Try a failed cell so often again without its getting further; one that diverged, never.",
+    help="How often to retry a failed cell without progress; one that diverged is not retried.",
 )
 @click.option(
     "--keep-going/--fail-fast",
@@ -84,7 +80,7 @@ def main() -> None:
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="A killed cell loses at most so much; 'inf' for no checkpoints.",
+    help="A killed cell loses at most this much work; 'inf' for no checkpoints.",
 )
 @click.option(
     "--silence",
@@ -92,15 +88,16 @@ def main() -> None:
     default=600,
     show_default=True,
     metavar="SECONDS",
-    help="Kill a cell that gives no sign of life for so long.",
+    help="Kill a cell that shows no activity for this long.",
 )
 @click.option(
     "--executor",
-    type=click.Choice(["local", "slurm", "ray"]),
+    type=click.Choice(["local", "debug", "slurm", "ray"]),
     default="local",
     show_default=True,
-    help="Run on this machine, as jobs of a Slurm cluster that shares the results folder, or as "
-    "tasks of a Ray cluster, which need not share it.",
+    help="local: processes on this machine. debug: in this process, one cell after the other, so "
+    "that a breakpoint stops. slurm: jobs of a cluster that shares the results folder. ray: tasks "
+    "of a Ray cluster, which need not share it.",
 )
 @click.option(
     "--cluster",
@@ -142,74 +139,33 @@ def run(
     Exit code: 0 all cells done, 1 a cell failed, 2 a mistake in the suite or the command, 130
     stopped by Ctrl-C, 143 by SIGTERM.
     """
-    from benchbench.cell.devices import choose_devices
-    from benchbench.launch.availability import leave_out, left_out_lines, without
-    from benchbench.launch.local import Interrupted, RunOptions
-    from benchbench.launch.resources import Slots
-    from benchbench.launch.run import Executor, run_grid
-    from benchbench.results.store import Store
+    import benchbench
+    from benchbench.core.processes import Interrupted
 
-    loaded = load_suite(suite, overrides)
-    store = Store(results, loaded.name)
-    cells = expand(loaded)
-    wanted = select(cells, parse_only(only))
-    if any(cell.own_code for cell in wanted):
-        from benchbench.cell.build import check_own_code
-
-        check_own_code(wanted)
-    store.unpack(cells)
-    if others := len(store.others({cell.key for cell in cells})):
-        click.echo(
-            f"{store.folder}: {others} finished {'cell' if others == 1 else 'cells'} of an earlier "
-            f"version of this suite, or of another suite called {loaded.name}, stay there and are "
-            "not reported; give the other suite another name, or see 'benchbench clean'",
-            err=True,
-        )
-    left_out = leave_out(loaded, cells, wanted, store)
-    cells, wanted = (without(some, left_out, store) for some in (cells, wanted))
-    options = RunOptions(
-        checkpoint_every, silence, retries, fail_fast=not keep_going, processes=eval_processes
-    )
-    where: Slots | Executor
-    for option, given, of in (("--cluster", cluster, "slurm"), ("--address", address, "ray")):
-        if given is not None and executor != of:
-            raise UserError(f"{option}: is for --executor {of}; add that, or leave it out")
-    if executor == "slurm":
-        where = _slurm(cluster, device, jobs, jobs_per_device)
-    elif executor == "ray":
-        from benchbench.launch.ray.executor import Ray
-
-        where = Ray(address or "auto", len(cells), device, jobs, jobs_per_device)
-    else:
-        where = Slots.choose(choose_devices(device), jobs, len(cells), jobs_per_device)
     if dry_run:
-        from benchbench.launch.plan import plan_text
-
-        if not isinstance(where, Slots):
+        if executor != "local":
             raise UserError(
                 f"--dry-run: plans this machine's runs; leave --executor {executor} out"
             )
-        click.echo(plan_text(wanted, store, where, left_out))
+        _print_plan(suite, only, overrides, device, jobs, jobs_per_device, results)
         return
-    for line in left_out_lines(left_out):
-        click.echo(line, err=True)
-    if isinstance(where, Slots):
-        from benchbench.launch.plan import too_long_here
-
-        if told := too_long_here([c for c in wanted if not store.is_done(c.key)], where):
-            click.echo(told, err=True)
     try:
-        failures = run_grid(loaded, cells, wanted, store, where, options, left_out=left_out)
+        done = benchbench.run(
+            suite, only=parse_only(only), overrides=overrides, results=results, executor=executor,
+            device=device, jobs=jobs, jobs_per_device=jobs_per_device,
+            eval_processes=eval_processes, cluster=cluster, address=address, retries=retries,
+            fail_fast=not keep_going, checkpoint_every=checkpoint_every, silence=silence,
+        )  # fmt: skip
     except Interrupted as stopped:
         click.echo(
             "\nStopped. Finished cells are kept; the same command again does what is missing.",
             err=True,
         )
         sys.exit(128 + stopped.signum)
-    _print_report(store.folder)
-    for cell, failure, log in failures:
+    _print_report(done.folder)
+    for cell, failure, log in done.failures:
         click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
-    if failures:
+    if done.failures:
         sys.exit(1)
 
 
@@ -221,10 +177,17 @@ def run(
 @jobs_option
 @per_device_option
 @results_option
-@click.pass_context
-def plan(context: click.Context, **options: object) -> None:
+def plan(
+    suite: Path,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    jobs: int | None,
+    jobs_per_device: int | None,
+    results: Path,
+) -> None:
     """Show what 'run' would do: the grid, what is done, the data, the devices, the time."""
-    context.invoke(run, dry_run=True, **options)
+    _print_plan(suite, only, overrides, device, jobs, jobs_per_device, results)
 
 
 @main.command()
@@ -273,14 +236,22 @@ for verb in VERBS:
     main.add_command(verb)
 
 
-def _slurm(cluster: Path | None, device: str, jobs: int | None, per_device: int | None) -> Slurm:
-    if device != "auto" or jobs is not None:
-        raise UserError(
-            "--device and --jobs: are for --executor local; a job's stand in the cluster file"
-        )
-    from benchbench.launch.slurm import Slurm, load_cluster
+def _print_plan(
+    suite: Path,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    jobs: int | None,
+    jobs_per_device: int | None,
+    results: Path,
+) -> None:
+    import benchbench
 
-    return Slurm(load_cluster(cluster), per_device)
+    plan = benchbench.plan(
+        suite, only=parse_only(only), overrides=overrides, results=results, device=device,
+        jobs=jobs, jobs_per_device=jobs_per_device,
+    )  # fmt: skip
+    click.echo(plan.text())
 
 
 def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:

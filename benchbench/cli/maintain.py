@@ -11,7 +11,7 @@ import click
 
 from benchbench.cli.options import results_option, set_option, suite_state_argument
 from benchbench.core.errors import UserError
-from benchbench.suite.grid import Cell, expand
+from benchbench.suite.grid import Cell, Grid
 from benchbench.suite.load import load_suite
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def clean(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
     Cells that left the suite, logs and checkpoints of published cells, and what killed processes
     left behind. Results of the suite's own cells stay.
     """
-    from benchbench.launch.run import held
     from benchbench.results.clean import find_litter, remove
+    from benchbench.results.lock import held
 
     store, cells = _grid_of(suite, overrides, results)
     if not store.folder.is_dir():
@@ -88,7 +88,7 @@ def merge(target: Path, folders: tuple[Path, ...]) -> None:
     Each is a folder such as results/quickstart. A cell that is there twice must have come to the
     same, except for times and machine, or nothing is merged.
     """
-    from benchbench.launch.run import held
+    from benchbench.results.lock import held
     from benchbench.results.merge import merge as merge_folders
     from benchbench.results.store import Store
 
@@ -122,7 +122,6 @@ def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Sto
 
     A suite's name stands for the overrides that it was run with, too.
     """
-    from benchbench.launch.availability import without
     from benchbench.results.store import Store
     from benchbench.results.tables import read_left_out, read_suite
 
@@ -137,7 +136,7 @@ def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Sto
         name = Path(suite).name  # the folder's, which may have been renamed since
         loaded = read_suite(results / name)[0]
     store = Store(results, name)
-    return store, without(expand(loaded), read_left_out(store.folder), store)
+    return store, list(Grid.of(loaded).without(read_left_out(store.folder), store).cells)
 
 
 def _size(size: int) -> str:

@@ -1,6 +1,7 @@
 """The command group: every verb ends in the same way, whatever stops it."""
 
 import io
+import logging
 import sys
 
 import click
@@ -14,8 +15,19 @@ class Verbs(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal has no minus
+        handler = _ToTerminal()
+        logging.getLogger("benchbench").addHandler(handler)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("\nStopped.", err=True)
             ctx.exit(130)
+        finally:
+            logging.getLogger("benchbench").removeHandler(handler)
+
+
+class _ToTerminal(logging.Handler):
+    """Prints log messages to standard error, which is not the report's."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)

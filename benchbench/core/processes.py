@@ -1,4 +1,4 @@
-"""What processes that benchbench starts have in common: they end with whoever started them."""
+"""Processes and signals: workers end with whoever started them, and a stopped run is told so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
+from types import FrameType
 
 
 def end_with_parent() -> None:
@@ -33,3 +36,32 @@ def begin_worker() -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the workers
     end_with_parent()
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was told to stop by a signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT and SIGTERM raise :class:`Interrupted` inside the block.
+
+    In any other thread than the main one, where Python allows no signal handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    earlier = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)

@@ -13,21 +13,18 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from types import FrameType
-from typing import Protocol
 
 from benchbench.cell.devices import Device
-from benchbench.core.processes import end_with_parent
-from benchbench.launch.attempts import Attempts
-from benchbench.launch.resources import peak_of, playing_processes
-from benchbench.launch.scheduler import Scheduler
+from benchbench.core.processes import end_with_parent, interruptible
+from benchbench.launch.executor import RunOptions, Watcher
+from benchbench.launch.resources import Slots, make_scheduler, peak_of, playing_processes
+from benchbench.launch.supervise import Next, Supervisor
 from benchbench.launch.worker import CellRunner, work
 from benchbench.results.failures import Failure, of_exit
 from benchbench.results.store import Store
@@ -40,65 +37,24 @@ GRACE_SECONDS = 10.0
 """How long stopped cells have to write a checkpoint before they are killed."""
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a grid is run; nothing here changes what a cell computes."""
+class Local:
+    """Runs cells on this machine's devices; ``run_one`` runs a cell, ``run_cell`` if None."""
 
-    checkpoint_every: float = 60.0
-    """Seconds between a cell's checkpoints; ``inf`` for none."""
-    silence: float = 600.0
-    """Seconds without a sign of life after which a cell's process is killed."""
-    retries: int = 2
-    """How often a failed cell is tried again without having got further in between."""
-    fail_fast: bool = False
-    """Whether the first failure ends the run."""
-    processes: int | None = None
-    """Processes that play a cell's episodes; None: as many as its CPUs, where that pays."""
+    def __init__(self, slots: Slots, run_one: CellRunner | None = None) -> None:
+        self.slots, self.run_one = slots, run_one
 
-
-DEFAULTS = RunOptions()
-
-
-class Watcher(Protocol):
-    """Whoever wants to know how the cells are getting on."""
-
-    def updated(self, cell: Cell, updates: int) -> None:
-        """The cell has taken so many updates."""
-
-    def finished(self, cell: Cell, score: float, seconds: float) -> None:
-        """The cell's results are published."""
-
-    def again(self, cell: Cell, failure: Failure) -> None:
-        """The cell has failed and will be tried again."""
-
-    def failed(self, cell: Cell, failure: Failure, log: Path) -> None:
-        """The cell has failed for good and is recorded as such."""
-
-    def ended_early(self, cells: Sequence[Cell], reason: str) -> None:
-        """These cells will not be started."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was told to stop by a signal."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Have SIGINT and SIGTERM raise :class:`Interrupted` inside the block."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
-
-    earlier = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in earlier.items():
-            signal.signal(signum, handler)
+    def run(
+        self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
+    ) -> None:
+        """Run the cells, the longest first, as many at a time as the devices hold."""
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(self.slots.threads)
+        run = _Run(cells, self.slots, store, watcher, options, self.run_one)
+        with interruptible():
+            try:
+                run.to_the_end()
+            finally:
+                run.stop()
 
 
 @dataclass
@@ -119,54 +75,25 @@ class _Running:
         return silence if self.heard else max(silence, STARTING_SECONDS)
 
 
-def run_cells(
-    cells: Sequence[Cell],
-    scheduler: Scheduler,
-    store: Store,
-    devices: Sequence[Device],
-    threads: int,
-    watcher: Watcher,
-    options: RunOptions = DEFAULTS,
-    run_one: CellRunner | None = None,
-) -> None:
-    """Run the cells, each when and where ``scheduler`` says, whose tasks and places they are.
-
-    ``run_one`` is what runs a cell, ``run_cell`` unless told otherwise. Raises :class:`Interrupted`
-    on SIGINT and SIGTERM, after all cells' processes have left a checkpoint and ended.
-    """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    run = _Run(cells, scheduler, store, devices, threads, watcher, options, run_one)
-    with interruptible():
-        try:
-            run.to_the_end()
-        finally:
-            run.stop()
-
-
 class _Run:
     """Cells that wait, and cells at work."""
 
     def __init__(
         self,
         cells: Sequence[Cell],
-        scheduler: Scheduler,
+        slots: Slots,
         store: Store,
-        devices: Sequence[Device],
-        threads: int,
         watcher: Watcher,
         options: RunOptions,
         run_one: CellRunner | None,
     ) -> None:
-        self.cells, self.devices = {c.key: c for c in cells}, {str(d): d for d in devices}
-        self.scheduler, self.running = scheduler, list[_Running]()
-        self.store, self.threads = store, threads
+        self.cells, self.devices = {c.key: c for c in cells}, {str(d): d for d in slots.devices}
+        self.scheduler, self.running = make_scheduler(cells, store, slots), list[_Running]()
+        self.store, self.threads = store, slots.threads
         self.watcher, self.options, self.run_one = watcher, options, run_one
+        self.supervisor = Supervisor(store, watcher, options)
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["benchbench.launch.preload"])
-        self.saved: dict[str, int] = {}
-        """Updates that each cell's last checkpoint holds."""
-        self.attempts = Attempts(options.retries)
 
     @property
     def waiting(self) -> list[Cell]:
@@ -229,8 +156,6 @@ class _Run:
         one.heard = time.monotonic()
         if word == "at":
             self.watcher.updated(one.cell, value)
-        elif word == "saved":
-            self.saved[one.cell.key] = value
         elif word == "stopped":
             one.outcome = Failure("killed", value)
         else:
@@ -266,7 +191,7 @@ class _Run:
         text = f"{failure.text}; it ran on {one.device} beside {beside} others, and will {where}"
         with suppress(OSError), self.store.log_path(key).open("a", encoding="utf-8") as log:
             log.write(f"--- out of memory on {one.device} beside {beside} others; again {where}\n")
-        self.watcher.again(one.cell, replace(failure, text=text))
+        self.watcher.retrying(one.cell, replace(failure, text=text))
 
     def _lost(self, device: Device) -> None:
         """Take a device out that the driver no longer reaches; its cells go elsewhere."""
@@ -283,11 +208,9 @@ class _Run:
         cells = [self.cells[key] for key in self.scheduler.lost(str(device))]
         for cell in cells:
             if self.scheduler.places:
-                self.watcher.again(cell, failure)
-                continue
-            with suppress(OSError):
-                self.store.record_failure(cell, failure)
-            self.watcher.failed(cell, failure, self.store.log_path(cell.key))
+                self.watcher.retrying(cell, failure)
+            else:
+                self.supervisor.give_up(cell, failure)
         if not self.scheduler.places:
             left = [cell for cell in self.waiting if cell not in cells]
             if left:
@@ -295,24 +218,19 @@ class _Run:
             self.scheduler.drop()
 
     def _failed(self, cell: Cell, failure: Failure) -> None:
-        failure, may_go_on = self.attempts.failed(cell.key, failure, self.saved.get(cell.key, 0))
-        with suppress(OSError):  # a full disk: the watcher has it in memory
-            self.store.record_failure(cell, failure)
-        if may_go_on and not self.options.fail_fast:
-            self.watcher.again(cell, failure)
+        verdict = self.supervisor.failed(cell, failure)
+        if verdict is Next.RETRY:
             self.scheduler.again(cell.key)
             return
         self.scheduler.finished(cell.key)
-        self.watcher.failed(cell, failure, self.store.log_path(cell.key))
-        if self.options.fail_fast or failure.kind == "disk":
-            reason = "--fail-fast" if self.options.fail_fast else "the disk takes no results"
-            started = [one.cell for one in self.running] if self.options.fail_fast else []
-            if started or self.waiting:
-                self.watcher.ended_early([*started, *self.waiting], reason)
-            self.scheduler.drop()
-            if self.options.fail_fast:
-                self.stop()
-                self.running.clear()
+        if verdict is Next.GO_ON:
+            return
+        started = [one.cell for one in self.running] if verdict is Next.STOP else []
+        self.supervisor.end_early([*started, *self.waiting], verdict)
+        self.scheduler.drop()
+        if verdict is Next.STOP:
+            self.stop()
+            self.running.clear()
 
 
 def _process(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,12 +17,10 @@ from benchbench.cell.devices import memory_text
 from benchbench.data.batch import Batch
 from benchbench.data.store import is_here, set_folder
 from benchbench.envs import make_pixel_env
-from benchbench.launch.availability import left_out_lines
 from benchbench.launch.resources import Slots
-from benchbench.launch.run import missing
-from benchbench.results.store import NOTHING, Store
+from benchbench.results.store import Store
 from benchbench.suite.environments import family_of
-from benchbench.suite.grid import Cell
+from benchbench.suite.grid import Cell, Grid
 
 TRIAL_SECONDS = 1.0
 """How long updates are tried for the estimate."""
@@ -33,29 +32,44 @@ TRIAL_STEPS = 30
 """How many environment steps are tried for it."""
 
 
-def plan_text(
-    cells: Sequence[Cell], store: Store, slots: Slots, left_out: Mapping[str, str] = NOTHING
-) -> str:
-    """The plan as a text for the terminal."""
-    to_do = missing(store, cells)
-    devices = ", ".join(
-        f"{device} ({device.model}, {memory_text(device)})" if device.model else str(device)
-        for device in slots.devices
-    )
-    lines = [
-        *_grid_lines(cells, store),
-        "",
-        f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
-        f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
-    ]
-    for identity in dict.fromkeys(cell.data for cell in cells):
-        state = "here" if is_here(identity) else "missing, will be made"
-        lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
-    lines += left_out_lines(left_out)
-    lines.append(f"results  {store.folder}")
-    if to_do:
-        lines.append(f"time     {_time_told(to_do, slots)}")
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Plan:
+    """What a run of a grid would do on this machine; :meth:`text` is for people."""
+
+    grid: Grid
+    store: Store
+    slots: Slots
+
+    @property
+    def to_do(self) -> list[Cell]:
+        """The cells that would be run."""
+        return self.grid.missing(self.store)
+
+    def seconds(self) -> float:
+        """A rough wall time of the run, from a few updates and steps timed here."""
+        return estimate_seconds(self.to_do, self.slots) if self.to_do else 0.0
+
+    def text(self) -> str:
+        """The plan for the terminal."""
+        cells, slots, to_do = self.grid.wanted, self.slots, self.to_do
+        devices = ", ".join(
+            f"{device} ({device.model}, {memory_text(device)})" if device.model else str(device)
+            for device in slots.devices
+        )
+        lines = [
+            *_grid_lines(cells, self.store),
+            "",
+            f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
+            f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
+        ]
+        for identity in dict.fromkeys(cell.data for cell in cells):
+            state = "here" if is_here(identity) else "missing, will be made"
+            lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+        lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
+        lines.append(f"results  {self.store.folder}")
+        if to_do:
+            lines.append(f"time     {_time_told(to_do, slots)}")
+        return "\n".join(lines)
 
 
 def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:

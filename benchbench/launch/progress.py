@@ -44,7 +44,7 @@ class Progress:
         told = "not scored" if math.isnan(score) else f"score {score:.1f}"
         self._say(f"done    {cell.label}: {told} in {seconds:.0f} s")
 
-    def again(self, cell: Cell, failure: Failure) -> None:
+    def retrying(self, cell: Cell, failure: Failure) -> None:
         """The cell has failed and will be tried again."""
         self._say(click.style(f"again   {cell.label}: {failure}", fg="yellow"))
 

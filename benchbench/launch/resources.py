@@ -11,6 +11,7 @@ from typing import Any
 
 from benchbench.cell.devices import Device, cpu_count, free_ram_mb
 from benchbench.core.errors import UserError
+from benchbench.launch.memory import MemoryEstimate
 from benchbench.launch.scheduler import MARGIN, Place, Scheduler, Task
 from benchbench.results.store import Store
 from benchbench.results.tables import read_table
@@ -20,7 +21,7 @@ CUDA_CONTEXT_MB = 600.0
 """What CUDA and its libraries take of a GPU for each process, beside what torch allocates."""
 
 CPU_CELL_MB = 768.0
-"""What a cell on the CPU is taken to need before one has told."""
+"""Assumed memory of a CPU cell until one is measured."""
 
 FRAME_WORK = 500.0
 """An evaluation step's work, in the units of :func:`work`: physics, a frame, a small batch."""
@@ -94,7 +95,7 @@ def make_scheduler(cells: Sequence[Cell], store: Store, slots: Slots) -> Schedul
     """A scheduler of the cells, with what the results so far tell of their memory and time."""
     known = known_from(store, slots.devices[0].kind)
     places = [place_of(device, slots) for device in slots.devices]
-    return Scheduler(places, tasks_of(cells, known), slots.jobs, known.peaks)
+    return Scheduler(places, tasks_of(cells, known), slots.jobs, MemoryEstimate(known.peaks))
 
 
 def tasks_of(cells: Sequence[Cell], known: Known) -> list[Task]:

@@ -1,150 +1,105 @@
-"""From a suite to published results: which cells are missing, their data, running, gathering."""
+"""From a grid to published results: which cells are missing, their data, running, gathering."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
+from benchbench.cell.devices import choose_devices
 from benchbench.core.errors import UserError
-from benchbench.core.files import write_text
+from benchbench.core.processes import interruptible
 from benchbench.data.store import is_here, prepare
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
-from benchbench.launch.local import DEFAULTS, RunOptions, Watcher, interruptible, run_cells
+from benchbench.launch.executor import DEFAULTS, Executor, RunOptions
+from benchbench.launch.local import Local
 from benchbench.launch.progress import DataProgress, Progress
-from benchbench.launch.resources import Slots, make_scheduler
-from benchbench.launch.worker import CellRunner
+from benchbench.launch.resources import Slots
 from benchbench.results.failures import Failure
-from benchbench.results.store import NOTHING, Store
-from benchbench.suite.grid import Cell
-from benchbench.suite.model import Suite
+from benchbench.results.lock import held, unwritable
+from benchbench.results.store import Store
+from benchbench.suite.grid import Cell, Grid
+
+EXECUTORS = ("local", "debug", "slurm", "ray")
 
 GATHER_SECONDS = 60.0
 """The joined tables are brought up to date at least this often while a grid runs."""
 
 
-class Executor(Protocol):
-    """What runs cells elsewhere than on this machine."""
+class FailedCell(NamedTuple):
+    """A cell that has failed for good, and the log of its output."""
 
-    def run(
-        self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
-    ) -> None:
-        """Run the cells; returns when each is done or has failed for good."""
-
-
-def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
-    """The cells whose results are not published yet."""
-    return [cell for cell in cells if not store.is_done(cell.key)]
+    cell: Cell
+    failure: Failure
+    log: Path
 
 
-def run_grid(
-    suite: Suite,
-    cells: Sequence[Cell],
-    wanted: Sequence[Cell],
-    store: Store,
-    where: Slots | Executor,
-    options: RunOptions = DEFAULTS,
-    run_one: CellRunner | None = None,
-    left_out: Mapping[str, str] = NOTHING,
-) -> list[tuple[Cell, Failure, Path]]:
-    """Run the missing ones of ``wanted`` and gather the results of all ``cells``.
+def run_suite(
+    grid: Grid, store: Store, executor: Executor, options: RunOptions = DEFAULTS
+) -> list[FailedCell]:
+    """Run the grid's missing cells and gather the results of all its cells.
 
-    ``where`` is the slots of this machine, or an executor for others. ``run_one`` is for this one.
-    ``left_out`` says why environments of the suite have no cells.
-    Returns the failures: cell, failure, log. Raises :class:`UserError` where another run holds the
-    results folder or it cannot be written, or where the data cannot be measured on, and
-    :class:`Interrupted` when stopped by a signal; what is done stays done either way.
+    Raises :class:`UserError` where another run holds the results folder or it cannot be written, or
+    where the data cannot be measured on, and :class:`Interrupted` when stopped by a signal; what is
+    done stays done either way.
     """
     with interruptible(), held(store):
-        to_do = missing(store, wanted)
-        _gather(store, suite, cells, left_out)
+        to_do = grid.missing(store)
+        _gather(store, grid)
         if not to_do:
             return []
         prepare_data(to_do)
         refuse_unmeasurable(to_do)
-        progress = _GatheringProgress(to_do, lambda: store.gather(suite, cells, left_out))
+        progress = _GatheringProgress(to_do, store, grid)
         try:
-            if isinstance(where, Slots):
-                scheduler = make_scheduler(to_do, store, where)
-                run_cells(
-                    to_do,
-                    scheduler,
-                    store,
-                    where.devices,
-                    where.threads,
-                    progress,
-                    options,
-                    run_one,
-                )
-            else:
-                where.run(to_do, store, progress, options)
+            executor.run(to_do, store, progress, options)
         finally:
             progress.close()
-            _gather(store, suite, cells, left_out)
-        return progress.failures
+            _gather(store, grid)
+        return [FailedCell(*failed) for failed in progress.failures]
 
 
-@contextmanager
-def held(store: Store) -> Iterator[None]:
-    """Hold the results folder for the length of a block, and say in it who does.
+def choose_executor(
+    name: str,
+    grid: Grid,
+    *,
+    device: str = "auto",
+    jobs: int | None = None,
+    per_device: int | None = None,
+    cluster: Path | None = None,
+    address: str | None = None,
+) -> Executor:
+    """The executor of that name; the other arguments are those of ``benchbench run``.
 
-    Raises :class:`UserError` where another process holds it, or where it cannot be written.
+    Raises :class:`UserError` where an argument is not for this executor, or where what it needs is
+    not installed.
     """
-    path = store.folder / ".holder.json"
-    try:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(store.folder / ".lock")
-        lock.acquire(timeout=0)
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_text(path, json.dumps(holder))
-    except Timeout:
-        raise UserError(
-            f"{store.folder}: another 'benchbench run' is writing there{_holder(path)}; wait for "
-            "it, or choose another folder with --results"
-        ) from None
-    except OSError as error:
-        raise _unwritable(store, error) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        lock.release()
+    for option, given, owner in (("--cluster", cluster, "slurm"), ("--address", address, "ray")):
+        if given is not None and name != owner:
+            raise UserError(f"{option}: is for --executor {owner}; add that, or leave it out")
+    if name == "local":
+        return Local(Slots.choose(choose_devices(device), jobs, len(grid.cells), per_device))
+    if name == "debug":
+        from benchbench.launch.debug import Debug
 
+        if jobs is not None or per_device is not None:
+            raise UserError("--jobs: --executor debug runs one cell at a time; leave it out")
+        slots = Slots.choose(choose_devices(device), None, len(grid.cells))
+        return Debug(slots.devices[0], slots.threads)
+    if name == "slurm":
+        from benchbench.launch.slurm import Slurm, load_cluster
 
-def _holder(path: Path) -> str:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return f" (process {told['pid']} on {told['host']}, since {told['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        if device != "auto" or jobs is not None:
+            raise UserError(
+                "--device and --jobs: are for --executor local; a job's stand in the cluster file"
+            )
+        return Slurm(load_cluster(cluster), per_device)
+    if name == "ray":
+        from benchbench.launch.ray.executor import Ray
 
-
-def _gather(store: Store, suite: Suite, cells: Sequence[Cell], left_out: Mapping[str, str]) -> None:
-    try:
-        store.gather(suite, cells, left_out)
-    except OSError as error:
-        raise _unwritable(store, error) from None
-
-
-def _unwritable(store: Store, error: OSError) -> UserError:
-    return UserError(
-        f"{store.folder}: cannot be written ({error.strerror or error}); finished cells are kept: "
-        "make room or mend it and run the same command again, or choose another folder with "
-        "--results"
-    )
+        return Ray(address or "auto", len(grid.cells), device, jobs, per_device)
+    raise UserError(f"unknown executor '{name}'; choose one of {', '.join(EXECUTORS)}")
 
 
 def prepare_data(cells: Sequence[Cell]) -> None:
@@ -154,19 +109,26 @@ def prepare_data(cells: Sequence[Cell]) -> None:
             prepare(identity, DataProgress(f"data {identity.env}"))
 
 
+def _gather(store: Store, grid: Grid) -> None:
+    try:
+        store.gather(grid)
+    except OSError as error:
+        raise unwritable(store, error) from None
+
+
 class _GatheringProgress(Progress):
     """Keeps the joined tables fresh, so that a killed run can be reported too."""
 
-    def __init__(self, to_do: Sequence[Cell], gather: Callable[[], None]) -> None:
+    def __init__(self, to_do: Sequence[Cell], store: Store, grid: Grid) -> None:
         super().__init__(to_do)
-        self._gather = gather
+        self._store, self._grid = store, grid
         self._gathered = time.monotonic()
 
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         super().finished(cell, score, seconds)
         if time.monotonic() - self._gathered > GATHER_SECONDS:
             try:
-                self._gather()
+                self._store.gather(self._grid)
             except (OSError, UserError) as error:
                 self._say(f"the joined tables are not brought up to date: {error}")
             self._gathered = time.monotonic()

@@ -12,17 +12,13 @@ kind; then places are filled up to a margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from benchbench.launch.memory import MemoryEstimate
 
 MARGIN = 0.1
 """Share of a device's free memory that packing leaves alone."""
-
-SLACK = 1.2
-"""What a cell takes of a device beyond the peak it records: its allocator's unused blocks."""
-
-UNSEEN = 1.25
-"""A cell of a kind that has not run is taken to need so much of the largest kind's known need."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,11 @@ class Place:
     """What each process takes beside the peak it records, such as a CUDA context."""
     assumed_mb: float | None = None
     """The need of a cell while nothing is known of any; None: the whole place."""
+
+    @property
+    def unknown_mb(self) -> float:
+        """Expected need of a cell while no cell has recorded its peak, MiB."""
+        return self.memory_mb if self.assumed_mb is None else self.assumed_mb
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ class _Occupied:
 class Scheduler:
     """Places, tasks that wait, tasks that run.
 
-    ``jobs`` is how many may run in all; ``peaks`` the recorded peak memory of kinds, MiB, as far as
-    it is known from earlier.
+    ``jobs`` is how many may run in all; ``memory`` learns what the kinds of tasks need.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Scheduler:
         places: Iterable[Place],
         tasks: Iterable[Task],
         jobs: int,
-        peaks: Mapping[str, float] | None = None,
+        memory: MemoryEstimate | None = None,
     ) -> None:
         self.jobs = jobs
-        self.peaks = dict(peaks or {})
+        self.memory = memory or MemoryEstimate()
         self._places = {place.name: _Occupied(place) for place in places}
         self._tasks: dict[str, Task] = {}
         self._waiting: list[Task] = []
@@ -80,8 +80,6 @@ class Scheduler:
         """How many neighbours a task may have, once it has run out of memory."""
         self._beside: dict[str, int] = {}
         """The most neighbours that each task has had since it last started."""
-        self._need: dict[str, float] = {}
-        """Need of kinds that ran out of memory, as it then showed itself; MiB."""
         for task in tasks:
             self._tasks[task.key] = task
             self._wait(task)
@@ -133,7 +131,7 @@ class Scheduler:
         """The task has ended for good; where it is done, with its peak memory in MiB."""
         task = self._leave(key)
         if peak_mb is not None:
-            self.peaks[task.kind] = max(peak_mb, self.peaks.get(task.kind, 0.0))
+            self.memory.record(task.kind, peak_mb)
 
     def again(self, key: str) -> None:
         """The task has ended and is to run another time."""
@@ -156,7 +154,7 @@ class Scheduler:
                 return False
             need = math.nextafter(place.memory_mb, math.inf)
         if math.isfinite(need):
-            self._need[task.kind] = max(need, self._need.get(task.kind, 0.0))
+            self.memory.raise_to(task.kind, need)
         self.again(key)
         return True
 
@@ -173,21 +171,14 @@ class Scheduler:
         self._waiting.clear()
         return dropped
 
-    def need_mb(self, kind: str, place: Place) -> float:
-        """What a cell of the kind is taken to need at the place."""
-        peak = self.peaks.get(kind)
-        if peak is None and self.peaks:
-            peak = UNSEEN * max(self.peaks.values())
-        if peak is not None:
-            need = peak * SLACK + place.overhead_mb
-        else:
-            need = place.memory_mb if place.assumed_mb is None else place.assumed_mb
-        return max(need, self._need.get(kind, 0.0))
+    def _need_mb(self, kind: str, place: Place) -> float:
+        """Expected need of a task of this kind at the place."""
+        return self.memory.need_mb(kind, place.overhead_mb, place.unknown_mb)
 
     def _order(self) -> list[Task]:
         """The tasks that wait, those first that should start first."""
         places = [there.place for there in self._places.values()]
-        if self.peaks or any(p.assumed_mb is not None or math.isinf(p.memory_mb) for p in places):
+        if self.memory or any(p.assumed_mb is not None or math.isinf(p.memory_mb) for p in places):
             return self._waiting
         tried = {task.kind for there in self._places.values() for task in there.tasks}
         return sorted(self._waiting, key=lambda task: (task.kind in tried, task.length))
@@ -200,7 +191,7 @@ class Scheduler:
             return False
         if math.isinf(place.memory_mb):
             return True
-        need = self.need_mb(task.kind, place)
+        need = self._need_mb(task.kind, place)
         if not beside:  # an estimate shall not keep a cell from the largest place that there is
             largest = max(other.place.memory_mb for other in self._places.values())
             return need <= place.memory_mb or place.memory_mb == largest
@@ -211,11 +202,11 @@ class Scheduler:
         place = there.place
         if math.isinf(place.memory_mb):
             return math.inf
-        return place.memory_mb - sum(self.need_mb(task.kind, place) for task in there.tasks)
+        return place.memory_mb - sum(self._need_mb(task.kind, place) for task in there.tasks)
 
     def _distance(self, task: Task, there: _Occupied) -> tuple[bool, int]:
         """How far a place is from having room for the task."""
-        return self.need_mb(task.kind, there.place) > there.place.memory_mb, len(there.tasks)
+        return self._need_mb(task.kind, there.place) > there.place.memory_mb, len(there.tasks)
 
     def _wait(self, task: Task) -> None:
         self._waiting.append(task)

@@ -1,6 +1,6 @@
 """Cells as jobs of a Slurm cluster, through submitit.
 
-A job runs a group of cells by :func:`run_cells`, packed on the devices that Slurm gives it. A job
+A job runs a group of cells by :class:`Local`, packed on the devices that Slurm gives it. A job
 that is preempted, or out of time, is queued again and its cells go on from their checkpoints. What
 became of a cell is read from its own files; Slurm is only asked which jobs are still there, so that
 one that vanished is seen. No accounting is needed.
@@ -25,10 +25,13 @@ from benchbench.cell.devices import choose_devices
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 from benchbench.core.settings import Count, Settings
-from benchbench.launch.local import RunOptions, Watcher, run_cells
-from benchbench.launch.resources import Slots, make_scheduler
-from benchbench.launch.supervise import Follower, Silent, wait_until_stopped
+from benchbench.launch.executor import NullWatcher, RunOptions, Watcher
+from benchbench.launch.local import Local
+from benchbench.launch.resources import Slots, known_from, tasks_of
+from benchbench.launch.supervise import Next, Supervisor, wait_until_stopped
+from benchbench.launch.worker import CellRunner
 from benchbench.results.failures import Failure
+from benchbench.results.heartbeat import read_sign
 from benchbench.results.store import Store
 from benchbench.suite.grid import Cell
 
@@ -89,6 +92,7 @@ class Group:
     """How many cells a full group has; the last may have fewer, and takes no more threads."""
     on_gpu: bool
     per_device: int | None
+    run_one: CellRunner | None = None
 
     def __call__(self) -> None:
         """Run those of the cells that are not done."""
@@ -97,10 +101,7 @@ class Group:
             return
         devices = choose_devices("cuda" if self.on_gpu else "cpu")
         slots = Slots.choose(devices, None, self.size, self.per_device)
-        scheduler = make_scheduler(cells, self.store, slots)
-        run_cells(
-            cells, scheduler, self.store, slots.devices, slots.threads, Silent(), self.options
-        )
+        Local(slots, self.run_one).run(cells, self.store, NullWatcher(), self.options)
 
     def checkpoint(self) -> Any:
         """Submitit asks for this before it queues the job again: the same once more."""
@@ -121,6 +122,7 @@ class Slurm:
         per_device: int | None = None,
         kind: Literal["slurm", "local"] = "slurm",
         poll: float = POLL_SECONDS,
+        run_one: CellRunner | None = None,
     ) -> None:
         try:
             import submitit
@@ -132,6 +134,7 @@ class Slurm:
             raise UserError("--executor slurm: no sbatch here; run it where jobs are submitted")
         self._submitit = submitit
         self.cluster, self.per_device, self.kind, self.poll = cluster, per_device, kind, poll
+        self.run_one = run_one
 
     def run(
         self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
@@ -142,12 +145,12 @@ class Slurm:
         """
         store = Store(store.folder.parent.absolute(), store.folder.name)
         self._end_left_over(cells, store)
-        slots = Slots.choose(choose_devices("cpu"), None, len(cells))
-        by_length = make_scheduler(cells, store, slots).waiting
         of_key = {cell.key: cell for cell in cells}
+        kind = "cuda" if self.cluster.gpus else "cpu"
+        longest = sorted(tasks_of(cells, known_from(store, kind)), key=lambda task: -task.length)
         watch = _Watch(self, store, watcher, options)
         with watch.jobs_ended():
-            watch.submit([of_key[key] for key in by_length])
+            watch.submit([of_key[task.key] for task in longest])
             while watch.jobs:
                 time.sleep(self.poll)
                 watch.look()
@@ -218,12 +221,14 @@ class _Watch:
 
     def __init__(self, slurm: Slurm, store: Store, watcher: Watcher, options: RunOptions) -> None:
         self.slurm, self.store, self.watcher, self.options = slurm, store, watcher, options
-        self.follower = Follower(store, watcher, options)
+        self.supervisor = Supervisor(store, watcher, options)
         self.jobs: dict[str, Any] = {}
         """The job of each cell that is out, by the cell's key."""
         self.cells: dict[str, Cell] = {}
         self.gone: dict[str, float] = {}
         """When each job was first not in the queue, by its id."""
+        self.ending: Next | None = None
+        """Why no more cells are started, once that is so."""
 
     @contextmanager
     def jobs_ended(self) -> Iterator[None]:
@@ -241,10 +246,8 @@ class _Watch:
         """Submit the cells in groups, in this order."""
         size = self.slurm.cluster.cells_per_job
         on_gpu, per_device = self.slurm.cluster.gpus > 0, self.slurm.per_device
-        groups = [
-            Group(tuple(cells[i : i + size]), self.store, self.options, size, on_gpu, per_device)
-            for i in range(0, len(cells), size)
-        ]
+        common = self.store, self.options, size, on_gpu, per_device, self.slurm.run_one
+        groups = [Group(tuple(cells[i : i + size]), *common) for i in range(0, len(cells), size)]
         for group, job in zip(groups, self.slurm.submit(groups, self.store), strict=True):
             for cell in group.cells:
                 self.jobs[cell.key], self.cells[cell.key] = job, cell
@@ -256,16 +259,20 @@ class _Watch:
         queued = self.slurm.queued(list(self.jobs.values()))
         again: list[Cell] = []
         for key, job in list(self.jobs.items()):
+            if key not in self.jobs:  # ended early, by the failure of another cell
+                continue
             cell = self.cells[key]
-            if self.follower.is_done(cell):
+            if self.supervisor.is_done(cell):
                 del self.jobs[key]
             elif job.job_id in queued:
                 self.gone.pop(job.job_id, None)
-                self.follower.look(cell)
+                self.supervisor.look(cell)
             elif self._is_over(job):
                 del self.jobs[key]
                 again.extend(self._ended(cell, job))
-        if again:
+        if again and self.ending:
+            self.supervisor.end_early(again, self.ending)
+        elif again:
             self.submit(again)
 
     def _is_over(self, job: Any) -> bool:
@@ -276,18 +283,31 @@ class _Watch:
     def _ended(self, cell: Cell, job: Any) -> list[Cell]:
         """A job ended and the cell is not done: the cell, where it is to be submitted again."""
         failure = self.store.failure(cell.key)
-        if failure is None or not job.paths.result_pickle.exists():
+        if failure is not None and job.paths.result_pickle.exists():
+            verdict = self.supervisor.give_up(cell, failure)  # the job has retried it
+        else:
             text = f"its Slurm job {job.job_id} ended without a word (log: {job.paths.stderr})"
-            if self.follower.runs_again(cell, Failure("killed", text)):
-                return [cell]
-        else:  # the job has tried it as often as it may
-            self.watcher.failed(cell, failure, self.store.log_path(cell.key))
-        if self.options.fail_fast and self.jobs:
-            self.watcher.ended_early([self.cells[key] for key in self.jobs], "--fail-fast")
-            for other in self.jobs.values():
-                other.cancel(check=False)
-            self.jobs.clear()
+            verdict = self.supervisor.failed(cell, Failure("killed", text))
+        if verdict is Next.RETRY:
+            return [cell]
+        if verdict is not Next.GO_ON:
+            self._end_early(verdict)
         return []
+
+    def _end_early(self, verdict: Next) -> None:
+        """Cancel the jobs that are not to go on: all of them, or those in which no cell runs."""
+        self.ending, running = verdict, set[str]()
+        if verdict is Next.START_NO_MORE:
+            signs = {key: read_sign(self.store.sign_path(key)) for key in self.jobs}
+            running = {self.jobs[key].job_id for key, sign in signs.items() if sign and sign.alive}
+        ended = {key: job for key, job in self.jobs.items() if job.job_id not in running}
+        self.supervisor.end_early([self.cells[key] for key in ended], verdict)
+        for job in {job.job_id: job for job in ended.values()}.values():
+            job.cancel(check=False)
+        if verdict is Next.STOP and ended:
+            wait_until_stopped([self.cells[key] for key in ended], self.store)
+        for key in ended:
+            del self.jobs[key]
 
 
 def _jobs_path(store: Store) -> Path:

@@ -3,7 +3,6 @@
 What it says goes to whoever started it as pairs of a word and a value:
 
 - ``("at", updates)``: alive, with so many updates done; at most every half second;
-- ``("saved", updates)``: a checkpoint holds so many updates;
 - ``("done", final score)``: the results are published;
 - ``("failed", Failure)``: they are not, and why;
 - ``("stopped", updates)``: it was told to stop by SIGTERM, and left a checkpoint.
@@ -59,26 +58,24 @@ def work(
     checkpoint_every: float,
     tell: Tell,
     run_one: CellRunner | None = None,
+    to_log: bool = True,
 ) -> None:
-    """Run a cell and publish its results; to be called once, in a process of its own.
+    """Run a cell and publish its results; by default once, in a process of its own.
 
     At most ``processes`` play its episodes. Returns when the cell is done, has failed or was
-    stopped, all of which ``tell`` has heard.
+    stopped, each of which ``tell`` is told. ``to_log`` sends all output to the cell's log.
     """
     sign: SignWriter | None = None
     try:
-        _redirect_output(store.log_path(cell.key))
+        if to_log:
+            _redirect_output(store.log_path(cell.key))
         print(f"--- {time.strftime('%F %T %z')} process {os.getpid()} on {device}", flush=True)
         device.claim()
         sign = SignWriter(
             store.sign_path(cell.key),
             Sign.of_this_process(cell.key, str(device), cell.train.updates),
         )
-        checkpoints = Checkpoints(
-            store.checkpoint_path(cell.key),
-            checkpoint_every,
-            on_saved=lambda updates: tell("saved", updates),
-        )
+        checkpoints = Checkpoints(store.checkpoint_path(cell.key), checkpoint_every)
         signal.signal(signal.SIGTERM, lambda *_: checkpoints.stop())
         reporter = _Reporter(tell, sign, checkpoints)
         rows = _run(cell, device, threads, processes, checkpoints, reporter, run_one)
@@ -149,7 +146,7 @@ def _redirect_output(log: Path) -> None:
 
 
 def _log_traceback(failure: Failure) -> None:
-    """Print the current error's traceback; a full disk that has no room for it was told of."""
+    """Print the current error's traceback. Ignore a full disk; it was already reported."""
     try:
         traceback.print_exc()
         sys.stderr.flush()

@@ -17,12 +17,13 @@ from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced
 from benchbench.core.provenance import git_state, versions
+from benchbench.launch.local import Local
 from benchbench.launch.resources import Slots
-from benchbench.launch.run import prepare_data, run_grid
+from benchbench.launch.run import prepare_data, run_suite
 from benchbench.perf.process_cost import cost_of
 from benchbench.perf.synthetic_data import stretched
 from benchbench.results.store import Store
-from benchbench.suite.grid import Cell
+from benchbench.suite.grid import Cell, Grid
 from benchbench.suite.model import Suite
 
 BATCHES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -133,11 +134,12 @@ def _grids(suite: Suite, cell: Cell, device: Device, threads: int, rounds: int) 
     for number in range(rounds):
         for jobs in JOBS if number % 2 else JOBS[::-1]:
             for seeds in SEEDS:
-                cells = [replace(short, seed=seed) for seed in range(seeds)]
+                cells = tuple(replace(short, seed=seed) for seed in range(seeds))
                 slots = Slots((device,), jobs, max(1, threads // jobs))
                 with tempfile.TemporaryDirectory() as folder:
                     start = time.perf_counter()
-                    failures = run_grid(suite, cells, cells, Store(Path(folder), "grid"), slots)
+                    grid, store = Grid(suite, cells, cells), Store(Path(folder), "grid")
+                    failures = run_suite(grid, store, Local(slots))
                     seconds = time.perf_counter() - start
                 for failed, failure, _ in failures:
                     raise UserError(f"{failed.label}: {failure}; see what 'benchbench run' says")

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,14 +68,11 @@ class About:
 class Checkpoints:
     """The checkpoints of one cell while it runs.
 
-    ``every`` is the cadence in seconds (``inf`` for never), ``on_saved`` is told the updates that
-    are safe.
+    ``every`` is the cadence in seconds (``inf`` for never).
     """
 
-    def __init__(
-        self, path: Path, every: float, on_saved: Callable[[int], None] = lambda updates: None
-    ) -> None:
-        self._path, self._every, self._on_saved = path, every, on_saved
+    def __init__(self, path: Path, every: float) -> None:
+        self._path, self._every = path, every
         self._next = time.monotonic() + every
         self._stopping = False
         self.resumed_from = 0
@@ -106,8 +102,6 @@ class Checkpoints:
                 write_checkpoint(self._path, about, state)
             except OSError as error:
                 print(f"checkpoint at update {about.updates} not written: {error}", flush=True)
-            else:
-                self._on_saved(about.updates)
         if self._stopping:
             raise Stopped(f"told to stop at update {about.updates}")
         end = time.monotonic()

@@ -6,16 +6,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from benchbench.core.errors import UserError
 from benchbench.core.files import DRAFT, sync
-from benchbench.launch.availability import without
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_left_out, read_results, read_table
-from benchbench.suite.grid import expand
+from benchbench.suite.grid import Grid
 
 NOT_COMPARED = {
     "total_seconds", "train_seconds", "evaluate_seconds", "diagnose_seconds", "update_ms",
@@ -61,9 +61,10 @@ def merge(target: Path, sources: Sequence[Path]) -> list[str]:
     left_out: dict[str, str] = {}
     for folder in suites:
         left_out |= read_left_out(folder)
-    cells = without(expand(suites[first]), left_out, store)
-    there = {cell.env for cell in cells}
-    store.gather(suites[first], cells, {e: why for e, why in left_out.items() if e not in there})
+    grid = Grid.of(suites[first]).without(left_out, store)
+    there = {cell.env for cell in grid.cells}
+    still_out = {env: why for env, why in left_out.items() if env not in there}
+    store.gather(replace(grid, left_out=still_out))
     return new
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchbench.launch.availability import left_out_lines
 from benchbench.results.checkpoints import updates_in
 from benchbench.results.failures import Failure
 from benchbench.results.heartbeat import Sign, read_sign
@@ -77,7 +76,7 @@ def status_text(store: Store, cells: Sequence[Cell]) -> str:
             lines.append(
                 f"stopped  {status.cell.label}: goes on after update {status.saved} of {wanted}"
             )
-    lines += left_out_lines(read_left_out(store.folder))
+    lines += [f"left out {env}: {why}" for env, why in read_left_out(store.folder).items()]
     return "\n".join(lines)
 
 

@@ -2,8 +2,8 @@
 
 A cell is published as a folder ``cells/<key>/`` with its tables in it. The folder is filled
 under a temporary name beside its place, synced, then renamed: a cell counts when its folder is
-there. :func:`gather` joins the published cells of a suite into the tables that the report reads.
-Beside them lie what a cell leaves while it runs: its log, its checkpoint, a sign of life, and why
+there. :meth:`Store.gather` joins a suite's published cells into the tables that the report reads.
+Beside them lies what a cell leaves while it runs: its log, its checkpoint, its heartbeat, and why
 it failed.
 """
 
@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,10 +26,7 @@ from benchbench.core.errors import UserError
 from benchbench.core.files import DRAFT, replaced, sync, write_text
 from benchbench.results.failures import Failure, kind_of
 from benchbench.results.tables import SCHEMAS, TABLES, read_table, to_table
-from benchbench.suite.grid import Cell
-from benchbench.suite.model import Suite
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
+from benchbench.suite.grid import Cell, Grid
 
 TableRows = dict[str, list[dict[str, object]]]
 """Rows of each table, by the table's name."""
@@ -167,19 +163,16 @@ class Store:
         told = {"kind": failure.kind, "error": failure.text, "attempts": failure.attempts}
         write_text(self.failure_path(cell.key), json.dumps({**told, **_identity(cell)}))
 
-    def gather(
-        self, suite: Suite, cells: Sequence[Cell], left_out: Mapping[str, str] = NOTHING
-    ) -> None:
-        """Write ``suite.json`` and the joined tables of the suite's cells.
+    def gather(self, grid: Grid) -> None:
+        """Write ``suite.json`` and the joined tables of the grid's cells.
 
-        ``left_out`` says why environments of the suite have no cells. Cells that are published but
-        no longer in the suite stay on disk and out of the tables.
+        Published cells that are no longer in the suite stay on disk and out of the tables.
         """
-        plan = [_identity(cell) for cell in cells]
+        cells = grid.cells
         stored = {
-            "suite": suite.model_dump(mode="json", exclude_unset=True),
-            "plan": plan,
-            "left_out": dict(left_out),
+            "suite": grid.suite.model_dump(mode="json", exclude_unset=True),
+            "plan": [_identity(cell) for cell in cells],
+            "left_out": dict(grid.left_out),
         }
         write_text(self.folder / "suite.json", json.dumps(stored, indent=1))
         done = [cell for cell in cells if self.is_done(cell.key)]

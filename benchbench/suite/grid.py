@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
 
 from benchbench.core.errors import UserError
 from benchbench.routing import Routing
@@ -26,6 +27,8 @@ from benchbench.suite.model import (
     TrainSettings,
 )
 from benchbench.suite.user_code import code_hash, is_import_path
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 FORMAT = 1
 """Version of what a cell means; raised when the same settings would train another agent."""
@@ -100,6 +103,55 @@ class Cell:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+class Finished(Protocol):
+    """What knows which cells are finished: a results folder."""
+
+    def is_done(self, key: str) -> bool:
+        """Whether the cell with this key is finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A suite's cells, and those of them that are wanted now."""
+
+    suite: Suite
+    cells: tuple[Cell, ...]
+    """All that a report covers."""
+    wanted: tuple[Cell, ...]
+    """Those to run."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why environments of the suite have no cells here."""
+
+    @classmethod
+    def of(cls, suite: Suite, only: Mapping[str, Collection[str]] = NOTHING) -> Grid:
+        """The suite's grid; ``only`` names the values of env, variant and seed that are wanted.
+
+        Raises :class:`UserError` as :func:`expand` and :func:`select` do.
+        """
+        cells = tuple(expand(suite))
+        return cls(suite, cells, tuple(select(cells, only)))
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all cells."""
+        return frozenset(cell.key for cell in self.cells)
+
+    def missing(self, store: Finished) -> list[Cell]:
+        """The wanted cells that are not finished."""
+        return [cell for cell in self.wanted if not store.is_done(cell.key)]
+
+    def without(self, left_out: Mapping[str, str], store: Finished) -> Grid:
+        """The grid without the unfinished cells of these environments; says why."""
+
+        def kept(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+            return tuple(c for c in cells if c.env not in left_out or store.is_done(c.key))
+
+        return replace(
+            self, cells=kept(self.cells), wanted=kept(self.wanted), left_out=dict(left_out)
+        )
+
+
 def expand(suite: Suite) -> list[Cell]:
     """The suite's cells: envs × seeds × variants, the variants of a pair side by side.
 
@@ -146,7 +198,7 @@ def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
     )
 
 
-def select(cells: Sequence[Cell], only: Mapping[str, set[str]]) -> list[Cell]:
+def select(cells: Sequence[Cell], only: Mapping[str, Collection[str]]) -> list[Cell]:
     """The cells that match ``only``: the values wanted of ``env``, ``variant`` and ``seed``.
 
     Raises :class:`UserError` where a wanted value is none of the grid's, and so would pass unseen.
@@ -160,7 +212,7 @@ def select(cells: Sequence[Cell], only: Mapping[str, set[str]]) -> list[Cell]:
         if name not in values:
             raise UserError(f"--only {name}=…: choose env, variant or seed")
         there = dict.fromkeys(values[name](cell) for cell in cells)
-        for value in sorted(wanted - set(there)):
+        for value in sorted(set(wanted) - set(there)):
             raise UserError(
                 f"--only {name}={value}: the grid has no such {name}; it has {', '.join(there)}"
             )

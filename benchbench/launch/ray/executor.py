@@ -24,21 +24,17 @@ import click
 
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
+from benchbench.core.processes import Interrupted, interruptible
 from benchbench.core.provenance import versions
 from benchbench.data.store import cache_folder, open_dataset
-from benchbench.launch.local import (
-    GRACE_SECONDS,
-    Interrupted,
-    RunOptions,
-    Watcher,
-    interruptible,
-)
+from benchbench.launch.executor import RunOptions, Watcher
+from benchbench.launch.local import GRACE_SECONDS
 from benchbench.launch.ray.mailbox import Mailbox
 from benchbench.launch.ray.node import TOKEN, Order, Outcome, carry_out
-from benchbench.launch.ray.parcel import unpack
 from benchbench.launch.ray.requests import Node, Shares, nodes_of, wants_gpu
 from benchbench.launch.resources import known_from, peak_of
-from benchbench.launch.supervise import Follower, wait_until_stopped
+from benchbench.launch.supervise import Next, Supervisor, wait_until_stopped
+from benchbench.launch.worker import CellRunner
 from benchbench.results.checkpoints import Unusable, keep_checkpoint
 from benchbench.results.failures import Failure, of_error
 from benchbench.results.store import Store
@@ -68,6 +64,7 @@ class Ray:
         jobs: int | None = None,
         per_device: int | None = None,
         poll: float = POLL_SECONDS,
+        run_one: CellRunner | None = None,
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
@@ -79,6 +76,7 @@ class Ray:
         self.ray: Any = ray
         self.address, self.grid, self.poll = address, grid, poll
         self.device, self.jobs, self.per_device = device, jobs, per_device
+        self.run_one = run_one
 
     def run(
         self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
@@ -159,7 +157,7 @@ class _Watch:
     ) -> None:
         self.home, self.ray, self.store = ray, ray.ray, store
         self.watcher, self.options = watcher, options
-        self.follower = Follower(store, watcher, options)
+        self.supervisor = Supervisor(store, watcher, options)
         self.cells = {cell.key: cell for cell in cells}
         self.out: dict[str, Any] = {}
         """The reference of each cell's task, by the cell's key."""
@@ -204,7 +202,7 @@ class _Watch:
             order = Order(
                 cell, self.store, self.token, cache_folder().absolute(), self.sha256[cell.data],
                 versions(), replace(self.options, retries=0, fail_fast=False),
-                self.device, self.shares.threads,
+                self.device, self.shares.threads, self.home.run_one,
             )  # fmt: skip
             task = self.task.options(
                 name=cell.label, scheduling_strategy="SPREAD", **self.shares.of(key).options()
@@ -227,13 +225,13 @@ class _Watch:
                 self.ray.cancel(ref, force=True)
                 self._failed(key, Failure("killed", f"its node {self.at[key][:8]} was lost"))
             else:
-                self.follower.look(self.cells[key])
+                self.supervisor.look(self.cells[key])
         self._warn_of_waiting(nodes)
 
     def _ended(self, key: str, ref: Any) -> None:
         cell = self.cells[key]
         try:
-            outcome = self._received(cell, unpack(self.ray.get(ref)))
+            outcome = self._received(cell, self.ray.get(ref))
         except self.ray.exceptions.OutOfMemoryError:
             outcome = Outcome("failed", Failure("out of memory", "its node's memory was full"))
         except self.ray.exceptions.RayTaskError as error:
@@ -242,30 +240,29 @@ class _Watch:
             node = f" {self.at[key][:8]}" if key in self.at else ""
             text = f"its node{node} or its process there was lost ({type(error).__name__})"
             outcome = Outcome("failed", Failure("killed", text))
-        except (ValueError, TypeError, KeyError) as error:
-            text = f"what its node sent back {error}"
+        except ValueError as error:
+            text = f"what its node sent back is not its results: {error}"
             outcome = Outcome("failed", Failure("raised", text))
         except OSError as error:
             outcome = Outcome("failed", of_error(error))
         if outcome.word == "refused":
             raise UserError(f"the cluster's node {outcome.why}; install the same versions there")
-        if self.follower.is_done(cell):
+        if self.supervisor.is_done(cell):
             self._leave(key)
             self.shares.told(key, peak_of(self.store, key))
         else:
             stopped = Failure("killed", "its node told it to stop")
             self._failed(key, outcome.failure or stopped)
 
-    def _received(self, cell: Cell, files: dict[str, bytes]) -> Outcome:
-        """Keep what came back, and return how the cell ended."""
-        outcome = Outcome.read(files["outcome.json"])
-        if "log" in files:
+    def _received(self, cell: Cell, outcome: Outcome) -> Outcome:
+        """Keep what came back: the log, and the tables of a cell that is done."""
+        if outcome.log:
             log = self.store.log_path(cell.key)
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as file:
-                file.write(files["log"])
+                file.write(outcome.log)
         if outcome.word == "done" and not self.store.is_done(cell.key):
-            self.store.adopt(cell, files)
+            self.store.adopt(cell, outcome.tables)
         if self.store.is_done(cell.key):
             self.store.checkpoint_path(cell.key).unlink(missing_ok=True)
         return outcome
@@ -276,16 +273,16 @@ class _Watch:
         self._leave(key)
         if failure.kind == "out of memory" and self.shares.out_of_memory(key):
             text = f"{failure.text}; it had {before}, and will have {self.shares.of(key)}"
-            self.watcher.again(cell, replace(failure, text=text))
+            self.watcher.retrying(cell, replace(failure, text=text))
             self.waiting.insert(0, key)
-        elif self.follower.runs_again(cell, failure):
+            return
+        verdict = self.supervisor.failed(cell, failure)
+        if verdict is Next.RETRY:
             self.waiting.insert(0, key)
-        elif self.options.fail_fast or failure.kind == "disk":
-            reason = "--fail-fast" if self.options.fail_fast else "the disk takes no results"
-            out = list(self.out) if self.options.fail_fast else []
-            if out or self.waiting:
-                left = [self.cells[key] for key in (*out, *self.waiting)]
-                self.watcher.ended_early(left, reason)
+        elif verdict is not Next.GO_ON:
+            out = list(self.out) if verdict is Next.STOP else []
+            left = [self.cells[key] for key in (*out, *self.waiting)]
+            self.supervisor.end_early(left, verdict)
             self.waiting.clear()
             if out:
                 self._end_all()
@@ -307,8 +304,8 @@ class _Watch:
             ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0.2)
             self._take_mail()
             for key in [key for key, ref in self.out.items() if ref in ready]:
-                with suppress(self.ray.exceptions.RayError, ValueError, OSError, KeyError):
-                    self._received(self.cells[key], unpack(self.ray.get(self.out[key])))
+                with suppress(self.ray.exceptions.RayError, ValueError, OSError):
+                    self._received(self.cells[key], self.ray.get(self.out[key]))
                 self._leave(key)
         for key, ref in list(self.out.items()):
             self.ray.cancel(ref, force=True)
@@ -317,8 +314,8 @@ class _Watch:
     def _take_mail(self) -> None:
         """Write down what nodes without the results folder have told of cells that are out."""
         try:
-            mail = unpack(self.ray.get(self.mailbox.take.remote(), timeout=ANSWER_SECONDS))
-        except (self.ray.exceptions.RayError, ValueError):  # its node was lost: it starts elsewhere
+            mail = self.ray.get(self.mailbox.take.remote(), timeout=ANSWER_SECONDS)
+        except self.ray.exceptions.RayError:  # its node was lost: it starts elsewhere
             return
         for name, content in mail.items():
             key, _, what = name.partition("/")

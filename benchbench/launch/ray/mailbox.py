@@ -5,8 +5,6 @@ It knows nothing else of benchbench, so that its process is small and starts at 
 
 from __future__ import annotations
 
-from benchbench.launch.ray.parcel import pack
-
 
 class Mailbox:
     """What nodes tell of cells while they run: the newest of each thing, until the driver takes it.
@@ -21,7 +19,7 @@ class Mailbox:
         """Hold this in place of an earlier one of the name."""
         self._held[name] = content
 
-    def take(self) -> bytes:
-        """All that is held, as a parcel."""
+    def take(self) -> dict[str, bytes]:
+        """Everything that is held, by name; it is held no longer."""
         held, self._held = self._held, {}
-        return pack(held)
+        return held

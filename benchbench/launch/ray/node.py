@@ -13,20 +13,21 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from benchbench.cell.devices import choose_devices, cuda_devices
 from benchbench.core.errors import UserError
+from benchbench.core.processes import Interrupted
 from benchbench.core.provenance import versions
 from benchbench.data.store import open_dataset, prepare
-from benchbench.launch.local import Interrupted, RunOptions, run_cells
-from benchbench.launch.ray.parcel import pack
-from benchbench.launch.resources import Slots, make_scheduler
-from benchbench.launch.supervise import Silent
+from benchbench.launch.executor import NullWatcher, RunOptions
+from benchbench.launch.local import Local
+from benchbench.launch.resources import Slots
+from benchbench.launch.worker import CellRunner
 from benchbench.results.checkpoints import Unusable, keep_checkpoint
 from benchbench.results.failures import Failure, of_error
 from benchbench.results.store import Store
@@ -60,22 +61,20 @@ class Order:
     options: RunOptions
     device: Literal["cpu", "cuda"]
     threads: int
+    run_one: CellRunner | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an order ended; travels as ``outcome.json`` beside the cell's tables and log."""
+    """How an order ended, and what came of it."""
 
     word: Literal["done", "failed", "stopped", "refused"]
     failure: Failure | None = None
     why: str = ""
-
-    @classmethod
-    def read(cls, content: bytes) -> Outcome:
-        """The outcome in a parcel; raises ``ValueError`` or ``TypeError`` where it is none."""
-        told = json.loads(content)
-        failure = told.pop("failure")
-        return cls(**told, failure=failure and Failure(**failure))
+    tables: Mapping[str, bytes] = field(default_factory=dict)
+    """The cell's tables by file name, where it is done."""
+    log: bytes = b""
+    """The cell's log, where the driver does not see it."""
 
 
 def about_node() -> str:
@@ -89,8 +88,8 @@ def about_node() -> str:
     return json.dumps({"host": socket.gethostname(), "versions": versions(), "free_mb": free})
 
 
-def carry_out(order: Order, checkpoint: bytes | None, mailbox: Any) -> bytes:
-    """Run the order's cell; returns a parcel of its outcome and, where it is done, its tables.
+def carry_out(order: Order, checkpoint: bytes | None, mailbox: Any) -> Outcome:
+    """Run the order's cell; returns its outcome and, where it is done, its tables.
 
     ``checkpoint`` is the cell's so far, for a node without the driver's folder.
     """
@@ -98,21 +97,19 @@ def carry_out(order: Order, checkpoint: bytes | None, mailbox: Any) -> bytes:
     mail.post("node", _node_id().encode())
     if order.versions != versions():
         why = f"{socket.gethostname()} has {versions()}, and this machine {order.versions}"
-        return pack({"outcome.json": _json(Outcome("refused", why=why))})
+        return Outcome("refused", why=why)
     with _store(order, checkpoint) as (store, is_shared):
         hears = _Hears(order.cell.key, store, None if is_shared else mail)
         outcome = _run(order, store, hears)
         hears.tell_last()
-        files = {"outcome.json": _json(outcome)}
         if outcome.word == "done":
             folder = store.cell_folder(order.cell.key)
-            files |= {
-                f"{name}.parquet": (folder / f"{name}.parquet").read_bytes() for name in TABLES
-            }
+            tables = {f"{n}.parquet": (folder / f"{n}.parquet").read_bytes() for n in TABLES}
+            outcome = replace(outcome, tables=tables)
         log = store.log_path(order.cell.key)
         if not is_shared and log.exists():
-            files["log"] = log.read_bytes()
-        return pack(files)
+            outcome = replace(outcome, log=log.read_bytes())
+        return outcome
 
 
 def _run(order: Order, store: Store, hears: _Hears) -> Outcome:
@@ -124,9 +121,8 @@ def _run(order: Order, store: Store, hears: _Hears) -> Outcome:
         # By its index: that others are on the device is as it should be.
         devices = choose_devices("cpu" if order.device == "cpu" else "cuda:0")
         slots = Slots(tuple(devices), 1, order.threads, per_device=1)
-        scheduler = make_scheduler([cell], store, slots)
         with _main_module_forgotten():
-            run_cells([cell], scheduler, store, devices, order.threads, hears, order.options)
+            Local(slots, order.run_one).run([cell], store, hears, order.options)
     except Interrupted:
         return Outcome("stopped")
     except (UserError, OSError) as error:
@@ -187,7 +183,7 @@ class _Mail:
                 print(f"the {what} was not sent: {type(error).__name__}")
 
 
-class _Hears(Silent):
+class _Hears(NullWatcher):
     """Hears how the cell gets on and, where there is ``mail``, sends its sign and checkpoints."""
 
     def __init__(self, key: str, store: Store, mail: _Mail | None) -> None:
@@ -246,7 +242,3 @@ def _node_id() -> str:
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
-
-
-def _json(outcome: Outcome) -> bytes:
-    return json.dumps(asdict(outcome)).encode()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from benchbench.cell.devices import MIB
 from benchbench.core.errors import UserError
-from benchbench.launch.resources import CPU_CELL_MB, CUDA_CONTEXT_MB, Known, kind_of, tasks_of
-from benchbench.launch.scheduler import MARGIN, Place, Scheduler
+from benchbench.launch.memory import MemoryEstimate
+from benchbench.launch.resources import CPU_CELL_MB, CUDA_CONTEXT_MB, Known, tasks_of
+from benchbench.launch.scheduler import MARGIN, Place
 from benchbench.suite.grid import Cell
 
 STEP = 10_000
@@ -95,15 +96,13 @@ class Shares:
         fair = min(cpus // at_once, self._least_cpus // (per_device or 1))
         self.threads = max(1, int(fair))
         self._place = self._place_on(nodes)
-        self._scheduler = Scheduler([self._place], tasks_of(cells, known), len(cells), known.peaks)
-        self._kinds = {cell.key: kind_of(cell.settings()) for cell in cells}
+        self._memory = MemoryEstimate(known.peaks)
+        tasks = sorted(tasks_of(cells, known), key=lambda task: -task.length)
+        self.longest_first = [task.key for task in tasks]
+        """The keys of all cells, those that take longest first."""
+        self._kinds = {task.key: task.kind for task in tasks}
         self._raised: dict[str, float] = {}
         """The least that cells which ran out of memory ask for: part of a GPU, or MiB."""
-
-    @property
-    def longest_first(self) -> list[str]:
-        """The keys of all cells, those that take longest first."""
-        return self._scheduler.waiting
 
     def of(self, key: str) -> Share:
         """What the cell asks for now."""
@@ -112,7 +111,7 @@ class Shares:
             return Share(cpus, min(1.0, max(self._part(key), least)))
         if self._per_device:
             cpus = math.floor(self._least_cpus / self._per_device * STEP) / STEP
-        need = self._scheduler.need_mb(self._kinds[key], self._place)
+        need = self._need_mb(key)
         return Share(cpus, memory_mb=min(self._largest_mb, max(need, least)))
 
     def next(self, waiting: Sequence[str], out: Collection[str]) -> str | None:
@@ -127,15 +126,14 @@ class Shares:
         tried = {self._kinds[key] for key in out}
         for key in waiting:
             kind = self._kinds[key]
-            if kind in self._scheduler.peaks or (self._scheduler.peaks and kind not in tried):
+            if self._memory.knows(kind) or (self._memory and kind not in tried):
                 return key
         return None
 
     def told(self, key: str, peak_mb: float | None) -> None:
         """The cell is done, and took so much at its peak."""
         if peak_mb is not None:
-            kind, peaks = self._kinds[key], self._scheduler.peaks
-            peaks[kind] = max(peak_mb, peaks.get(kind, 0.0))
+            self._memory.record(self._kinds[key], peak_mb)
 
     def out_of_memory(self, key: str) -> bool:
         """The cell ran out of memory, and asks for twice as much; False where it had it all."""
@@ -151,13 +149,17 @@ class Shares:
         """Whether cells are packed by what others of their kind took."""
         return self.on_gpu and not self._per_device and math.isfinite(self._place.memory_mb)
 
+    def _need_mb(self, key: str) -> float:
+        place = self._place
+        return self._memory.need_mb(self._kinds[key], place.overhead_mb, place.unknown_mb)
+
     def _part(self, key: str) -> float:
         """The part of a GPU that a cell of this one's kind takes; all where nothing is known."""
         if self._per_device:
             return math.floor(STEP / self._per_device) / STEP
         if math.isinf(self._place.memory_mb):
             return 1.0
-        need = self._scheduler.need_mb(self._kinds[key], self._place)
+        need = self._need_mb(key)
         return math.ceil(need / self._place.memory_mb * STEP) / STEP
 
     def _place_on(self, nodes: Sequence[Node]) -> Place:

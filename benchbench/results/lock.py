@@ -1,0 +1,66 @@
+"""A results folder belongs to one writing process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
+from benchbench.results.store import Store
+
+
+@contextmanager
+def held(store: Store) -> Iterator[None]:
+    """Hold the results folder for the length of a block, and say in it who does.
+
+    Raises :class:`UserError` where another process holds it, or where it cannot be written.
+    """
+    path = store.folder / ".holder.json"
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(store.folder / ".lock")
+        lock.acquire(timeout=0)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_text(path, json.dumps(holder))
+    except Timeout:
+        raise UserError(
+            f"{store.folder}: another 'benchbench run' is writing there{_holder(path)}; wait for "
+            "it, or choose another folder with --results"
+        ) from None
+    except OSError as error:
+        raise unwritable(store, error) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return f" (process {told['pid']} on {told['host']}, since {told['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def unwritable(store: Store, error: OSError) -> UserError:
+    """The sentence for a results folder that takes no more files."""
+    return UserError(
+        f"{store.folder}: cannot be written ({error.strerror or error}); finished cells are kept: "
+        "make room or mend it and run the same command again, or choose another folder with "
+        "--results"
+    )

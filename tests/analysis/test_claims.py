@@ -1,0 +1,477 @@
+"""Verdicts on synthetic results of known effect: the claims must come out either way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.results_factory import (
+    BRIEF,
+    NOTHING,
+    Rows,
+    as_results,
+    make_results,
+    make_rows,
+    make_suite,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchbench.analysis.brief import PRIMARY
+from benchbench.analysis.claims import PAIRS_NEEDED, _delta, chosen, row_verdict, verdict
+from benchbench.analysis.curves import costs, diagnosed_share, improvements
+from benchbench.analysis.measures import (
+    area_under_curve,
+    change_variance,
+    drawdown,
+    measure_cells,
+    oscillation,
+    score_per_return,
+    updates_to_threshold,
+)
+from benchbench.analysis.secondary_measures import by_environment
+from benchbench.report import describe, judge, learned, pairs
+from benchbench.results.tables import Results
+from benchbench.suite.model import Deltas
+
+REVERSED = {"before": BRIEF["after"], "after": BRIEF["before"]}
+
+
+def changed(change: Callable[[Rows], None], seeds: int = 10) -> Results:
+    suite = make_suite(seeds=seeds)
+    plan, rows = make_rows(suite, BRIEF)
+    change(rows)
+    return as_results(suite, plan, rows)
+
+
+def words(claims: pd.DataFrame) -> list[str]:
+    return claims["verdict"].to_list()
+
+
+class TestVerdicts:
+    def test_the_brief_is_confirmed_where_it_is_right(self) -> None:
+        claims = judge(make_results(BRIEF))
+        assert claims["row"].to_list() == [1, 2, 2, 3, 4, 5, 6, 7]
+        assert words(claims) == ["supported"] * 8
+
+    def test_and_contradicted_where_the_effects_are_reversed(self) -> None:
+        claims = judge(make_results(REVERSED))[1:]
+        assert set(zip(claims["verdict"], claims["label"], strict=True)) == {
+            ("refuted", "opposite")
+        }
+
+    def test_no_effect_is_never_a_finding(self) -> None:
+        claims = judge(make_results(NOTHING))[1:]
+        assert not set(words(claims)) & {"supported"}
+        assert "opposite" not in set(claims["label"])
+        # Probes are precise here, so their claims are refuted as negligible, not left open.
+        assert claims["label"].iloc[:3].to_list() == ["negligible"] * 3
+
+    def test_eight_pairs_are_too_few_however_large_the_effect(self) -> None:
+        claims = judge(make_results(BRIEF, seeds=8))[1:]
+        assert set(words(claims)) == {"inconclusive"}
+        assert set(claims["label"]) == {"8 pairs; 9 needed"}
+
+    def test_a_measure_that_is_missing_does_not_lower_the_bar_for_the_others(self) -> None:
+        def blind(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                row["q_behaviour_error"] = row["q_error"] = row["state_r2"] = None
+
+        whole = judge(make_results(BRIEF)).set_index("measure")["p_holm"]
+        part = judge(changed(blind)).set_index("measure")
+        assert part.loc[whole.index[3:5], "verdict"].to_list() == ["not measured"] * 2
+        kept = [name for name in whole.index if name not in whole.index[[0, 3, 4]]]
+        assert (part.loc[kept, "p_holm"] >= whole[kept]).all()
+
+    @given(
+        lo=st.floats(-50, 50), width=st.floats(0, 50), delta=st.floats(0.01, 20), p=st.floats(0, 1)
+    )
+    def test_swapping_before_and_after_swaps_supported_and_opposite(
+        self, lo: float, width: float, delta: float, p: float
+    ) -> None:
+        hi = lo + width
+        there, back = verdict((lo, hi), delta, p, 10), verdict((-hi, -lo), delta, p, 10)
+        assert (there == ("supported", "")) == (back == ("refuted", "opposite"))
+        assert (there[1] == "negligible") == (back[1] == "negligible")
+
+    def test_the_interval_alone_does_not_suffice(self) -> None:
+        assert verdict((6, 9), 5, 0.2, 10) == ("inconclusive", "")
+        assert verdict((6, 9), 5, 0.04, 10) == ("supported", "")
+
+    def test_below_delta_with_either_sign_is_refuted_without_a_label(self) -> None:
+        assert verdict((-20, 4), 5, 0.5, 10) == ("refuted", "")
+
+    def test_an_effect_that_had_no_room_is_not_refuted(self) -> None:
+        """An untrained encoder that shows nearly all of the state, as of a ball in a maze."""
+
+        def shown(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                row["state_r2"] = {"before": 0.967, "after": 0.988}[str(row["variant"])]
+            for row in rows["cells"]:
+                row["oracle_state_r2"] = 0.9999  # 0.0329 above before, and delta is 0.05
+
+        part = judge(changed(shown)).iloc[3]
+        assert part["measure"] == "R² of the state probe, last evaluation"
+        assert (part["verdict"], part["label"]) == (
+            "inconclusive",
+            "no room for an effect of delta",
+        )
+        assert verdict((-0.01, 0.01), 0.05, 1, 10, room=0.06) == ("refuted", "negligible")
+        assert verdict((-0.2, -0.1), 0.05, 0.01, 10, room=0.03) == ("refuted", "opposite")
+
+    def test_a_row_needs_all_its_parts(self) -> None:
+        def one_way(a: str, b: str) -> str:
+            return row_verdict(pd.DataFrame({"verdict": [a, b], "label": ["", ""]}))[0]
+
+        assert one_way("supported", "supported") == "supported"
+        assert one_way("supported", "inconclusive") == "inconclusive"
+        assert one_way("supported", "refuted") == "refuted"
+        assert one_way("not measured", "supported") == "not measured"
+
+
+class TestFallBacks:
+    """One measure for the whole table: the specification's where all pairs have it."""
+
+    def columns(self, results: Results) -> list[str]:
+        return [measure.column for measure, _ in chosen(results, measure_cells(results))]
+
+    def test_the_specified_measures_are_used_where_all_pairs_have_them(self) -> None:
+        results = make_results(BRIEF)
+        assert self.columns(results)[2:4] == ["state_gain", "q_error"]
+        row = judge(results).query("row == 3").iloc[0]
+        # 0.2 untrained, 0.95 oracle: before reaches 0.5, after 0.8, give or take what is left to go
+        assert row["before_mean"] == pytest.approx((0.5 - 0.2) / 0.75, abs=0.02)
+        assert row["after_mean"] == pytest.approx((0.8 - 0.2) / 0.75, abs=0.02)
+        assert (row["unit"], row["note"]) == ("gain", "")
+
+    @pytest.mark.parametrize("oracle", [None, 0.25])
+    def test_one_pair_without_a_clear_oracle_makes_all_fall_back(
+        self, oracle: float | None
+    ) -> None:
+        def spoil(rows: Rows) -> None:
+            rows["cells"][0]["oracle_state_r2"] = oracle
+
+        row = judge(changed(spoil)).query("row == 3").iloc[0]
+        assert row["measure"] == "R² of the state probe, last evaluation"
+        assert row["n_pairs"] == 10
+        assert "1 of 10 pairs lack an oracle at least 0.1 R² above" in row["note"]
+        # What was not chosen is still described, for the pairs that have it.
+        described = describe(changed(spoil)).set_index("measure")
+        assert described.loc["state-probe gain from untrained (0) to oracle (1)", "n_pairs"] == 9
+
+    def test_a_pair_that_lacks_both_does_not_change_the_measure(self) -> None:
+        def diverge(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["seed"] == 3 and row["variant"] == "after":
+                    row["q_error"] = row["q_behaviour_error"] = math.nan
+
+        row = judge(changed(diverge)).query("row == 4").iloc[0]
+        assert row["measure"].startswith("RMS of Q − own policy's return")
+        assert row["n_pairs"] == 9
+        assert "1 without a finite value" in row["note"]
+
+    def test_own_returns_are_read_at_the_pairs_last_evaluation_with_any(self) -> None:
+        def unfinished(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["update"] == 5000:
+                    for name in ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail"):
+                        row[name] = None
+                if row["update"] == 3750 and row["variant"] == "after":
+                    row["q_error"] = 7.0
+
+        cells = measure_cells(changed(unfinished)).set_index(["variant", "seed"])
+        assert (cells.loc["after", "q_error"] == 7.0).all()
+        assert cells.loc["before", "q_error"].between(0.05, 3).all()
+
+    def test_a_cell_without_a_value_there_does_not_get_an_earlier_one(self) -> None:
+        def hole(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["update"] == 5000 and row["variant"] == "after" and row["seed"] == 0:
+                    for name in ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail"):
+                        row[name] = None
+
+        cells = measure_cells(changed(hole)).set_index(["variant", "seed"])
+        assert math.isnan(cells.loc[("after", 0), "q_error"])
+        assert cells.loc[("before", 0), "q_error"] > 0
+
+
+class TestDescribed:
+    def test_similarity_of_features_is_of_the_pair(self) -> None:
+        def rotate(rows: Rows) -> None:
+            mine = {(r["seed"], r["row"]): r["values"] for r in rows["features"]
+                    if r["variant"] == "before"}  # fmt: skip
+            for r in rows["features"]:
+                if r["variant"] == "after":
+                    a, b, c = mine[r["seed"], r["row"]]  # type: ignore[misc]
+                    r["values"] = [-3 * b, 3 * a, 3 * c]
+
+        row = describe(changed(rotate)).set_index("unit").loc["CKA"]
+        assert (row["n_pairs"], row["difference"]) == (10, pytest.approx(1.0))
+        assert math.isnan(row["before_mean"])
+        assert describe(make_results()).set_index("unit").loc["CKA", "difference"] < 0.99
+
+    def test_features_of_other_rows_are_not_compared(self) -> None:
+        def shift(rows: Rows) -> None:
+            for r in rows["features"]:
+                if r["variant"] == "after":
+                    r["row"] = int(str(r["row"])) + 1
+
+        assert "CKA" not in set(describe(changed(shift))["unit"])
+
+    def test_pairs_hold_what_the_claims_average(self) -> None:
+        results = make_results(BRIEF, seeds=9)
+        each = pairs(results)
+        for _, claim in judge(results)[1:].iterrows():
+            mine = each[each["measure"] == claim["measure"]]
+            assert len(mine) == claim["n_pairs"] == 9
+            assert mine["difference"].mean() == pytest.approx(claim["difference"])
+        ratios = each[each["scale"] == "ln ratio"]
+        assert np.exp(ratios["difference"]).to_numpy() == pytest.approx(
+            (ratios["after"] / ratios["before"]).to_numpy()
+        )
+
+    def test_spread_across_seeds_needs_ten(self) -> None:
+        name = "interquartile range of the score across seeds"
+        assert name not in set(describe(make_results(seeds=9))["measure"])
+        results = make_results(seeds=10)
+        row = describe(results).set_index("measure").loc[name]
+        scores = results.cells[results.cells["variant"] == "before"]["final_score"]
+        assert row["before_mean"] == pytest.approx(np.subtract(*np.quantile(scores, [0.75, 0.25])))
+
+    def test_costs_and_chances_by_variant(self) -> None:
+        results = make_results(variants=["before", "after", "frozen"])
+        found = costs(results).set_index("variant")
+        assert found.index.to_list() == ["before", "after", "frozen"]
+        assert found.loc["after"].to_list() == [10, 16.0, 100.0, 80.0, 15.0, 5.0]
+        assert diagnosed_share(results) == pytest.approx(0.05)
+        chances = improvements(results).set_index("variant")
+        assert chances.index.to_list() == ["after", "frozen"]
+        assert chances.loc["after", "mean"] == 1.0
+
+
+class TestPairs:
+    def test_the_difference_is_paired(self) -> None:
+        claims = judge(make_results(BRIEF))
+        cells = measure_cells(make_results(BRIEF)).pivot(index="seed", columns="variant")
+        by_hand = (cells["final_score"]["after"] - cells["final_score"]["before"]).mean()
+        found = claims[claims["row"] == 6].iloc[0]
+        assert found["difference"] == pytest.approx(by_hand)
+        assert found["lo"] < by_hand < found["hi"]
+
+    def test_errors_are_compared_as_ratios(self) -> None:
+        claims = judge(make_results(BRIEF))
+        row = claims[claims["row"] == 4].iloc[0]
+        assert math.exp(row["difference"]) == pytest.approx(0.5, abs=0.05)
+        assert row["delta"] == pytest.approx(-math.log(0.9))
+        assert row["after_mean"] / row["before_mean"] == pytest.approx(math.exp(row["difference"]))
+
+    def test_a_failed_cell_takes_its_pair_along_and_is_counted(self) -> None:
+        def fail(rows: Rows) -> None:
+            rows["cells"][0] |= {"status": "failed", "error": "killed"}
+
+        row = judge(changed(fail)).iloc[6]
+        assert row["n_pairs"] == 9
+        assert row["note"] == "9 of 10 planned pairs; 1 without a finished before and after"
+
+    def test_a_missing_evaluation_is_not_filled_in(self) -> None:
+        def hole(rows: Rows) -> None:
+            rows["evaluations"][3]["score"] = None
+
+        claims = judge(changed(hole))
+        area = claims[claims["row"] == 5].iloc[0]
+        assert area["n_pairs"] == 9
+        assert "1 without a finite value" in area["note"]
+
+    def test_pairs_evaluated_at_different_updates_are_not_compared(self) -> None:
+        def drop(rows: Rows) -> None:
+            del rows["evaluations"][3]
+
+        claims = judge(changed(drop))[1:]
+        assert set(claims["n_pairs"]) == {9}
+        assert claims["note"].str.contains("1 evaluated at different updates").all()
+
+    @pytest.mark.parametrize("variants", [["before"], ["after"], ["frozen"]])
+    def test_without_the_two_variants_nothing_is_measured(self, variants: list[str]) -> None:
+        assert set(words(judge(make_results(variants=variants)))) == {"not measured"}
+        assert describe(make_results(variants=variants)).empty
+
+
+class TestGradientFlow:
+    @pytest.mark.parametrize(
+        ("variant", "loss", "change"),
+        [
+            ("before", "critic", {"applied": 0.01}),
+            ("before", "critic", {"dropped": 0.01}),
+            ("before", "critic", {"computed": 0.0, "dropped": 0.0}),
+            ("before", "vae", {"applied": 0.0}),
+            ("before", "vae", {"mismatch": 1e-3}),
+            ("after", "critic", {"applied": 0.0}),
+            ("after", "vae", {"computed": 1e-9}),
+        ],
+    )
+    def test_one_cell_that_differs_refutes_it(
+        self, variant: str, loss: str, change: dict[str, object]
+    ) -> None:
+        def tamper(rows: Rows) -> None:
+            row = next(r for r in rows["ledger"] if (r["variant"], r["loss"]) == (variant, loss))
+            row |= change
+
+        row = judge(changed(tamper)).iloc[0]
+        assert (row["verdict"], row["label"]) == ("refuted", "1 of 20 cells differ")
+        assert f"seed 0 {variant}" in row["note"]
+
+    def test_it_needs_no_nine_pairs(self) -> None:
+        assert judge(make_results(seeds=1)).iloc[0]["verdict"] == "supported"
+
+    def test_no_ledger_is_not_measured_and_a_gap_in_it_inconclusive(self) -> None:
+        assert judge(changed(lambda rows: rows["ledger"].clear())).iloc[0]["verdict"] == (
+            "not measured"
+        )
+
+        def gap(rows: Rows) -> None:
+            del rows["ledger"][:3]
+
+        assert judge(changed(gap)).iloc[0]["verdict"] == "inconclusive"
+
+
+class TestMeasures:
+    def test_area_by_hand(self) -> None:
+        assert area_under_curve([0, 100, 400], [0, 40, 80]) == (20 * 100 + 60 * 300) / 400
+        assert math.isnan(area_under_curve([0], [3.0]))
+        assert math.isnan(area_under_curve([0, 1], [3.0, math.nan]))
+
+    def test_threshold_has_to_be_held_and_an_untrained_score_does_not_count(self) -> None:
+        assert updates_to_threshold([0, 1, 2, 3, 4], [0, 60, 40, 55, 70]) == 3
+        assert updates_to_threshold([0, 1, 2], [60, 60, 10]) == math.inf
+        assert updates_to_threshold([0, 1, 2], [0, 10, 60]) == math.inf
+
+    def test_score_map_is_found_from_the_table(self) -> None:
+        slopes = score_per_return(make_results().evaluations)
+        assert slopes == {"bullet-maze2d-open-v0": pytest.approx(2.0)}
+
+    @pytest.mark.parametrize(
+        ("moves", "spread", "persistent"),
+        [(0, 5, 0), (0, 60, 0), (0, 60, 0.8), (5, 30, 0), (20, 60, 0.5)],
+    )
+    def test_variance_of_changes_is_the_policys_alone(
+        self, moves: float, spread: float, persistent: float
+    ) -> None:
+        """Policies whose true score takes steps of N(0, moves²), seen through 16 episodes each."""
+        rng, found = np.random.default_rng(0), []
+        for _ in range(3000):
+            truth = np.cumsum(rng.normal(0, moves, 11)) / 2
+            starts = rng.normal(0, spread * math.sqrt(persistent), 16)
+            chance = rng.normal(0, spread * math.sqrt(1 - persistent), (11, 16))
+            returns = truth[:, None] + (starts + chance) / 2
+            scores = (2 * returns.mean(1)).tolist()
+            found.append(change_variance(range(11), scores, list(returns), slope=2.0))
+        error = np.std(found) / math.sqrt(len(found))
+        assert np.mean(found) == pytest.approx(moves**2, abs=4 * error)
+        assert moves or min(found) < 0  # and is kept so
+
+    def test_variance_of_changes_by_hand(self) -> None:
+        # The late scores are 0, 2, 0, 3: changes 2, -2, 3, their variance 7. The first episode's
+        # are 4, -2, 2 and the second's 0, -2, 4, each 2, 0, 1 off the score's. So their covariance
+        # over two episodes is S = [[4, 0, -2], [0, 0, 0], [-2, 0, 1]].
+        late = [np.array(pair, float) for pair in ((0, 0), (4, 0), (2, -2), (4, 2))]
+        returns = [np.array([9.0, 7.0]), *late]
+        scores = [float(pair.mean()) for pair in returns]
+        exact = 7 - (5 - 1 / 3) / 2
+        assert change_variance([0, 5, 6, 7, 8], scores, returns, 1.0) == pytest.approx(exact)
+
+    def test_variance_of_changes_of_an_exactly_known_policy_is_that_of_its_scores(self) -> None:
+        # Every episode moves with the policy, so the spread between episodes explains nothing.
+        scores = [0, 0, 0, 10, 0, 30, 0]
+        returns = [np.array([s - 50.0, s + 50.0]) for s in scores]
+        plain = np.var(np.diff(scores[3:]), ddof=1)
+        assert change_variance(range(7), scores, returns, 1.0) == pytest.approx(plain)
+
+    def test_delta_of_the_variance_is_that_of_the_oscillation(self) -> None:
+        measure = PRIMARY[-1][0]
+        deltas = Deltas(stability=0.25)
+        sides = pd.Series([8.75**2] * 9), pd.Series([11.25**2] * 9)  # a quarter of 10 apart
+        apart = 11.25**2 - 8.75**2
+        assert _delta(measure, deltas, *sides) == pytest.approx(apart, rel=0.02)
+        assert _delta(measure, deltas, -sides[0], -sides[1]) == 0
+
+    def test_the_evaluations_own_noise_is_taken_out(self) -> None:
+        # Scores that move by N(0, 20²) around nothing, seen through 8 episodes of spread 40 points.
+        rng = np.random.default_rng(0)
+        updates = list(range(4_000))
+        truth = rng.normal(0, 20, len(updates))
+        returns = [rng.normal(value / 2, 20, 8) for value in truth]
+        scores = [2 * r.mean() for r in returns]
+        exact = 1.349 * 20 * np.sqrt(2)
+        assert stats_iqr(scores[2_000:]) > 1.15 * exact
+        assert oscillation(updates, scores, returns, slope=2.0) == pytest.approx(exact, rel=0.06)
+
+    def test_oscillation_of_an_exactly_known_policy_is_that_of_its_scores(self) -> None:
+        # Every episode moves with the policy, so the spread between episodes explains nothing.
+        scores = [0, 0, 0, 10, 0, 30, 0]
+        returns = [np.array([s - 50.0, s + 50.0]) for s in scores]
+        assert oscillation(range(7), scores, returns, 1.0) == pytest.approx(stats_iqr(scores[3:]))
+
+    def test_oscillation_needs_three_late_changes(self) -> None:
+        returns = [np.array([1.0, 2.0])] * 5
+        assert math.isnan(oscillation(range(5), [0, 1, 2, 3, 4], returns, 1.0))
+        assert math.isnan(change_variance(range(5), [0, 1, 2, 3, 4], returns, 1.0))
+
+    def test_drawdown_by_hand(self) -> None:
+        # Below the best so far: 0, 0, 20, 5, 0, 30. The worst 5 % of six is one; of a half, three.
+        scores = [10.0, 40.0, 20.0, 35.0, 50.0, 20.0]
+        assert drawdown(scores) == 30.0
+        assert drawdown(scores, worst=0.5) == pytest.approx((30 + 20 + 5) / 3)
+        assert math.isnan(drawdown([1.0, math.nan]))
+
+    def test_gradient_ratio_is_in_decades(self) -> None:
+        cells = measure_cells(make_results())
+        assert cells["grad_log_ratio"].mean() == pytest.approx(1.0, abs=0.1)
+        assert cells["grad_negative"].between(0, 1).all()
+
+    def test_censored_cells_are_counted_not_averaged(self) -> None:
+        row = describe(make_results()).query("unit == 'updates'").iloc[0]
+        assert math.isnan(row["before_mean"])
+        assert row["after_mean"] < 3000
+        assert "never reached by 100% of before, 0% of after" in row["note"]
+
+    def test_probability_of_improvement_is_described(self) -> None:
+        frame = describe(make_results()).set_index("unit")
+        assert frame.loc["probability", "difference"] == 1.0
+        assert "verdict" not in frame.columns
+
+
+class TestLearned:
+    def test_a_flat_agent_has_not_learned(self) -> None:
+        frame = learned(make_results({"before": {"final": 0.0}, "after": {"final": 60.0}}))
+        overall = frame[frame["env"] == "all"].set_index("variant")["learned"]
+        assert overall.to_dict() == {"before": "not clear", "after": "yes"}
+
+    def test_one_cell_says_nothing(self) -> None:
+        assert set(learned(make_results(seeds=1))["learned"]) == {"unknown"}
+
+
+def stats_iqr(scores: list[float]) -> float:
+    return float(np.subtract(*np.quantile(np.diff(scores), [0.75, 0.25])))
+
+
+def test_pairs_of_all_environments_count() -> None:
+    envs = ["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"]
+    assert judge(make_results(envs=envs, seeds=5))["n_pairs"].iloc[1] == 10 >= PAIRS_NEEDED
+
+
+def test_each_environment_alone_averages_to_the_claim() -> None:
+    results = make_results(envs=["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"], seeds=5)
+    moved = results.cells["env"].str.contains("umaze") & (results.cells["variant"] == "after")
+    results.cells.loc[moved, "final_score"] -= 500.0
+    scores = by_environment(results).query("row == 6").set_index("env")
+    assert scores["n_pairs"].to_list() == [5, 5]
+    assert scores["difference"].iloc[0] > 0 > scores["difference"].iloc[1]
+    judged = judge(results).query("row == 6").iloc[0]
+    assert scores["difference"].mean() == pytest.approx(judged["difference"])
+
+
+def test_one_environment_has_no_table_of_its_own() -> None:
+    assert by_environment(make_results()).empty

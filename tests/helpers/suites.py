@@ -1,0 +1,32 @@
+"""Suites that several rooms test with."""
+
+TINY = {
+    "name": "tiny",
+    "seeds": 1,
+    "variants": ["before", "after", "vae-only"],
+    "envs": [
+        {
+            "id": "bullet-maze2d-open-v0",
+            "data": {"source": "waypoint", "transitions": 1500},
+            "proprio": ["velocity"],
+        }
+    ],
+    "pixels": {"size": 16, "stack": 2},
+    "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
+    "train": {"updates": 12, "batch_size": 16, "n_step": 2},
+    "evaluate": {"every": 5, "episodes": 1},
+    "diagnose": {
+        "signals_every": 4,
+        "holdout": 0.3,
+        "probe_frames": 200,
+        "q_pairs": 0,
+        "oracle_updates": 0,
+    },
+}
+"""A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
+
+
+TIMES = [
+    "total_seconds", "train_seconds", "evaluate_seconds", "diagnose_seconds", "update_ms",
+    "started_at", "peak_memory_mb",
+]  # fmt: skip
