@@ -1,8 +1,8 @@
 """Puts the suites into the wheel; everything else stands in pyproject.toml.
 
-The folder ``suites/`` is their one source. A wheel has a copy of it as ``benchbench/shipped_suites``
-(:mod:`benchbench.suite.shipped` reads it); a checkout and an editable installation have none and
-read the folder itself.
+The folder ``suites/`` is their one source. A wheel has a copy in ``benchbench/shipped_suites``,
+read by :mod:`benchbench.suite.shipped`; a checkout and an editable installation have none and read
+the folder itself.
 """
 
 from pathlib import Path

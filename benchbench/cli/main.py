@@ -45,10 +45,11 @@ def main() -> None:
     on every combination, measures what each variant learns, and answers with a table and plots.
 
     \b
-    benchbench plan   suites/quickstart.yaml    what would be run, and how long it takes
-    benchbench run    suites/quickstart.yaml    run what is missing, then report
-    benchbench report quickstart                the report again
-    benchbench audit  suites/quickstart.yaml    where each loss's gradient goes
+    benchbench suites                 the suites that are shipped, by name
+    benchbench plan   quickstart      what would be run, and how long it takes
+    benchbench run    quickstart      run what is missing, then report
+    benchbench report quickstart      the report again
+    benchbench audit  quickstart      where each loss's gradient goes
     """
 
 
@@ -230,8 +231,8 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-VERBS = (suites, status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
-         history)  # fmt: skip
+VERBS = (suites, status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling,
+         baseline, history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 

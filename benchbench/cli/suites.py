@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from benchbench.core.errors import UserError
-from benchbench.suite.shipped import SCHEMA, describe, find_suite, shipped_folder, shipped_suites
+from benchbench.core.settings import suggest
+from benchbench.suite.shipped import SCHEMA, describe, shipped_folder, shipped_suites
 
 
 @click.group(invoke_without_command=True)
@@ -34,9 +35,8 @@ def suites(context: click.Context) -> None:
 def copy(name: str, to: Path) -> None:
     """Write the shipped suite NAME as NAME.yaml, to edit; the schema for editors beside it."""
     if name not in shipped_suites():
-        find_suite(Path(Path(name).name))  # says which there are, unless it is a file
         raise UserError(
-            f"{name}: is no suite that benchbench ships; 'benchbench suites' lists them"
+            f"{name}: is not a suite that benchbench ships{suggest(name, shipped_suites())}"
         )
     target = to / f"{name}.yaml"
     if target.exists():

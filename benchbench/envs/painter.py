@@ -1,4 +1,4 @@
-"""A maze seen from above, painted in numpy: no OpenGL, no display, the same pixels on every machine.
+"""A maze seen from above, painted in numpy: no OpenGL, no display, no GPU.
 
 A picture is made of walls, a square goal and a round ball, all with anti-aliased edges, so that a
 motion of a fraction of a pixel shows. Walls and goal never move: they are painted once. A frame

@@ -106,4 +106,4 @@ class WaypointController:
 
 
 def _cell(position: np.ndarray) -> tuple[int, int]:
-    return int(round(float(position[0]))), int(round(float(position[1])))
+    return round(float(position[0])), round(float(position[1]))

@@ -48,7 +48,10 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     except RecursionError:
         raise UserError(f"{path}: an alias stands inside what it names; write it out") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: is empty or not a mapping; see suites/quickstart.yaml")
+        raise UserError(
+            f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "
+            "suite to edit"
+        )
     for override in overrides:
         _apply_override(raw, override)
     try:

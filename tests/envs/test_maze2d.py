@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers.simulators import needs_bullet
 
 from benchbench.envs import d4rl, make_pixel_env, maze2d, proprio_columns
 from benchbench.envs.waypoint_controller import WaypointController
@@ -15,7 +16,6 @@ IDS = [
     for kind in ("", "-dense")
 ]
 MAZES = list(maze2d.LAYOUTS)
-needs_d4rl = pytest.mark.skipif(not d4rl.is_installed(), reason="compares with d4rl's own code")
 
 
 def make(env_id="maze2d-umaze-v1", size=32, action_repeat=1):
@@ -52,7 +52,7 @@ LOOKS = ("mat_", "tex_", "site_", "name_", "names", "nnames", "nbuffer", "nmat",
 """What our model leaves out: materials, textures, sites, and where names lie in memory."""
 
 
-@needs_d4rl
+@needs_bullet
 @pytest.mark.parametrize("maze", MAZES)
 def test_the_model_is_d4rls_but_for_its_looks(maze):
     import mujoco
@@ -72,7 +72,7 @@ def test_the_model_is_d4rls_but_for_its_looks(maze):
     assert np.array_equal(theirs.opt.gravity, ours.opt.gravity)
 
 
-@needs_d4rl
+@needs_bullet
 @pytest.mark.parametrize("maze", MAZES)
 def test_a_run_is_d4rls_to_the_bit(maze):
     """D4RL's ``step`` by hand on D4RL's model: clip, set_state with its forward pass, one step."""
@@ -93,7 +93,7 @@ def test_a_run_is_d4rls_to_the_bit(maze):
         assert np.array_equal(env.state(), np.concatenate([data.qpos, data.qvel]).astype("f4"))
 
 
-@needs_d4rl
+@needs_bullet
 @pytest.mark.parametrize("maze", MAZES)
 def test_the_controller_acts_as_d4rls(maze, monkeypatch):
     spec = d4rl_spec(maze)
@@ -253,7 +253,7 @@ def test_scores_are_d4rls():
     assert env.normalized_score(120.0) == pytest.approx(581.06, abs=0.01)
 
 
-@needs_d4rl
+@needs_bullet
 def test_the_table_of_references_is_d4rls():
     from benchbench.envs import d4rl_reference as table
     from benchbench.suite.environments import KNOWN_ENVS

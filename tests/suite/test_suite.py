@@ -146,7 +146,7 @@ def test_an_inline_variant_with_sense_is_a_routing(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[1, 2]\n", "just words\n"])
 def test_a_file_that_is_no_mapping(tmp_path, text):
-    assert mistake(tmp_path, text).endswith("not a mapping; see suites/quickstart.yaml")
+    assert mistake(tmp_path, text).endswith("writes a suite to edit")
 
 
 def test_files_that_cannot_be_read(tmp_path):

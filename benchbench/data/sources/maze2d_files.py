@@ -1,4 +1,4 @@
-"""The source ``d4rl`` for Maze2D: D4RL's own files, with the frames painted from the states in them.
+"""The source ``d4rl`` for Maze2D: D4RL's own files, with frames painted from the states in them.
 
 A file is where d4rl itself would have put it (``D4RL_DATASET_DIR``, else ``~/.d4rl/datasets``), or
 is downloaded to there from D4RL's own address; its SHA-256 is written beside it when it is first
