@@ -35,7 +35,8 @@ def lacking(env_id: str, python: tuple[int, int] | None = None) -> str | None:
     if all(is_installed(module) for module in modules):
         return None
     python = python or (sys.version_info.major, sys.version_info.minor)
-    return f"{env_id} needs {named}, which are not all installed here; {_cure(family, python)}"
+    absent = "which is not installed" if len(modules) == 1 else "which are not all installed"
+    return f"{env_id} needs {named}, {absent} here; {_cure(family, python)}"
 
 
 def require(env_id: str) -> None:

@@ -103,6 +103,7 @@ class _Pilot:
     ) -> None:
         self._env, self._noise, self._patience, self._random = env, noise, patience, random
         self._walls = wall_cells(env.maze)
+        self._reached, self._waited = False, 0
         self._start_over()
 
     def action(self, state: np.ndarray) -> np.ndarray:
