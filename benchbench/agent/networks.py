@@ -150,12 +150,12 @@ class PixelEncoder(nn.Module):
     def _encode(self, obs_BCHW: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = obs_BCHW.shape
         # Channels are last in memory; on flat rows the arithmetic is several times as fast.
-        pixels = obs_BCHW.permute(0, 2, 3, 1).flatten(1).to(torch.float32)
+        pixels = obs_BCHW.permute(0, 2, 3, 1).flatten(1).to(self.mean_image.dtype)
         mean = self.mean_image.permute(0, 2, 3, 1).flatten()
         torch.addcdiv(-mean, pixels, pixels.new_full((), 255.0), out=pixels)
         pixels_BCHW = pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
         with torch.autocast(obs_BCHW.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.trunk(_rows(self.body(pixels_BCHW))).float()
+            return self.trunk(_rows(self.body(pixels_BCHW))).to(self.mean_image.dtype)
 
 
 def cached_rows(obs: torch.Tensor) -> int:

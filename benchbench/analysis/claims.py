@@ -35,17 +35,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from benchbench.analysis.brief import (
-    AFTER,
-    BEFORE,
-    COLUMNS,
-    PRIMARY,
-    Measure,
-    Scale,
-    aspect_columns,
-)
+from benchbench.analysis.brief import COLUMNS, PRIMARY, Measure, Scale, aspect_columns
 from benchbench.analysis.gradient_flow import judge_flow
-from benchbench.analysis.measures import measure_cells
+from benchbench.analysis.pairing import Pairing
 from benchbench.core.statistics import (
     Interval,
     holm,
@@ -67,17 +59,16 @@ PAIRS_NEEDED = pairs_needed(FAMILY, ALPHA)
 LEVEL = simultaneous_level(FAMILY, ALPHA)
 
 
-def judge(results: Results) -> pd.DataFrame:
+def judge(pairing: Pairing) -> pd.DataFrame:
     """One row a claim part, in the order of the brief's table; columns as in :data:`COLUMNS`.
 
     ``before_lo`` to ``after_hi`` are 95 % intervals of each variant's own mean; ``lo`` and ``hi``
     bound ``difference`` at ``level``, on ``scale``.
     """
-    cells = measure_cells(results)
-    rows, rooms = [judge_flow(results)], [math.inf]
-    for measure, instead in chosen(results, cells):
-        row = estimate(measure, results, cells, LEVEL)
-        rooms.append(room(measure, results, cells))
+    rows, rooms = [judge_flow(pairing.results)], [math.inf]
+    for measure, instead in chosen(pairing):
+        row = estimate(measure, pairing, LEVEL)
+        rooms.append(room(measure, pairing))
         rows.append(row | {"note": "; ".join(filter(None, (instead, str(row["note"]))))})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     tested = frame["row"] > 1
@@ -93,22 +84,20 @@ def judge(results: Results) -> pd.DataFrame:
     return frame
 
 
-def chosen(results: Results, cells: pd.DataFrame) -> list[tuple[Measure, str]]:
+def chosen(pairing: Pairing) -> list[tuple[Measure, str]]:
     """The family's measures as this table is judged by them, each with why it stands in, or ''."""
-    return [choose(candidates, results, cells) for candidates in PRIMARY]
+    return [choose(candidates, pairing) for candidates in PRIMARY]
 
 
-def choose(
-    candidates: Sequence[Measure], results: Results, cells: pd.DataFrame
-) -> tuple[Measure, str]:
+def choose(candidates: Sequence[Measure], pairing: Pairing) -> tuple[Measure, str]:
     """The first candidate, or the second where a pair has that and lacks the first.
 
     One measure for all pairs: a mean over two different measures would be neither.
     """
     full, *rest = candidates
     for fallback in rest:
-        have = pair_up(results, cells, full.column, full.scale)[0].index
-        could = pair_up(results, cells, fallback.column, fallback.scale)[0].index
+        have = pairing.sides(full.column, full.scale)[0].index
+        could = pairing.sides(fallback.column, fallback.scale)[0].index
         lacking = could.difference(have)
         if len(lacking):
             why = f"{len(lacking)} of {len(could)} pairs lack {full.needs}"
@@ -116,16 +105,15 @@ def choose(
     return full, ""
 
 
-def room(measure: Measure, results: Results, cells: pd.DataFrame) -> float:
+def room(measure: Measure, pairing: Pairing) -> float:
     """The largest effect that the claim could have, a mean over the pairs; infinite if not known.
 
     How far the most that could be reached lies above ``before``.
     """
     if not measure.most:
         return math.inf
-    before, _, _ = pair_up(results, cells, measure.column)
-    most = cells[cells["variant"] == BEFORE].set_index(["env", "seed"])[measure.most]
-    left = (most.astype(float).reindex(before.index) - before).mean()
+    before, _, _ = pairing.sides(measure.column)
+    left = (pairing.of_before(measure.most, before.index) - before).mean()
     return float(left) if math.isfinite(left) else math.inf
 
 
@@ -167,11 +155,9 @@ def row_verdict(parts: pd.DataFrame) -> tuple[str, str]:
     return (decisive, "; ".join(dict.fromkeys(label for label in labels if label)))
 
 
-def estimate(
-    measure: Measure, results: Results, cells: pd.DataFrame, level: float
-) -> dict[str, object]:
+def estimate(measure: Measure, pairing: Pairing, level: float) -> dict[str, object]:
     """One measure over all pairs: means, difference, intervals and p; not yet judged."""
-    before, after, note = pair_up(results, cells, measure.column, measure.scale)
+    before, after, note = pairing.sides(measure.column, measure.scale)
     d = after - before
     lo, hi = paired_t_interval(d, level)
     return {
@@ -189,44 +175,11 @@ def estimate(
         "level": level,
         "p": sign_flip_p(d),
         "p_holm": math.nan,
-        "delta": _delta(measure, results.suite.deltas, before, after),
+        "delta": _delta(measure, pairing.results.suite.deltas, before, after),
         "verdict": "",
         "label": "",
         "note": note,
     }
-
-
-def pair_up(
-    results: Results, cells: pd.DataFrame, column: str, scale: Scale = "difference"
-) -> tuple[pd.Series, pd.Series, str]:
-    """The values of ``before`` and ``after``, indexed by (env, seed), and a note on pairs left out.
-
-    On the ln-ratio scale the values are logarithms, and one that is not positive is not finite.
-    """
-    planned = results.plan.loc[results.plan["variant"].isin([BEFORE, AFTER]), ["env", "seed"]]
-    index = pd.MultiIndex.from_frame(planned.drop_duplicates().sort_values(["env", "seed"]))
-    sides = {
-        name: cells[cells["variant"] == name].set_index(["env", "seed"]).reindex(index)
-        for name in (BEFORE, AFTER)
-    }
-    finished = sides[BEFORE]["key"].notna() & sides[AFTER]["key"].notna()
-    same = finished & (sides[BEFORE]["steps"].map(str) == sides[AFTER]["steps"].map(str))
-    values = {name: side[column].astype(float) for name, side in sides.items()}
-    if scale == "ln ratio":
-        values = {name: value.where(value > 0).map(math.log) for name, value in values.items()}
-    usable = same & np.isfinite(values[BEFORE]) & np.isfinite(values[AFTER])
-    reasons = {
-        "without a finished before and after": ~finished,
-        "evaluated at different updates": finished & ~same,
-        "without a finite value": same & ~usable,
-    }
-    out = [f"{int(left.sum())} {why}" for why, left in reasons.items() if left.any()]
-    note = f"{int(usable.sum())} of {len(index)} planned pairs" if out else ""
-    return (
-        values[BEFORE][usable],
-        values[AFTER][usable],
-        "; ".join([note, *out]) if out else "",
-    )
 
 
 def learned(results: Results) -> pd.DataFrame:

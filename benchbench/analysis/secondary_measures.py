@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from benchbench.analysis.brief import AFTER, BEFORE, PRIMARY, Measure
-from benchbench.analysis.claims import chosen, estimate, pair_up
-from benchbench.analysis.measures import THRESHOLD, measure_cells
+from benchbench.analysis.claims import chosen, estimate
+from benchbench.analysis.measures import THRESHOLD
+from benchbench.analysis.pairing import Pairing
 from benchbench.analysis.similarity import linear_cka
 from benchbench.core.statistics import (
     improvement_interval,
@@ -76,54 +76,51 @@ COLUMNS = (
 """Columns of :func:`describe`'s frame; they mean what they mean in the claims' frame."""
 
 
-def describe(results: Results) -> pd.DataFrame:
+def describe(pairing: Pairing) -> pd.DataFrame:
     """One row a reported measure that has at least one pair, in the order of the brief's rows.
 
     On the scale 'of the pair' a measure has one value a pair, not one a side: it stands in
     ``difference``, with its interval, and both sides are empty.
     """
-    cells = measure_cells(results)
-    rows = [estimate(measure, results, cells, LEVEL) for measure in reported(results, cells)]
-    rows += [_similarity(results), _threshold(results, cells), *_final_scores(results, cells)]
-    rows += _spread(results)
+    rows = [estimate(measure, pairing, LEVEL) for measure in reported(pairing)]
+    rows += [_similarity(pairing.results), _threshold(pairing), *_final_scores(pairing)]
+    rows += _spread(pairing.results)
     frame = pd.DataFrame([{c: row[c] for c in COLUMNS} for row in rows], columns=list(COLUMNS))
     return frame[frame["n_pairs"] > 0].sort_values("row", kind="stable").reset_index(drop=True)
 
 
-def by_environment(results: Results) -> pd.DataFrame:
+def by_environment(pairing: Pairing) -> pd.DataFrame:
     """The judged measures in each environment alone, measure by measure: environments may disagree.
 
     Columns: ``env`` and those of :func:`describe`. Empty where there is only one environment.
     """
-    cells, envs = measure_cells(results), list(dict.fromkeys(results.plan["env"]))
+    alone = {env: pairing.alone(env) for env in dict.fromkeys(pairing.plan["env"])}
     rows = []
-    for measure, _ in chosen(results, cells) if len(envs) > 1 else ():
-        for env in envs:
-            alone = replace(results, plan=results.plan[results.plan["env"] == env])
-            rows.append({"env": env} | estimate(measure, alone, cells, LEVEL))
+    for measure, _ in chosen(pairing) if len(alone) > 1 else ():
+        for env, here in alone.items():
+            rows.append({"env": env} | estimate(measure, here, LEVEL))
     frame = pd.DataFrame(rows, columns=["env", *COLUMNS])
     return frame[frame["n_pairs"] > 0].reset_index(drop=True)
 
 
-def reported(results: Results, cells: pd.DataFrame) -> list[Measure]:
+def reported(pairing: Pairing) -> list[Measure]:
     """The reported measures and those of the family's that another was chosen over."""
-    used = {measure.column for measure, _ in chosen(results, cells)}
+    used = {measure.column for measure, _ in chosen(pairing)}
     family = [measure for candidates in PRIMARY for measure in candidates]
     return [*(m for m in family if m.column not in used), *REPORTED]
 
 
-def pairs(results: Results) -> pd.DataFrame:
+def pairs(pairing: Pairing) -> pd.DataFrame:
     """One row a pair and measure, judged or reported, that has a value on both sides.
 
     Columns: ``env, seed, row, measure, column, unit, scale, before, after, difference``; the
     difference is after - before, or ln(after / before) on the ln-ratio scale.
     """
-    cells = measure_cells(results)
-    measures = [*(measure for measure, _ in chosen(results, cells)), *reported(results, cells)]
+    measures = [*(measure for measure, _ in chosen(pairing)), *reported(pairing)]
     names = ["env", "seed", "row", "measure", "column", "unit", "scale"]
     parts = []
     for measure in measures:
-        before, after, _ = pair_up(results, cells, measure.column, measure.scale)
+        before, after, _ = pairing.sides(measure.column, measure.scale)
         frame = pd.DataFrame({"before": before, "after": after, "difference": after - before})
         if measure.scale == "ln ratio":
             frame[["before", "after"]] = np.exp(frame[["before", "after"]])
@@ -182,13 +179,13 @@ def final_scores(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["env", "variant", "n", "mean", "lo", "hi", "iqm", "best"])
 
 
-def paired_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+def paired_scores(pairing: Pairing) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Each pair's difference in final score, and the means with 95 % intervals.
 
     The first frame has ``env, seed, difference``, the second ``env, difference, lo, hi``: a row an
     environment and one, 'all', for all pairs.
     """
-    before, after, _ = pair_up(results, measure_cells(results), "final_score")
+    before, after, _ = pairing.sides("final_score")
     each = (after - before).rename("difference").reset_index()
     groups = [*each.groupby("env"), *([("all", each)] if len(each) else [])]
     rows = [
@@ -234,13 +231,14 @@ def _spread(results: Results) -> list[dict[str, object]]:
     return [row]
 
 
-def _threshold(results: Results, cells: pd.DataFrame) -> dict[str, object]:
+def _threshold(pairing: Pairing) -> dict[str, object]:
     """Median updates to the threshold, right despite censoring while half of the cells reach it.
 
-    ``pair_up`` would leave censored cells out as infinite, so they are capped for pairing only.
+    Pairs with a value that is not finite are left out, so censored cells are capped for pairing.
     """
-    capped = cells.assign(updates_to_threshold=cells["updates_to_threshold"].replace(np.inf, 1e18))
-    before, after, note = pair_up(results, capped, "updates_to_threshold")
+    updates = pairing.cells["updates_to_threshold"].replace(np.inf, 1e18)
+    capped = pairing.having(updates_to_threshold=updates)
+    before, after, note = capped.sides("updates_to_threshold")
     medians = [float(side.median()) if len(side) else math.nan for side in (before, after)]
     shares = [f"{(side >= 1e18).mean():.0%}" for side in (before, after)] if len(before) else []
     censored = f"never reached by {shares[0]} of before, {shares[1]} of after" if shares else ""
@@ -257,9 +255,9 @@ def _threshold(results: Results, cells: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _final_scores(results: Results, cells: pd.DataFrame) -> list[dict[str, object]]:
+def _final_scores(pairing: Pairing) -> list[dict[str, object]]:
     """Interquartile mean and probability of improvement of the final score, bootstrapped."""
-    before, after, note = pair_up(results, cells, "final_score")
+    before, after, note = pairing.sides("final_score")
     strata = {
         name: [rows.to_numpy() for _, rows in side.groupby(level="env")]
         for name, side in ((BEFORE, before), (AFTER, after))

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -27,6 +24,7 @@ from benchbench.cell.build import (
     split,
 )
 from benchbench.cell.devices import Device
+from benchbench.cell.state import CellState, Clock
 from benchbench.core.provenance import git_state, versions
 from benchbench.data.store import open_dataset
 from benchbench.diagnostics.evaluation import Measures
@@ -37,7 +35,6 @@ from benchbench.envs.evaluate import Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
 from benchbench.results.store import TableRows
-from benchbench.results.tables import TABLES
 from benchbench.suite.grid import Cell
 
 FINAL_EVALUATIONS = 5
@@ -78,8 +75,7 @@ class _Run:
         on_alive: Callable[[], None],
         processes: int = 1,
     ) -> None:
-        self.started_at = datetime.now(UTC)
-        self.clock = _Clock(device)
+        self.clock, self.state = Clock(device), CellState.at_the_start()
         self.on_update, self.checkpoints, self.on_alive = on_update, checkpoints, on_alive
         self.cell, self.device = cell, device
         torch_device = torch.device(device.kind)
@@ -101,22 +97,34 @@ class _Run:
                 self.policy,
             )
             self.signals = Signals(self.agent, cell.diagnose.signals_every)
-        self.rows: TableRows = {table: [] for table in TABLES}
-        self.scores: list[float] = []
-        self.block_ms: list[float] = []
-        self.block_began = 0.0
-        self.updates = 0
         self.unseen: list[tuple[int, Info]] = []
         self._resume()
 
     def to_the_end(self) -> TableRows:
-        every, updates = self.cell.evaluate.every, self.cell.train.updates
-        for start in range(self.updates // every * every, updates, every):
-            if len(self.scores) <= start // every:  # else it went on from inside this block
-                self._evaluate()
+        """Train in blocks of ``evaluate.every`` updates, each after an evaluation.
+
+        The ledger watches the first two updates of a block. There is no pause between those two, so
+        it is no part of the state.
+        """
+        every, updates, state = self.cell.evaluate.every, self.cell.train.updates, self.state
+        ledger: Ledger | None = None
+        for update in range(state.updates, updates):
+            number, in_block = divmod(update, every)
+            if in_block == 0:
+                if len(state.scores) <= number:  # else the cell went on from after it
+                    self._evaluate()
+                    self._pause()
+                ledger = Ledger(self.agent.modules(), self.agent.optimizers)
+            self._update(ledger)
+            ends = in_block + 1 == every or update + 1 == updates
+            if ledger and (in_block == 1 or ends):
+                self._close_ledger(ledger, update - in_block)
+                ledger = None
+            if ends:
+                self._end_block(in_block + 1)
+            if not ledger:
                 self._pause()
-            self._train_block(start, min(start + every, updates))
-        if len(self.scores) <= math.ceil(updates / every):
+        if len(state.scores) <= math.ceil(updates / every):
             self._evaluate()
         with self.clock.running("diagnose"):
             torch_device = torch.device(self.device.kind)
@@ -125,36 +133,26 @@ class _Run:
         if self.evaluator:
             self.evaluator.close()
         self._describe(oracle)
-        return self.rows
+        return state.rows
 
-    def _train_block(self, start: int, end: int) -> None:
-        """The updates from ``start`` to ``end``; the gradients of the first two are watched.
-
-        There is no pause between those two, so the ledger is no part of the state.
-        """
-        if self.updates == start:
-            ledger = Ledger(self.agent.modules(), self.agent.optimizers)
-            while self.updates < min(start + 2, end):
-                self._update(ledger)
-            self._refuse_divergence()
-            entries = ledger.entries()
-            check_routing(entries, self.cell.routing)
-            self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
-            self.block_began = self.clock.seconds["train"]
-            self._pause()
-        while self.updates < end:
-            self._update(None)
-            if self.updates < end:
-                self._pause()
+    def _close_ledger(self, ledger: Ledger, start: int) -> None:
+        """Check the routing of the block's first updates, and begin to time the others."""
         self._refuse_divergence()
-        if end > start + 2:
-            seconds = self.clock.seconds["train"] - self.block_began
-            self.block_ms.append(1000 * seconds / (end - start - 2))
-        self._pause()
+        entries = ledger.entries()
+        check_routing(entries, self.cell.routing)
+        self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
+        self.state.block_began = self.clock.seconds["train"]
+
+    def _end_block(self, updates: int) -> None:
+        """The block of so many updates is over: time an update, without the two watched ones."""
+        self._refuse_divergence()
+        if updates > 2:
+            seconds = self.clock.seconds["train"] - self.state.block_began
+            self.state.block_ms.append(1000 * seconds / (updates - 2))
 
     def _update(self, ledger: Ledger | None) -> None:
         """One update; every so often with a row of losses and gradient norms."""
-        update = self.updates
+        update = self.state.updates
         with self.clock.running("train"):
             batch = self.sampler.sample()
         signals = None
@@ -174,8 +172,8 @@ class _Run:
         if signals is not None:
             losses = {name: value.item() for name, value in info.items()}
             self._add("training", {"update": update, **losses, **signals})
-        self.updates += 1
-        self.on_update(self.updates)
+        self.state.updates += 1
+        self.on_update(self.state.updates)
 
     def _refuse_divergence(self) -> None:
         """Look at all losses not looked at yet, so that the first bad update is the one named."""
@@ -184,7 +182,7 @@ class _Run:
         self.unseen.clear()
 
     def _evaluate(self) -> None:
-        update = self.updates
+        update = self.state.updates
         played: dict[str, object] = {}
         score = math.nan
         if self.evaluator:
@@ -194,11 +192,11 @@ class _Run:
             score = self.evaluator.score(mean)
             played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
         with self.clock.running("diagnose"):
-            index = len(self.scores)
+            index = len(self.state.scores)
             measures = self.measures.at_evaluation(
                 self.agent, index, last=update == self.cell.train.updates
             )
-        self.scores.append(score)
+        self.state.scores.append(score)
         self._add("evaluations", {"update": update, **played, **measures})
 
     # ------------------------------------------------------------------ stopping and going on
@@ -207,7 +205,7 @@ class _Run:
         """A boundary between updates, at which a checkpoint is written if one is due."""
         if self.checkpoints and self.checkpoints.due():
             self._refuse_divergence()
-            self.checkpoints.save(self._about(), self._state())
+            self.checkpoints.save(self._about(), self._checkpoint())
 
     def _alive(self) -> None:
         """Say so, where no updates are made; also a place to stop at, as nothing has changed."""
@@ -227,7 +225,7 @@ class _Run:
     def _about(self) -> About:
         return About(
             key=self.cell.key,
-            updates=self.updates,
+            updates=self.state.updates,
             threads=torch.get_num_threads(),
             device=self.device.kind,
             versions=versions(),
@@ -236,22 +234,14 @@ class _Run:
             initial_weights=self.initial_weights,
         )
 
-    def _state(self) -> State:
+    def _checkpoint(self) -> State:
         """All that the rest of the cell follows from. What is not a tensor travels as JSON."""
-        story = {
-            "sampler": self.sampler.state(),
-            "rows": self.rows,
-            "scores": self.scores,
-            "block_ms": self.block_ms,
-            "block_began": self.block_began,
-            "seconds": self.clock.seconds,
-            "total": self.clock.total(),
-            "started_at": self.started_at.isoformat(),
-        }
+        self.state.seconds, self.state.total = self.clock.seconds, self.clock.total()
         return {
             "agent": self.agent.state(),
             "signals": self.signals.state(),
-            "story": json.dumps(story, default=lambda number: number.item()),
+            "sampler": json.dumps(self.sampler.state()),
+            "cell": self.state.to_json(),
         }
 
     def _resume(self) -> None:
@@ -259,27 +249,24 @@ class _Run:
         found = self.checkpoints and self.checkpoints.load(self._about(), self.device.kind)
         if not found:
             return
-        about, state = found
+        about, saved = found
         torch.set_num_threads(about.threads)
-        self.agent.restore(state["agent"])
-        self.signals.restore(state["signals"])
-        story = json.loads(state["story"])
-        self.sampler.restore(story["sampler"])
-        self.updates, self.rows, self.scores = about.updates, story["rows"], story["scores"]
-        self.block_ms, self.block_began = story["block_ms"], story["block_began"]
-        self.clock.go_on(story["seconds"], story["total"])
-        self.started_at = datetime.fromisoformat(story["started_at"])
-        print(f"going on after update {self.updates} on {about.threads} threads", flush=True)
-        self.on_update(self.updates)
+        self.agent.restore(saved["agent"])
+        self.signals.restore(saved["signals"])
+        self.sampler.restore(json.loads(saved["sampler"]))
+        self.state = CellState.from_json(saved["cell"])
+        self.clock.go_on(self.state.seconds, self.state.total)
+        print(f"going on after update {about.updates} on {about.threads} threads", flush=True)
+        self.on_update(about.updates)
 
     def _describe(self, oracle: float | None) -> None:
         """The cell's own row."""
-        seconds = self.clock.seconds
+        seconds, scores = self.clock.seconds, self.state.scores
         commit, dirty = git_state()
         scored = {
-            "untrained_score": self.scores[0],
-            "final_score": float(np.mean(self.scores[1:][-FINAL_EVALUATIONS:])),
-            "best_score": max(self.scores),
+            "untrained_score": scores[0],
+            "final_score": float(np.mean(scores[1:][-FINAL_EVALUATIONS:])),
+            "best_score": max(scores),
         }
         self._add(
             "cells",
@@ -293,12 +280,12 @@ class _Run:
                 "total_seconds": self.clock.total(),
                 **{f"{part}_seconds": seconds[part] for part in seconds},
                 "oracle_state_r2": oracle,
-                "update_ms": float(np.median(self.block_ms)) if self.block_ms else None,
+                "update_ms": float(np.median(self.state.block_ms)) if self.state.block_ms else None,
                 "peak_memory_mb": self.device.peak_memory_mb(),
                 "device": self.device.kind,
                 "device_name": self.device.name(),
                 "threads": torch.get_num_threads(),
-                "started_at": self.started_at.isoformat(timespec="seconds"),
+                "started_at": self.state.started_at,
                 "data_key": self.cell.data.key,
                 "data_sha256": self.dataset.sha256,
                 "versions": versions(),
@@ -311,7 +298,7 @@ class _Run:
     def _add(self, table: str, *rows: dict[str, object]) -> None:
         cell = self.cell
         head = {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
-        self.rows[table].extend({**head, **row} for row in rows)
+        self.state.rows[table].extend({**head, **row} for row in rows)
 
 
 def refuse_divergence(losses: Info, update: int) -> None:
@@ -319,29 +306,3 @@ def refuse_divergence(losses: Info, update: int) -> None:
     for name, value in losses.items():
         if not math.isfinite(value.item()):
             raise Diverged(f"{name} is {value.item()} at update {update}")
-
-
-class _Clock:
-    """Wall time by what it was spent on."""
-
-    def __init__(self, device: Device) -> None:
-        self._device, self._start = device, time.perf_counter()
-        self.seconds = {"train": 0.0, "evaluate": 0.0, "diagnose": 0.0}
-
-    @contextmanager
-    def running(self, part: str) -> Iterator[None]:
-        """Book the block's time to ``part``."""
-        start = time.perf_counter()
-        yield
-        if part != "train":
-            self._device.synchronize()
-        self.seconds[part] += time.perf_counter() - start
-
-    def go_on(self, seconds: dict[str, float], total: float) -> None:
-        """Add what an earlier process had spent; the time between the two is nobody's."""
-        self.seconds = seconds
-        self._start -= total
-
-    def total(self) -> float:
-        """Seconds of the cell so far."""
-        return time.perf_counter() - self._start

@@ -19,6 +19,7 @@ from benchbench.analysis.curves import (
     profiles,
     runs,
 )
+from benchbench.analysis.pairing import Pairing
 from benchbench.analysis.secondary_measures import paired_scores
 from benchbench.report import charts, figures
 from benchbench.report import gradient_flow_figure as loop
@@ -46,14 +47,14 @@ class Drawn:
         return iter(self.shown)
 
 
-def draw(results: Results, folder: Path) -> Drawn:
+def draw(pairing: Pairing, folder: Path) -> Drawn:
     """Draw and save every figure that has data, as PNG and SVG; old ones are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     shown, without_data = [], []
     for entry, make in GALLERY.items():
         for suffix in ("png", "svg"):
             (folder / f"{entry.name}.{suffix}").unlink(missing_ok=True)
-        figure = make(results)
+        figure = make(pairing)
         if figure is None:
             without_data.append(entry.title)
             continue
@@ -62,17 +63,20 @@ def draw(results: Results, folder: Path) -> Drawn:
     return Drawn(tuple(shown), tuple(without_data))
 
 
-def _flow(results: Results) -> Figure | None:
+def _flow(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     frame = flows(results)
     return None if frame.empty else loop.flow_figure(frame)
 
 
-def _score(results: Results) -> Figure | None:
+def _score(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     long = _runs(results, results.evaluations, ["score"])
     return None if long.empty else figures.score_figure(_in_order(results, bands(long)), long)
 
 
-def _q_error(results: Results) -> Figure | None:
+def _q_error(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     own, behaviour = "q_error", "q_behaviour_error"
     rolled_out = results.evaluations.groupby("env")[own].count()
     first = own if rolled_out.all() else behaviour
@@ -85,7 +89,8 @@ def _q_error(results: Results) -> Figure | None:
     return figures.q_error_figure(_in_order(results, bands(long)), there) if there else None
 
 
-def _probes(results: Results) -> Figure | None:
+def _probes(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     labels = {"state_r2": "state R²", "return_r2": "return-to-go R²", "action_r2": "action R²"}
     long, there = _measured(results, labels)
     if not there:
@@ -95,7 +100,8 @@ def _probes(results: Results) -> Figure | None:
     return figures.probe_figure(_in_order(results, bands(long)), there, references)
 
 
-def _signals(results: Results) -> Figure | None:
+def _signals(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     long = _runs(results, results.training, list(figures.SIGNALS))
     both = long[long["variant"].isin([BEFORE, AFTER])]
     chosen = long[long["variant"] == long["variant"].iloc[0]] if len(long) and both.empty else both
@@ -104,8 +110,9 @@ def _signals(results: Results) -> Figure | None:
     )
 
 
-def _paired(results: Results) -> Figure | None:
-    pairs, means = paired_scores(results)
+def _paired(pairing: Pairing) -> Figure | None:
+    results = pairing.results
+    pairs, means = paired_scores(pairing)
     if pairs.empty:
         return None
     pairs = _in_order(results, pairs)
@@ -113,22 +120,25 @@ def _paired(results: Results) -> Figure | None:
     return charts.paired_figure(pairs, means, "final score, after − before (points)", delta)
 
 
-def _profile(results: Results) -> Figure | None:
+def _profile(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     frame = profiles(results)
     return None if frame.empty else charts.profile_figure(frame)
 
 
-def _improvement(results: Results) -> Figure | None:
+def _improvement(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     frame = improvements(results)
     return None if frame.empty else charts.improvement_figure(frame)
 
 
-def _cost(results: Results) -> Figure | None:
+def _cost(pairing: Pairing) -> Figure | None:
+    results = pairing.results
     frame = costs(results)
     return None if frame.empty else charts.cost_figure(frame)
 
 
-GALLERY: dict[Shown, Callable[[Results], Figure | None]] = {
+GALLERY: dict[Shown, Callable[[Pairing], Figure | None]] = {
     Shown(
         "gradient-flow", "Gradient flow",
         "The brief's loop as it ran: what became of each loss's gradient, from the ledger of "

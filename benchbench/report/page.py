@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchbench.analysis.brief import ASPECTS
 from benchbench.analysis.claims import PAIRS_NEEDED, judge, learned, row_verdict
+from benchbench.analysis.pairing import pair
 from benchbench.analysis.secondary_measures import by_environment, describe, pairs
 from benchbench.core.text import plain_table, wrapped
 from benchbench.report import sections
@@ -43,9 +44,10 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
     results.
     """
     results = read_results(folder)
-    claims, learning = judge(results), learned(results)
-    environments, described = by_environment(results), describe(results)
-    drawn = draw(results, folder / "figures")
+    pairing = pair(results)
+    claims, learning = judge(pairing), learned(results)
+    environments, described = by_environment(pairing), describe(pairing)
+    drawn = draw(pairing, folder / "figures")
     for each in LANGS:
         markdown, html = report_files(folder, each)
         if each == lang or markdown.exists():
@@ -58,7 +60,7 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
         "claims": claims,
         "environments": environments,
         "described": described,
-        "pairs": pairs(results),
+        "pairs": pairs(pairing),
     }
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

@@ -16,7 +16,7 @@ from helpers.agents import (
     noise_stream,
     weights,
 )
-from helpers.brief_loops import LOOPS, Plain
+from helpers.brief_loops import LOOPS, LR, Plain
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,18 +26,38 @@ from benchbench.agent.networks import make_encoder, random_shift
 from benchbench.routing import LOSSES, REGISTRY, Routing
 
 
-@pytest.mark.parametrize("variant", REGISTRY)
-def test_every_variant_is_its_loop_written_out_by_hand(variant):
+@pytest.fixture
+def float64():
+    """In double precision rounding stays far below what a wrong formula does."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def largest_difference(variant, updates):
+    """Between the agent's weights and those of the loop written out by hand."""
     agent = make_agent(variant)
     plain = Plain(agent)
-    batches = make_batches(50)
+    batches = make_batches(updates)
     LOOPS[variant](plain, batches, noise_stream("target-noise"), noise_stream("vae-noise"))
     for batch in batches:
         agent.update(batch)
     ours = [p for ms in (agent.modules(), agent.target_modules()) for m in ms.values()
             for p in m.parameters()]  # fmt: skip
-    for mine, theirs in zip(ours, plain.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+    pairs = zip(ours, plain.parameters(), strict=True)
+    return max((mine - theirs).abs().max().item() for mine, theirs in pairs)
+
+
+@pytest.mark.parametrize("variant", REGISTRY)
+def test_every_variant_is_its_loop_written_out_by_hand(variant, float64):
+    assert largest_difference(variant, 50) < 1e-11
+
+
+@pytest.mark.parametrize("variant", REGISTRY)
+def test_in_float32_one_update_differs_by_rounding_alone(variant):
+    """Adam's first step is at most the rate, whatever the gradient: two computations of a gradient
+    that is all rounding may take it in opposite directions. Any other weight agrees far better."""
+    assert largest_difference(variant, 1) <= 2 * max(LR.values()) * (1 + 1e-3)
 
 
 SAME = {"vae-only": "before", "leak": "after"}

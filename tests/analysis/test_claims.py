@@ -32,6 +32,7 @@ from benchbench.analysis.measures import (
     score_per_return,
     updates_to_threshold,
 )
+from benchbench.analysis.pairing import pair
 from benchbench.analysis.secondary_measures import by_environment
 from benchbench.report import describe, judge, learned, pairs
 from benchbench.results.tables import Results
@@ -53,25 +54,25 @@ def words(claims: pd.DataFrame) -> list[str]:
 
 class TestVerdicts:
     def test_the_brief_is_confirmed_where_it_is_right(self) -> None:
-        claims = judge(make_results(BRIEF))
+        claims = judge(pair(make_results(BRIEF)))
         assert claims["row"].to_list() == [1, 2, 2, 3, 4, 5, 6, 7]
         assert words(claims) == ["supported"] * 8
 
     def test_and_contradicted_where_the_effects_are_reversed(self) -> None:
-        claims = judge(make_results(REVERSED))[1:]
+        claims = judge(pair(make_results(REVERSED)))[1:]
         assert set(zip(claims["verdict"], claims["label"], strict=True)) == {
             ("refuted", "opposite")
         }
 
     def test_no_effect_is_never_a_finding(self) -> None:
-        claims = judge(make_results(NOTHING))[1:]
+        claims = judge(pair(make_results(NOTHING)))[1:]
         assert not set(words(claims)) & {"supported"}
         assert "opposite" not in set(claims["label"])
         # Probes are precise here, so their claims are refuted as negligible, not left open.
         assert claims["label"].iloc[:3].to_list() == ["negligible"] * 3
 
     def test_eight_pairs_are_too_few_however_large_the_effect(self) -> None:
-        claims = judge(make_results(BRIEF, seeds=8))[1:]
+        claims = judge(pair(make_results(BRIEF, seeds=8)))[1:]
         assert set(words(claims)) == {"inconclusive"}
         assert set(claims["label"]) == {"8 pairs; 9 needed"}
 
@@ -80,8 +81,8 @@ class TestVerdicts:
             for row in rows["evaluations"]:
                 row["q_behaviour_error"] = row["q_error"] = row["state_r2"] = None
 
-        whole = judge(make_results(BRIEF)).set_index("measure")["p_holm"]
-        part = judge(changed(blind)).set_index("measure")
+        whole = judge(pair(make_results(BRIEF))).set_index("measure")["p_holm"]
+        part = judge(pair(changed(blind))).set_index("measure")
         assert part.loc[whole.index[3:5], "verdict"].to_list() == ["not measured"] * 2
         kept = [name for name in whole.index if name not in whole.index[[0, 3, 4]]]
         assert (part.loc[kept, "p_holm"] >= whole[kept]).all()
@@ -113,7 +114,7 @@ class TestVerdicts:
             for row in rows["cells"]:
                 row["oracle_state_r2"] = 0.9999  # 0.0329 above before, and delta is 0.05
 
-        part = judge(changed(shown)).iloc[3]
+        part = judge(pair(changed(shown))).iloc[3]
         assert part["measure"] == "R² of the state probe, last evaluation"
         assert (part["verdict"], part["label"]) == (
             "inconclusive",
@@ -136,12 +137,12 @@ class TestFallBacks:
     """One measure for the whole table: the specification's where all pairs have it."""
 
     def columns(self, results: Results) -> list[str]:
-        return [measure.column for measure, _ in chosen(results, measure_cells(results))]
+        return [measure.column for measure, _ in chosen(pair(results))]
 
     def test_the_specified_measures_are_used_where_all_pairs_have_them(self) -> None:
         results = make_results(BRIEF)
         assert self.columns(results)[2:4] == ["state_gain", "q_error"]
-        row = judge(results).query("row == 3").iloc[0]
+        row = judge(pair(results)).query("row == 3").iloc[0]
         # 0.2 untrained, 0.95 oracle: before reaches 0.5, after 0.8, give or take what is left to go
         assert row["before_mean"] == pytest.approx((0.5 - 0.2) / 0.75, abs=0.02)
         assert row["after_mean"] == pytest.approx((0.8 - 0.2) / 0.75, abs=0.02)
@@ -154,12 +155,12 @@ class TestFallBacks:
         def spoil(rows: Rows) -> None:
             rows["cells"][0]["oracle_state_r2"] = oracle
 
-        row = judge(changed(spoil)).query("row == 3").iloc[0]
+        row = judge(pair(changed(spoil))).query("row == 3").iloc[0]
         assert row["measure"] == "R² of the state probe, last evaluation"
         assert row["n_pairs"] == 10
         assert "1 of 10 pairs lack an oracle at least 0.1 R² above" in row["note"]
         # What was not chosen is still described, for the pairs that have it.
-        described = describe(changed(spoil)).set_index("measure")
+        described = describe(pair(changed(spoil))).set_index("measure")
         assert described.loc["state-probe gain from untrained (0) to oracle (1)", "n_pairs"] == 9
 
     def test_a_pair_that_lacks_both_does_not_change_the_measure(self) -> None:
@@ -168,7 +169,7 @@ class TestFallBacks:
                 if row["seed"] == 3 and row["variant"] == "after":
                     row["q_error"] = row["q_behaviour_error"] = math.nan
 
-        row = judge(changed(diverge)).query("row == 4").iloc[0]
+        row = judge(pair(changed(diverge))).query("row == 4").iloc[0]
         assert row["measure"].startswith("RMS of Q − own policy's return")
         assert row["n_pairs"] == 9
         assert "1 without a finite value" in row["note"]
@@ -208,10 +209,10 @@ class TestDescribed:
                     a, b, c = mine[r["seed"], r["row"]]  # type: ignore[misc]
                     r["values"] = [-3 * b, 3 * a, 3 * c]
 
-        row = describe(changed(rotate)).set_index("unit").loc["CKA"]
+        row = describe(pair(changed(rotate))).set_index("unit").loc["CKA"]
         assert (row["n_pairs"], row["difference"]) == (10, pytest.approx(1.0))
         assert math.isnan(row["before_mean"])
-        assert describe(make_results()).set_index("unit").loc["CKA", "difference"] < 0.99
+        assert describe(pair(make_results())).set_index("unit").loc["CKA", "difference"] < 0.99
 
     def test_features_of_other_rows_are_not_compared(self) -> None:
         def shift(rows: Rows) -> None:
@@ -219,12 +220,12 @@ class TestDescribed:
                 if r["variant"] == "after":
                     r["row"] = int(str(r["row"])) + 1
 
-        assert "CKA" not in set(describe(changed(shift))["unit"])
+        assert "CKA" not in set(describe(pair(changed(shift)))["unit"])
 
     def test_pairs_hold_what_the_claims_average(self) -> None:
         results = make_results(BRIEF, seeds=9)
-        each = pairs(results)
-        for _, claim in judge(results)[1:].iterrows():
+        each = pairs(pair(results))
+        for _, claim in judge(pair(results))[1:].iterrows():
             mine = each[each["measure"] == claim["measure"]]
             assert len(mine) == claim["n_pairs"] == 9
             assert mine["difference"].mean() == pytest.approx(claim["difference"])
@@ -235,9 +236,9 @@ class TestDescribed:
 
     def test_spread_across_seeds_needs_ten(self) -> None:
         name = "interquartile range of the score across seeds"
-        assert name not in set(describe(make_results(seeds=9))["measure"])
+        assert name not in set(describe(pair(make_results(seeds=9)))["measure"])
         results = make_results(seeds=10)
-        row = describe(results).set_index("measure").loc[name]
+        row = describe(pair(results)).set_index("measure").loc[name]
         scores = results.cells[results.cells["variant"] == "before"]["final_score"]
         assert row["before_mean"] == pytest.approx(np.subtract(*np.quantile(scores, [0.75, 0.25])))
 
@@ -254,7 +255,7 @@ class TestDescribed:
 
 class TestPairs:
     def test_the_difference_is_paired(self) -> None:
-        claims = judge(make_results(BRIEF))
+        claims = judge(pair(make_results(BRIEF)))
         cells = measure_cells(make_results(BRIEF)).pivot(index="seed", columns="variant")
         by_hand = (cells["final_score"]["after"] - cells["final_score"]["before"]).mean()
         found = claims[claims["row"] == 6].iloc[0]
@@ -262,7 +263,7 @@ class TestPairs:
         assert found["lo"] < by_hand < found["hi"]
 
     def test_errors_are_compared_as_ratios(self) -> None:
-        claims = judge(make_results(BRIEF))
+        claims = judge(pair(make_results(BRIEF)))
         row = claims[claims["row"] == 4].iloc[0]
         assert math.exp(row["difference"]) == pytest.approx(0.5, abs=0.05)
         assert row["delta"] == pytest.approx(-math.log(0.9))
@@ -272,7 +273,7 @@ class TestPairs:
         def fail(rows: Rows) -> None:
             rows["cells"][0] |= {"status": "failed", "error": "killed"}
 
-        row = judge(changed(fail)).iloc[6]
+        row = judge(pair(changed(fail))).iloc[6]
         assert row["n_pairs"] == 9
         assert row["note"] == "9 of 10 planned pairs; 1 without a finished before and after"
 
@@ -280,7 +281,7 @@ class TestPairs:
         def hole(rows: Rows) -> None:
             rows["evaluations"][3]["score"] = None
 
-        claims = judge(changed(hole))
+        claims = judge(pair(changed(hole)))
         area = claims[claims["row"] == 5].iloc[0]
         assert area["n_pairs"] == 9
         assert "1 without a finite value" in area["note"]
@@ -289,14 +290,14 @@ class TestPairs:
         def drop(rows: Rows) -> None:
             del rows["evaluations"][3]
 
-        claims = judge(changed(drop))[1:]
+        claims = judge(pair(changed(drop)))[1:]
         assert set(claims["n_pairs"]) == {9}
         assert claims["note"].str.contains("1 evaluated at different updates").all()
 
     @pytest.mark.parametrize("variants", [["before"], ["after"], ["frozen"]])
     def test_without_the_two_variants_nothing_is_measured(self, variants: list[str]) -> None:
-        assert set(words(judge(make_results(variants=variants)))) == {"not measured"}
-        assert describe(make_results(variants=variants)).empty
+        assert set(words(judge(pair(make_results(variants=variants))))) == {"not measured"}
+        assert describe(pair(make_results(variants=variants))).empty
 
 
 class TestGradientFlow:
@@ -319,22 +320,22 @@ class TestGradientFlow:
             row = next(r for r in rows["ledger"] if (r["variant"], r["loss"]) == (variant, loss))
             row |= change
 
-        row = judge(changed(tamper)).iloc[0]
+        row = judge(pair(changed(tamper))).iloc[0]
         assert (row["verdict"], row["label"]) == ("refuted", "1 of 20 cells differ")
         assert f"seed 0 {variant}" in row["note"]
 
     def test_it_needs_no_nine_pairs(self) -> None:
-        assert judge(make_results(seeds=1)).iloc[0]["verdict"] == "supported"
+        assert judge(pair(make_results(seeds=1))).iloc[0]["verdict"] == "supported"
 
     def test_no_ledger_is_not_measured_and_a_gap_in_it_inconclusive(self) -> None:
-        assert judge(changed(lambda rows: rows["ledger"].clear())).iloc[0]["verdict"] == (
+        assert judge(pair(changed(lambda rows: rows["ledger"].clear()))).iloc[0]["verdict"] == (
             "not measured"
         )
 
         def gap(rows: Rows) -> None:
             del rows["ledger"][:3]
 
-        assert judge(changed(gap)).iloc[0]["verdict"] == "inconclusive"
+        assert judge(pair(changed(gap))).iloc[0]["verdict"] == "inconclusive"
 
 
 class TestMeasures:
@@ -432,13 +433,13 @@ class TestMeasures:
         assert cells["grad_negative"].between(0, 1).all()
 
     def test_censored_cells_are_counted_not_averaged(self) -> None:
-        row = describe(make_results()).query("unit == 'updates'").iloc[0]
+        row = describe(pair(make_results())).query("unit == 'updates'").iloc[0]
         assert math.isnan(row["before_mean"])
         assert row["after_mean"] < 3000
         assert "never reached by 100% of before, 0% of after" in row["note"]
 
     def test_probability_of_improvement_is_described(self) -> None:
-        frame = describe(make_results()).set_index("unit")
+        frame = describe(pair(make_results())).set_index("unit")
         assert frame.loc["probability", "difference"] == 1.0
         assert "verdict" not in frame.columns
 
@@ -459,19 +460,19 @@ def stats_iqr(scores: list[float]) -> float:
 
 def test_pairs_of_all_environments_count() -> None:
     envs = ["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"]
-    assert judge(make_results(envs=envs, seeds=5))["n_pairs"].iloc[1] == 10 >= PAIRS_NEEDED
+    assert judge(pair(make_results(envs=envs, seeds=5)))["n_pairs"].iloc[1] == 10 >= PAIRS_NEEDED
 
 
 def test_each_environment_alone_averages_to_the_claim() -> None:
     results = make_results(envs=["bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"], seeds=5)
     moved = results.cells["env"].str.contains("umaze") & (results.cells["variant"] == "after")
     results.cells.loc[moved, "final_score"] -= 500.0
-    scores = by_environment(results).query("row == 6").set_index("env")
+    scores = by_environment(pair(results)).query("row == 6").set_index("env")
     assert scores["n_pairs"].to_list() == [5, 5]
     assert scores["difference"].iloc[0] > 0 > scores["difference"].iloc[1]
-    judged = judge(results).query("row == 6").iloc[0]
+    judged = judge(pair(results)).query("row == 6").iloc[0]
     assert scores["difference"].mean() == pytest.approx(judged["difference"])
 
 
 def test_one_environment_has_no_table_of_its_own() -> None:
-    assert by_environment(make_results()).empty
+    assert by_environment(pair(make_results())).empty

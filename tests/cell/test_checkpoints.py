@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("tiny_data")
 
 ALWAYS, NEVER = 0.0, float("inf")
 ABOUT = About("0123456789abcdef", 7, 1, "cpu", "{}", None, "data", "weights")
-STATE = {"weights": torch.arange(6.0).reshape(2, 3), "grads": [None], "story": "{}"}
+STATE = {"weights": torch.arange(6.0).reshape(2, 3), "grads": [None], "state": "{}"}
 
 
 def cell(variant="after", **changes):
@@ -283,12 +283,12 @@ def test_the_time_of_all_attempts_is_counted_and_that_between_them_is_not(tmp_pa
     with pytest.raises(Stopped):
         run_cell(cell("after"), Device("cpu"), lambda done: done == 50 and checkpoints.stop(),
                  checkpoints)  # fmt: skip
-    story = json.loads(read_checkpoint(path, "cpu")[1]["story"])
+    state = json.loads(read_checkpoint(path, "cpu")[1]["cell"])
     rows = run_cell(cell("after"), Device("cpu"), lambda done: None, Checkpoints(path, NEVER))
     (row,) = rows["cells"]
-    assert row["total_seconds"] > story["total"] > 0
-    assert row["train_seconds"] > story["seconds"]["train"] > 0
-    assert row["started_at"] == story["started_at"][:19] + "+00:00"
+    assert row["total_seconds"] > state["total"] > 0
+    assert row["train_seconds"] > state["seconds"]["train"] > 0
+    assert row["started_at"] == state["started_at"][:19] + "+00:00"
 
 
 def test_an_unreadable_checkpoint_is_named(tmp_path):

@@ -41,7 +41,8 @@ def local(run_one, request):
 
 def slurm(run_one, request):
     pytest.importorskip("submitit", reason="submitit is not installed")
-    return Slurm(Cluster(jobs_at_once=1), kind="local", poll=0.1, run_one=run_one)
+    one_job = Cluster(cells_per_job=2)
+    return Slurm(one_job, per_device=1, kind="local", poll=0.1, run_one=run_one)
 
 
 def ray(run_one, request):
@@ -62,7 +63,7 @@ def run(request, tmp_path, tiny_data, monkeypatch):
         executor.run(CELLS, store, heard, options)
         return heard, store
 
-    run.serial = request.param in (debug, local)
+    run.serial = request.param is not ray
     return run
 
 
@@ -100,7 +101,7 @@ def test_fail_fast_stops_the_others_which_have_not_failed(run, tmp_path):
     assert heard.of("failed") == [AFTER.key]
     assert len(list(marks_of(tmp_path).iterdir())) == 1
     assert store.failure(FROZEN.key) is None
-    if run.serial:  # elsewhere the other cell may have been at work, and may have ended before
+    if run.serial:  # on Ray the other cell may have been at work, and may have ended before
         assert ("ended", [FROZEN.key], "--fail-fast") in heard.said
         assert not store.is_done(FROZEN.key)
 

@@ -31,7 +31,16 @@ from benchbench.analysis.brief import ASPECTS
 from benchbench.analysis.curves import flows
 from benchbench.core.errors import UserError
 from benchbench.core.text import escape, plain_table, width, wrapped
-from benchbench.report import describe, gallery, judge, learned, pairs, report_files, write_report
+from benchbench.report import (
+    describe,
+    gallery,
+    judge,
+    learned,
+    pair,
+    pairs,
+    report_files,
+    write_report,
+)
 from benchbench.report import gradient_flow_figure as loop
 from benchbench.report.language import Lang, Words
 from benchbench.report.page import terminal
@@ -65,7 +74,7 @@ def read(path: Path) -> str:
 def reprinted(folder: Path) -> str:
     """What the terminal shows of a folder's results."""
     results = read_results(folder)
-    return terminal(judge(results), learned(results), Words())
+    return terminal(judge(pair(results)), learned(results), Words())
 
 
 def empty(rows: Rows) -> None:
@@ -141,7 +150,7 @@ class TestPage:
     def test_frames_are_written_as_they_were_made(self, whole: Path) -> None:
         results = read_results(whole)
         for name, made in (("claims", judge), ("described", describe), ("pairs", pairs)):
-            frame = made(results)
+            frame = made(pair(results))
             stored = pd.read_parquet(whole / f"{name}.parquet")
             pd.testing.assert_frame_equal(stored, frame, check_dtype=False)
             assert len(pd.read_csv(whole / f"{name}.csv")) == len(frame) > 0
@@ -287,7 +296,7 @@ class TestFigures:
     def test_nothing_lies_outside_of_the_paper(self, suite: dict[str, object]) -> None:
         results = make_results(**suite)  # type: ignore[arg-type]
         for shown, make in gallery.GALLERY.items():
-            figure = make(results)
+            figure = make(pair(results))
             assert figure is not None, shown.name
             with style():
                 figure.draw_without_rendering()
@@ -313,7 +322,7 @@ class TestFigures:
             figure = next(
                 make for shown, make in gallery.GALLERY.items() if shown.name == "q-error"
             )
-            drawn = figure(results)
+            drawn = figure(pair(results))
             assert drawn is not None
             return " ".join(ax.get_ylabel() for ax in drawn.axes)
 
@@ -382,5 +391,4 @@ def test_the_report_knows_only_tables_and_suites() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rooms = {name.split(".")[1] for name in found.stdout.split()}
-    suite = {"suite", "agent_settings", "own_code", "settings", "sources", "routing"}
-    assert rooms == {"report", "results", "errors"} | suite
+    assert rooms == {"report", "analysis", "results", "core", "suite", "routing"}
