@@ -2,6 +2,7 @@
 
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,21 @@ def test_the_metadata_are_complete(built):
     for python in PYTHONS[:4]:
         assert f"Programming Language :: Python :: {python}" in classifiers
     assert "Typing :: Typed" in classifiers
+
+
+def test_the_readme_has_no_relative_picture_or_link_on_a_package_page(built):
+    told = metadata_of(built[0])
+    assert told["Description-Content-Type"] == "text/markdown"
+    page, source = (
+        told.get_payload(decode=True).decode(),
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+    )
+    assert page.startswith("# benchbench")
+    code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    assert code.findall(page) == code.findall(source)
+    prose = code.sub("", page)
+    for target in re.findall(r"\]\(([^)]*)\)", prose):
+        assert target.startswith(("https://", "http://", "#")), target
 
 
 @pytest.mark.parametrize("python", PYTHONS)
