@@ -98,7 +98,7 @@ class Routing:
             ),
             (
                 self.encoders == "separate" and sorted(holders) != sorted(attached),
-                "has separate encoders, so each stands in its own network's optimizer: "
+                "has separate encoders, so each belongs to its own network's optimizer: "
                 f"write encoder_in: [{', '.join(attached)}], one for each loss that is applied",
             ),
             (

@@ -7,7 +7,7 @@ D observation vector, F features (encoder output and proprioception joined), A a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -190,13 +190,7 @@ def make_encoder(
     if is_import_path(kind):
         body = _own_body(kind, channels, size)
         return PixelEncoder(body, channels, size, feature_dim, mean_image, bf16, own_weights=True)
-    if kind == "small":
-        body = _conv_stack(channels, ((16, 2), (32, 2), (32, 2)), padding=1)
-    elif kind == "drqv2":
-        body = _conv_stack(channels, ((32, 2), (32, 1), (32, 1), (32, 1)), padding=0)
-    else:
-        body = _resnet18(channels)
-    return PixelEncoder(body, channels, size, feature_dim, mean_image, bf16)
+    return PixelEncoder(BODIES[kind](channels), channels, size, feature_dim, mean_image, bf16)
 
 
 def _own_body(kind: str, channels: int, size: int) -> nn.Module:
@@ -261,6 +255,16 @@ def _resnet18(channels: int) -> nn.Sequential:
             modules.append(_ResidualBlock(width, outputs, stride))
             width = outputs
     return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1))
+
+
+BODIES: dict[str, Callable[[int], nn.Module]] = {
+    "small": lambda channels: _conv_stack(channels, ((16, 2), (32, 2), (32, 2)), padding=1),
+    "drqv2": lambda channels: _conv_stack(
+        channels, ((32, 2), (32, 1), (32, 1), (32, 1)), padding=0
+    ),
+    "resnet18": _resnet18,
+}
+"""The encoders' bodies, made from the number of channels; their names are in ``suite/agent.py``."""
 
 
 def orthogonal(module: nn.Module) -> None:

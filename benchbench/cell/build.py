@@ -70,7 +70,7 @@ def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> Agent:
 def check_own_code(cells: Sequence[Cell]) -> None:
     """Import the agents and make the encoders of the user's own that the cells name.
 
-    Raises :class:`UserError` where that fails, so that it is told before a cell starts.
+    Raises :class:`UserError` where that fails, so that the user learns of it before a cell starts.
     """
     for agent, pixels in dict.fromkeys((c.agent, c.pixels) for c in cells if c.own_code):
         agent_class(agent.algorithm)
@@ -103,7 +103,7 @@ def side_by_side(cell: Cell) -> int:
 
 
 def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
-    """The cell's evaluation episodes, in at most so many processes.
+    """The cell's evaluation episodes, in at most ``processes`` processes.
 
     They follow from (env, seed) alone. None where there is no environment to play them in.
     """

@@ -139,7 +139,7 @@ def choose_devices(wanted: str, warn: Callable[[str], None] = _warn) -> list[Dev
 
     ``auto`` is every CUDA device, or the CPU where there is none. Devices that others fill are left
     out of ``auto`` and ``cuda`` with a warning. Asking makes no CUDA context. Raises
-    :class:`UserError` where a device is asked for that is not there, or all of them are full.
+    :class:`UserError` where a requested device does not exist, or all of them are full.
     """
     if wanted == "cpu":
         return [Device("cpu")]

@@ -1,13 +1,14 @@
 """One cell's life: open the data, build the agent, train, evaluate, measure.
 
 :func:`run_cell` is the whole of it, in one process and on one device. It returns the rows of the
-five result tables; whoever called it publishes them. With checkpoints, a cell that was killed goes
+five result tables; the caller publishes them. With checkpoints, a cell that was killed goes
 on where its last one was written, and ends in the same rows and weights as one left alone.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,6 +37,8 @@ from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
 from benchbench.results.store import TableRows
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
@@ -144,14 +147,14 @@ class _Run:
         self.state.block_began = self.clock.seconds["train"]
 
     def _end_block(self, updates: int) -> None:
-        """The block of so many updates is over: time an update, without the two watched ones."""
+        """Time an update of the finished block of ``updates``, without the two watched ones."""
         self._refuse_divergence()
         if updates > 2:
             seconds = self.clock.seconds["train"] - self.state.block_began
             self.state.block_ms.append(1000 * seconds / (updates - 2))
 
     def _update(self, ledger: Ledger | None) -> None:
-        """One update; every so often with a row of losses and gradient norms."""
+        """One update; every ``signals_every`` updates with a row of losses and gradient norms."""
         update = self.state.updates
         with self.clock.running("train"):
             batch = self.sampler.sample()
@@ -214,7 +217,7 @@ class _Run:
             self._pause()
 
     def _lively(self, policy: Policy) -> Policy:
-        """The policy, with a sign of life at each of its steps."""
+        """The policy, which also reports at each step that the cell is alive."""
 
         def lively(frames: np.ndarray, states: np.ndarray, proprio: np.ndarray) -> np.ndarray:
             self._alive()
@@ -256,7 +259,7 @@ class _Run:
         self.sampler.restore(json.loads(saved["sampler"]))
         self.state = CellState.from_json(saved["cell"])
         self.clock.go_on(self.state.seconds, self.state.total)
-        print(f"going on after update {about.updates} on {about.threads} threads", flush=True)
+        log.info("going on after update %d on %d threads", about.updates, about.threads)
         self.on_update(about.updates)
 
     def _describe(self, oracle: float | None) -> None:

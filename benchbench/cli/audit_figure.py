@@ -35,7 +35,7 @@ def figure_format(path: Path) -> str:
     if path.suffix not in FORMATS:
         raise UserError(f"--figure {path}: name a file that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
-        raise UserError(f"--figure {path}: the folder {path.parent} is not there; make it first")
+        raise UserError(f"--figure {path}: the folder {path.parent} does not exist; make it first")
     return path.suffix[1:]
 
 

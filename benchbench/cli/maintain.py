@@ -1,4 +1,4 @@
-"""Verbs about a grid and the machine: how it is getting on, tidying up, joining, examining."""
+"""Verbs about a grid and the machine: progress, tidying up, joining, checking."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WATCH_SECONDS = 2.0
 @results_option
 @click.option("--watch", is_flag=True, help="Keep it fresh until the grid is done or Ctrl-C.")
 def status(suite: str, overrides: tuple[str, ...], results: Path, watch: bool) -> None:
-    """Show how SUITE's grid is getting on, from another terminal or afterwards.
+    """Show the progress of SUITE's grid, from another terminal or afterwards.
 
     Done, running (where, since when, how far), failed (why), missing.
     """

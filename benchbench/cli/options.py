@@ -47,7 +47,8 @@ per_device_option = click.option(
     show_default=True,
     metavar="N|auto",
     callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
-    help="Cells at a time on a device; auto fills its memory, as cells that are done have told.",
+    help="Cells at a time on a device; auto fills 90 % of its free memory, "
+    "by the peaks of finished cells.",
 )
 
 eval_processes_option = click.option(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _of_one_cell(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """What a verb is told that measures one cell's settings on one device, ``rounds`` times."""
+    """The options of a verb that measures one cell's settings on one device, ``rounds`` times."""
     options = (
         click.argument("suite", type=click.Path(path_type=Path), required=False),
         only_option,

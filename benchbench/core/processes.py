@@ -1,4 +1,4 @@
-"""Processes and signals: workers end with whoever started them, and a stopped run is told so."""
+"""Processes and signals: workers end with their parent; a stopped run gets an exception."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def begin_worker() -> None:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was told to stop by a signal."""
+    """A signal has stopped the run."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)

@@ -1,4 +1,4 @@
-"""What all settings have in common: frozen models, their types, and how a mistake is told."""
+"""What all settings have in common: frozen models, their types, and how a mistake is reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Settings(BaseModel):
 def suggest(word: str, choices: Iterable[str], listed: int = 40) -> str:
     """'; did you mean x?' or '; choose one of …', for the end of an error message.
 
-    Of more choices than ``listed`` only so many are named.
+    At most ``listed`` choices are named.
     """
     names = list(choices)
     close = difflib.get_close_matches(word, names, n=1)
@@ -49,7 +49,7 @@ def suggest(word: str, choices: Iterable[str], listed: int = 40) -> str:
 
 
 def refuse_repeats(items: Sequence[Any], what: str) -> None:
-    """Raise ``ValueError`` naming the first item that stands twice."""
+    """Raise ``ValueError`` naming the first duplicate item."""
     for position, item in enumerate(items):
         if item in items[:position]:
             raise ValueError(f"names the {what} {item!r} twice; cells must differ")

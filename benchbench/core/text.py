@@ -12,7 +12,7 @@ DIGITS = {"points": 1, "points²": 0, "R²": 2, "share": 2, "probability": 2, "u
 """Decimals by unit; three significant digits elsewhere."""
 
 NONE = "–"
-"""What stands for a number that is not there."""
+"""Printed in place of a missing number."""
 
 
 def number(value: float, unit: str = "", signed: bool = False) -> str:
@@ -79,7 +79,7 @@ _CHINESE = r"\u3000-\u9fff\uff00-\uffef"
 
 
 def wrapped(text: str, columns: int) -> str:
-    """Lines of at most so many columns, broken at spaces and after Chinese characters."""
+    """Lines of at most ``columns`` columns, broken at spaces and after Chinese characters."""
     lines = [""]
     for piece in re.findall(rf"[{_CHINESE}]|[^\s{_CHINESE}]+|\s+", text):
         closing = piece[0] in "，。；：、）"

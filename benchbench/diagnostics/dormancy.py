@@ -17,7 +17,7 @@ TAU = 0.025
 """A unit is dormant at or below this share of its layer's mean activity (Sokar et al. 2023)."""
 
 ROWS_AT_ONCE = 256
-"""Rows in one pass: as fast as it gets on a CPU, and small enough for any memory."""
+"""Rows in one pass: fastest on a CPU, and small enough for any memory."""
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.grid import Cell
 
 FITTED, SCORED = 2, 1
-"""Probes are fitted on at least so many episodes, and scored on so many held-out ones."""
+"""The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
 
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:

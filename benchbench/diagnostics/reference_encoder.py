@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from benchbench.diagnostics.oracle import BATCH_SIZE, LEARNING_RATE, train_on_st
 from benchbench.diagnostics.probes import probe_r2
 from benchbench.envs import imaged_columns
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 """Raised when the same settings would give another reference."""
@@ -119,7 +122,7 @@ def _make(
 ) -> dict[str, Any]:
     """Train and probe the reference; all its random streams come from its own key."""
     updates = cell.diagnose.oracle_updates
-    print(f"training the encoder's reference on the state: {updates} updates", flush=True)
+    log.info("training the encoder's reference on the state: %d updates", updates)
     seed = int(_key(identity)[:7], 16)
     rng = np.random.default_rng(seed)
     known, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)

@@ -1,10 +1,9 @@
 """Running cells on this machine: one process a cell, several at a time.
 
 The parent hands each cell to a fresh process of a fork server that has imported everything and
-touched no device. A cell that raises, or dies, or falls silent takes nothing else along: it is
-tried again, from its last checkpoint, or recorded as failed, and the others go on. All that comes
-back through the pipe is how it is getting on (see :mod:`benchbench.launch.worker`); results are
-published by the cell's process itself.
+touched no device. A cell that raises, dies or hangs harms no other: it is retried from its last
+checkpoint or recorded as failed, and the others go on. Only progress messages come back through
+the pipe (see :mod:`benchbench.launch.worker`); a cell's process publishes its own results.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ class _Run:
                 self._listen(one)
             for one in self.running:
                 if one.outcome is None and one.silent_for() > one.patience(self.options.silence):
-                    text = f"no sign of life for {one.silent_for():.0f} s"
+                    text = f"no heartbeat for {one.silent_for():.0f} s"
                     one.outcome = Failure("silent", text)
                     one.process.kill()
 
@@ -126,7 +125,7 @@ class _Run:
             one.process.kill()
 
     def _start(self, cell: Cell, device: Device) -> None:
-        """Start a cell's process; it is in ``running`` before it lives, lest Ctrl-C orphan it."""
+        """Start a cell's process; it joins ``running`` first, so that Ctrl-C cannot orphan it."""
         ours, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(
             target=_process,

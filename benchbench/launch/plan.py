@@ -23,13 +23,13 @@ from benchbench.suite.environments import family_of
 from benchbench.suite.grid import Cell, Grid
 
 TRIAL_SECONDS = 1.0
-"""How long updates are tried for the estimate."""
+"""Seconds of trial updates for the estimate."""
 
 MANY_UPDATES = 1_000_000
-"""A grid of so many is not for a CPU."""
+"""From this many updates on, a CPU run gets a warning."""
 
 TRIAL_STEPS = 30
-"""How many environment steps are tried for it."""
+"""Trial environment steps for the estimate."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
 
 
 def _seconds_of(work: Callable[[], object], tried: float) -> float:
-    """Seconds that something takes, tried again and again for so long after a first time."""
+    """Seconds of one call of ``work``, repeated for ``tried`` seconds after a first call."""
     work()
     start, times = time.perf_counter(), 0
     while time.perf_counter() - start < tried:

@@ -31,7 +31,7 @@ class Progress:
         self.failures: list[tuple[Cell, Failure, Path]] = []
 
     def updated(self, cell: Cell, updates: int) -> None:
-        """The cell has taken so many updates."""
+        """The cell has done this many updates."""
         self._bar.update(updates - self._updates.get(cell.key, 0))
         self._updates[cell.key] = updates
         if (updates == cell.train.updates) != (cell.key in self._trained):

@@ -59,7 +59,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Known:
-    """What earlier cells told, by kind."""
+    """Measurements of earlier cells, by kind."""
 
     peaks: Mapping[str, float] = field(default_factory=dict)
     """Peak memory, MiB."""

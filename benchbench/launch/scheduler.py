@@ -1,11 +1,11 @@
 """Which cell starts where, and when.
 
-A :class:`Scheduler` is told the places, the tasks and what becomes of them, and answers what to
+A :class:`Scheduler` gets the places, the tasks and their outcomes, and answers what to
 start now. It knows no process, no clock and no GPU, so a test can fill it with pretended devices.
 
 The longest task that waits goes first, to the place with the fewest cells that has room for it.
 Where none has, it reserves the one that will have, so that shorter ones cannot starve it. Memory:
-until one cell has told its peak, a place holds one cell, a short one, and each place one of another
+until one cell's peak is known, a place holds one cell, a short one, and each place one of another
 kind; then places are filled up to a margin.
 """
 
@@ -140,7 +140,7 @@ class Scheduler:
     def out_of_memory(self, key: str) -> bool:
         """The task ran out of memory, and waits again: with half its neighbours, or a larger place.
 
-        False where it had the largest place to itself; whoever asked then says whether it runs
+        False where it had the largest place to itself; the caller then says whether it runs
         :meth:`again` or has :meth:`finished`.
         """
         place = self._places[self.running[key]].place

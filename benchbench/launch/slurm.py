@@ -31,18 +31,18 @@ from benchbench.launch.resources import Slots, known_from, tasks_of
 from benchbench.launch.supervise import Next, Supervisor, wait_until_stopped
 from benchbench.launch.worker import CellRunner
 from benchbench.results.failures import Failure
-from benchbench.results.heartbeat import read_sign
+from benchbench.results.heartbeat import read_heartbeat
 from benchbench.results.store import Store
 from benchbench.suite.grid import Cell
 
 POLL_SECONDS = 5.0
-"""The results folder and the queue are looked at so often."""
+"""Seconds between looks at the results folder and the queue."""
 
 VANISHED_SECONDS = 30.0
-"""So long after its job left the queue a cell's files may take to arrive from another machine."""
+"""Seconds that a cell's files may take to arrive after its job left the queue."""
 
 TIMEOUTS = 10_000
-"""Out of time is no failure: the job is queued again as often as it takes."""
+"""A job that runs out of time is queued again, at most this often."""
 
 
 class Cluster(Settings):
@@ -192,7 +192,7 @@ class Slurm:
             ["squeue", "--noheader", "--array", "--me", "--format=%i"],
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
-        if told.returncode:  # the controller is away for a moment: nobody is given up for that
+        if told.returncode:  # the controller is away for a moment, which is no failure
             return {job.job_id for job in jobs}
         return set(told.stdout.split())
 
@@ -298,8 +298,12 @@ class _Watch:
         """Cancel the jobs that are not to go on: all of them, or those in which no cell runs."""
         self.ending, running = verdict, set[str]()
         if verdict is Next.START_NO_MORE:
-            signs = {key: read_sign(self.store.sign_path(key)) for key in self.jobs}
-            running = {self.jobs[key].job_id for key, sign in signs.items() if sign and sign.alive}
+            heartbeats = {key: read_heartbeat(self.store.heartbeat_path(key)) for key in self.jobs}
+            running = {
+                self.jobs[key].job_id
+                for key, heartbeat in heartbeats.items()
+                if heartbeat and heartbeat.alive
+            }
         ended = {key: job for key, job in self.jobs.items() if job.job_id not in running}
         self.supervisor.end_early([self.cells[key] for key in ended], verdict)
         for job in {job.job_id: job for job in ended.values()}.values():

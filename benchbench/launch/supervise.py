@@ -12,7 +12,7 @@ from benchbench.launch.executor import RunOptions, Watcher
 from benchbench.launch.resources import published_row
 from benchbench.results.checkpoints import updates_in
 from benchbench.results.failures import RETRIED, Failure
-from benchbench.results.heartbeat import LOST_SECONDS, read_sign
+from benchbench.results.heartbeat import LOST_SECONDS, read_heartbeat
 from benchbench.results.store import Store
 from benchbench.suite.grid import Cell
 
@@ -47,7 +47,7 @@ class Supervisor:
         self._tries: dict[str, _Tries] = {}
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether the cell is published; the watcher is then told its score and its time."""
+        """Whether the cell is published; if so, report its score and its time."""
         if not self.store.is_done(cell.key):
             return False
         row = published_row(self.store, cell.key)
@@ -57,9 +57,9 @@ class Supervisor:
 
     def look(self, cell: Cell) -> None:
         """Tell the watcher how far a cell is that runs elsewhere."""
-        sign = read_sign(self.store.sign_path(cell.key))
-        if sign:
-            self.watcher.updated(cell, sign.updates)
+        heartbeat = read_heartbeat(self.store.heartbeat_path(cell.key))
+        if heartbeat:
+            self.watcher.updated(cell, heartbeat.updates)
 
     def failed(self, cell: Cell, failure: Failure) -> Next:
         """Record a failure; a cell is retried while it makes progress, else ``retries`` times."""
@@ -98,7 +98,7 @@ def wait_until_stopped(cells: Sequence[Cell], store: Store) -> None:
     """Wait until none of the cells has a live heartbeat; one of a lost machine ends by its age."""
     end = time.monotonic() + LOST_SECONDS + LOST_MARGIN_SECONDS
     while time.monotonic() < end:
-        signs = [read_sign(store.sign_path(cell.key)) for cell in cells]
-        if not any(sign and sign.alive for sign in signs):
+        heartbeats = [read_heartbeat(store.heartbeat_path(cell.key)) for cell in cells]
+        if not any(heartbeat and heartbeat.alive for heartbeat in heartbeats):
             return
         time.sleep(0.5)

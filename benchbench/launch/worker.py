@@ -1,8 +1,8 @@
 """A cell's own process, from its first line to its last.
 
-What it says goes to whoever started it as pairs of a word and a value:
+It reports to the process that started it, in pairs of a word and a value:
 
-- ``("at", updates)``: alive, with so many updates done; at most every half second;
+- ``("at", updates)``: alive, with that many updates done; at most every half second;
 - ``("done", final score)``: the results are published;
 - ``("failed", Failure)``: they are not, and why;
 - ``("stopped", updates)``: it was told to stop by SIGTERM, and left a checkpoint.
@@ -10,6 +10,7 @@ What it says goes to whoever started it as pairs of a word and a value:
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -23,9 +24,11 @@ from typing import Protocol
 from benchbench.cell.devices import Device
 from benchbench.results.checkpoints import Checkpoints, Stopped
 from benchbench.results.failures import Failure, of_error
-from benchbench.results.heartbeat import Sign, SignWriter
+from benchbench.results.heartbeat import Heartbeat, HeartbeatWriter
 from benchbench.results.store import Store, TableRows
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 MESSAGE_SECONDS = 0.5
 """A cell reports its progress at most this often."""
@@ -63,26 +66,27 @@ def work(
     """Run a cell and publish its results; by default once, in a process of its own.
 
     At most ``processes`` play its episodes. Returns when the cell is done, has failed or was
-    stopped, each of which ``tell`` is told. ``to_log`` sends all output to the cell's log.
+    stopped, each of which goes to ``tell``. ``to_log`` sends all output to the cell's log.
     """
-    sign: SignWriter | None = None
+    heartbeat: HeartbeatWriter | None = None
     try:
         if to_log:
             _redirect_output(store.log_path(cell.key))
-        print(f"--- {time.strftime('%F %T %z')} process {os.getpid()} on {device}", flush=True)
+            logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        log.info("--- %s process %d on %s", time.strftime("%F %T %z"), os.getpid(), device)
         device.claim()
-        sign = SignWriter(
-            store.sign_path(cell.key),
-            Sign.of_this_process(cell.key, str(device), cell.train.updates),
+        heartbeat = HeartbeatWriter(
+            store.heartbeat_path(cell.key),
+            Heartbeat.of_this_process(cell.key, str(device), cell.train.updates),
         )
         checkpoints = Checkpoints(store.checkpoint_path(cell.key), checkpoint_every)
         signal.signal(signal.SIGTERM, lambda *_: checkpoints.stop())
-        reporter = _Reporter(tell, sign, checkpoints)
+        reporter = _Reporter(tell, heartbeat, checkpoints)
         rows = _run(cell, device, threads, processes, checkpoints, reporter, run_one)
         store.publish(cell, rows)
         checkpoints.discard()
     except Stopped as stopped:
-        print(stopped, flush=True)
+        log.info(stopped)
         tell("stopped", str(stopped))
     except Exception as error:
         failure = of_error(error)
@@ -91,8 +95,8 @@ def work(
     else:
         tell("done", rows["cells"][0].get("final_score", math.nan))
     finally:
-        if sign:
-            sign.remove()
+        if heartbeat:
+            heartbeat.remove()
 
 
 def _run(
@@ -114,14 +118,14 @@ def _run(
 
 
 class _Reporter:
-    """Says how far the cell is, now and then, to the parent and to ``benchbench status``."""
+    """Reports progress to the parent and to ``benchbench status``."""
 
-    def __init__(self, tell: Tell, sign: SignWriter, checkpoints: Checkpoints) -> None:
-        self._tell, self._sign, self._checkpoints = tell, sign, checkpoints
+    def __init__(self, tell: Tell, heartbeat: HeartbeatWriter, checkpoints: Checkpoints) -> None:
+        self._tell, self._heartbeat, self._checkpoints = tell, heartbeat, checkpoints
         self._next, self._updates = 0.0, 0
 
     def updated(self, updates: int) -> None:
-        """So many updates are done."""
+        """``updates`` updates are done."""
         self._updates = updates
         self.alive()
 
@@ -131,7 +135,7 @@ class _Reporter:
         if now >= self._next:
             self._next = now + MESSAGE_SECONDS
             self._tell("at", self._updates)
-            self._sign.tell(self._updates, self._checkpoints.resumed_from)
+            self._heartbeat.tell(self._updates, self._checkpoints.resumed_from)
 
 
 def _redirect_output(log: Path) -> None:

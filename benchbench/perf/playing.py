@@ -73,7 +73,7 @@ class Evaluation:
             yield Figure.of("evaluation", name, "1/s", self._work.rates)
 
     def _seconds(self, steps: int) -> float:
-        """Seconds that so many steps take, by the pace of as many as are played."""
+        """Seconds of ``steps`` steps, extrapolated from those that are played."""
         assert self._evaluator
         policy = _Watched(self._policy, steps)
         with suppress(_Enough):

@@ -14,7 +14,7 @@ from benchbench.perf.rounds import Figure
 from benchbench.suite.grid import Cell
 
 UPDATES = 10
-"""After so many updates a process has reached its largest memory."""
+"""Updates after which a process has reached its largest memory."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 BLOCK_SECONDS = 0.15
-"""A block holds as much work as takes about so long, but one piece at least."""
+"""Seconds of work in a block, which holds one piece at least."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ from benchbench.suite.environments import FileData
 
 @contextmanager
 def stretched(identity: DataIdentity, rows: int, size: int) -> Iterator[DataIdentity]:
-    """A set of so many rows and pixels, made of one that is here; it is gone after the block."""
+    """A data set of any size, repeated from one that exists; it is removed after the block."""
     dataset = open_dataset(identity)
     source = FileData(path=f"{identity.env} over and over, {rows} rows")
     new = replace(identity, source=source, size=size, content="black")

@@ -8,7 +8,7 @@ reads requests from standard input and answers each on standard output, both one
   who this is, as :func:`_identity` says;
 - ``{"build": [env, variant], "warm_up": 30}``: builds the agent of the first such cell, in
   place of the last; ``{"seconds": …}`` of the later half of ``warm_up`` updates;
-- ``{"updates": 100}``: ``{"seconds": …}`` that so many took, after one that is not counted.
+- ``{"updates": 100}``: ``{"seconds": …}`` that these took, after one that is not counted.
 
 What cannot be done is ``{"error": one sentence}``. It ends when its input does. Later versions keep
 to this, so that they can be compared with this one.
@@ -54,12 +54,12 @@ class TimedCell:
         self.agent = make_agent(cell, sampler, torch_device)
 
     def seconds(self, updates: int) -> float:
-        """Wall time of so many updates, the drawing of their batches included."""
+        """Wall time of ``updates`` updates, including their batches."""
         return timed(lambda: self.agent.update(self.sampler.sample()), self._device)(updates)
 
 
 def timed(piece: Callable[[], object], device: Device) -> Callable[[int], float]:
-    """What says how long so many calls of ``piece`` take, the device's queue included."""
+    """A function of a count: seconds of that many calls of ``piece``, waiting for the device."""
 
     def seconds(count: int) -> float:
         device.synchronize()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import time
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from benchbench.core.files import replaced
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of what a checkpoint holds; raised whenever that changes."""
@@ -37,7 +40,7 @@ class Unusable(Exception):
 
 
 class Stopped(Exception):
-    """The cell was told to stop, and has left a checkpoint of where it was."""
+    """The cell was stopped and has left a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Checkpoints:
             try:
                 write_checkpoint(self._path, about, state)
             except OSError as error:
-                print(f"checkpoint at update {about.updates} not written: {error}", flush=True)
+                log.warning("checkpoint at update %d not written: %s", about.updates, error)
         if self._stopping:
             raise Stopped(f"told to stop at update {about.updates}")
         end = time.monotonic()
@@ -119,7 +122,7 @@ class Checkpoints:
             about.refuse(here)
         except Unusable as reason:
             aside = self._move_aside()
-            print(f"{self._path}: {reason}; moved to {aside.name}, starting anew", flush=True)
+            log.warning("%s: %s; moved to %s, starting anew", self._path, reason, aside.name)
             return None
         self.resumed_from = about.updates
         return about, state

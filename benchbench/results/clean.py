@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbench.core.files import DRAFT
-from benchbench.results.heartbeat import read_sign
+from benchbench.results.heartbeat import read_heartbeat
 from benchbench.results.store import Store
 
 
@@ -26,7 +26,7 @@ def find_litter(store: Store, wanted: Collection[str]) -> list[Litter]:
 
     Published cells that left the suite; logs, failures and checkpoints of cells that are published
     or left the suite; checkpoints that were moved aside; and what killed processes left: unfinished
-    files, signs of life. To be called while no run holds the folder.
+    files, heartbeats. Call it while no run holds the folder.
     """
     return [
         Litter(path, why, _size(path))
@@ -62,9 +62,9 @@ def _companions(store: Store, wanted: Collection[str]) -> Iterator[tuple[Path, s
             elif ".aside-" in path.name:
                 yield path, "checkpoint that could not be used"
     for path in store.folder.glob("running/[!.]*"):
-        sign = read_sign(path)
-        if sign is None or not sign.alive:
-            yield path, "sign of life of a process that is gone"
+        heartbeat = read_heartbeat(path)
+        if heartbeat is None or not heartbeat.alive:
+            yield path, "heartbeat of a process that is gone"
 
 
 def _size(path: Path) -> int:

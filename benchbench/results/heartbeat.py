@@ -1,4 +1,4 @@
-"""Signs of life: a small file that a running cell keeps fresh, for ``benchbench status`` to read.
+"""Heartbeats: a small file that a running cell keeps fresh, for ``benchbench status`` to read.
 
 ``running/<key>.json`` is written by the cell's own process, whichever machine that is on, and
 removed when it ends. A process that is killed leaves it behind; such a file is known by its process
@@ -8,6 +8,7 @@ being gone.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
@@ -17,22 +18,24 @@ from pathlib import Path
 
 from benchbench.core.files import write_text
 
+log = logging.getLogger(__name__)
+
 FRESH_SECONDS = 2.0
-"""A cell writes its sign at most this often, but its first progress at once."""
+"""A cell writes its heartbeat at most this often, but its first progress at once."""
 
 LOST_SECONDS = 120.0
-"""After so long a silence a cell on another machine, where one cannot look, counts as gone."""
+"""Seconds of silence after which a cell on another machine counts as dead."""
 
 
 @dataclass(frozen=True)
-class Sign:
-    """How a running cell is getting on. Times are seconds since the epoch."""
+class Heartbeat:
+    """The progress of a running cell. Times are seconds since the epoch."""
 
     key: str
     pid: int
     host: str
     born: str
-    """What tells the process from a later one of the same number; '' where that is not known."""
+    """Distinguishes the process from a later one with the same number; '' where unknown."""
     device: str
     since: float
     first: int
@@ -42,8 +45,8 @@ class Sign:
     seen: float
 
     @classmethod
-    def of_this_process(cls, key: str, device: str, wanted: int) -> Sign:
-        """The sign of a cell that begins in this process now."""
+    def of_this_process(cls, key: str, device: str, wanted: int) -> Heartbeat:
+        """The heartbeat of a cell that begins in this process now."""
         now, pid = time.time(), os.getpid()
         return cls(key, pid, socket.gethostname(), _born(pid), device, now, 0, 0, wanted, now)
 
@@ -66,24 +69,26 @@ class Sign:
         return (self.wanted - self.updates) * spent / done if done > 0 else None
 
 
-class SignWriter:
-    """Keeps a cell's sign fresh. A disk that will not take it does not trouble the cell."""
+class HeartbeatWriter:
+    """Keeps a cell's heartbeat fresh. A disk that will not take it does not trouble the cell."""
 
-    def __init__(self, path: Path, sign: Sign) -> None:
-        self._path, self._sign, self._next = path, sign, 0.0
+    def __init__(self, path: Path, heartbeat: Heartbeat) -> None:
+        self._path, self._heartbeat, self._next = path, heartbeat, 0.0
         self.tell(0, 0)
 
     def tell(self, updates: int, first: int) -> None:
-        """The cell is alive with so many updates, ``first`` of them done by earlier processes."""
+        """The cell has done ``updates`` updates, ``first`` of them in earlier processes."""
         now = time.monotonic()
-        first_progress = updates > first and self._sign.updates == self._sign.first
+        first_progress = updates > first and self._heartbeat.updates == self._heartbeat.first
         if now >= self._next or first_progress:
             self._next = now + FRESH_SECONDS
-            self._sign = replace(self._sign, updates=updates, first=first, seen=time.time())
+            self._heartbeat = replace(
+                self._heartbeat, updates=updates, first=first, seen=time.time()
+            )
             try:
-                write_text(self._path, json.dumps(asdict(self._sign)), synced=False)
+                write_text(self._path, json.dumps(asdict(self._heartbeat)), synced=False)
             except OSError as error:
-                print(f"{self._path}: {error}", flush=True)
+                log.warning("%s: %s", self._path, error)
 
     def remove(self) -> None:
         """The cell has ended."""
@@ -91,10 +96,10 @@ class SignWriter:
             self._path.unlink(missing_ok=True)
 
 
-def read_sign(path: Path) -> Sign | None:
-    """The sign in a file; None where there is none that can be read."""
+def read_heartbeat(path: Path) -> Heartbeat | None:
+    """The heartbeat in a file; None where there is none that can be read."""
     try:
-        return Sign(**json.loads(path.read_text(encoding="utf-8")))
+        return Heartbeat(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -1,4 +1,4 @@
-"""How a grid is getting on, read from its results folder while it runs or when it has stopped."""
+"""The progress of a grid, read from its results folder while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchbench.results.checkpoints import updates_in
 from benchbench.results.failures import Failure
-from benchbench.results.heartbeat import Sign, read_sign
+from benchbench.results.heartbeat import Heartbeat, read_heartbeat
 from benchbench.results.store import Store
 from benchbench.results.tables import read_left_out
 from benchbench.suite.grid import Cell
@@ -26,8 +26,8 @@ class CellStatus:
 
     cell: Cell
     state: State
-    sign: Sign | None = None
-    """How it is getting on, where it is running."""
+    heartbeat: Heartbeat | None = None
+    """Its progress, where it is running."""
     failure: Failure | None = None
     """Why it failed, where it has."""
     saved: int | None = None
@@ -42,9 +42,9 @@ def grid_status(store: Store, cells: Sequence[Cell]) -> list[CellStatus]:
 def _cell_status(store: Store, cell: Cell) -> CellStatus:
     if store.is_done(cell.key):
         return CellStatus(cell, "done")
-    sign = read_sign(store.sign_path(cell.key))
-    if sign and sign.alive:
-        return CellStatus(cell, "running", sign=sign)
+    heartbeat = read_heartbeat(store.heartbeat_path(cell.key))
+    if heartbeat and heartbeat.alive:
+        return CellStatus(cell, "running", heartbeat=heartbeat)
     saved = updates_in(store.checkpoint_path(cell.key))
     failure = store.failure(cell.key)
     return CellStatus(cell, "failed" if failure else "missing", failure=failure, saved=saved)
@@ -65,7 +65,9 @@ def status_text(store: Store, cells: Sequence[Cell]) -> str:
         + (f"; about {duration(left)} left" if left else "")
     ]
     lines += [
-        f"running  {s.cell.label}: {_progress(s.sign)}" for s in by_state["running"] if s.sign
+        f"running  {s.cell.label}: {_progress(s.heartbeat)}"
+        for s in by_state["running"]
+        if s.heartbeat
     ]
     for status in by_state["failed"]:
         log = store.log_path(status.cell.key)
@@ -85,20 +87,20 @@ def seconds_left(statuses: Sequence[CellStatus]) -> float | None:
     speed, left = 0.0, 0
     for status in statuses:
         done = status.saved or 0
-        if status.sign and status.state == "running":
-            sign, done = status.sign, status.sign.updates
-            if sign.updates > sign.first and sign.seen > sign.since:
-                speed += (sign.updates - sign.first) / (sign.seen - sign.since)
+        if status.heartbeat and status.state == "running":
+            heartbeat, done = status.heartbeat, status.heartbeat.updates
+            if heartbeat.updates > heartbeat.first and heartbeat.seen > heartbeat.since:
+                speed += (heartbeat.updates - heartbeat.first) / (heartbeat.seen - heartbeat.since)
         if status.state in ("running", "missing"):
             left += status.cell.train.updates - done
     return left / speed if speed else None
 
 
-def _progress(sign: Sign) -> str:
-    since = time.strftime("%H:%M:%S", time.localtime(sign.since))
-    text = f"update {sign.updates} of {sign.wanted} on {sign.host} {sign.device} since {since}"
-    left, silent = sign.seconds_left(), time.time() - sign.seen
-    if sign.updates == sign.wanted:
+def _progress(beat: Heartbeat) -> str:
+    since = time.strftime("%H:%M:%S", time.localtime(beat.since))
+    text = f"update {beat.updates} of {beat.wanted} on {beat.host} {beat.device} since {since}"
+    left, silent = beat.seconds_left(), time.time() - beat.seen
+    if beat.updates == beat.wanted:
         text += ", measured still"
     elif left is not None:
         text += f", about {duration(left)} left"

@@ -50,8 +50,8 @@ class Store:
         """Where a cell keeps what it needs to go on after a kill, until it is published."""
         return self.folder / "checkpoints" / f"{key}.ckpt"
 
-    def sign_path(self, key: str) -> Path:
-        """Where a running cell says how it is getting on."""
+    def heartbeat_path(self, key: str) -> Path:
+        """Where a running cell keeps its heartbeat."""
         return self.folder / "running" / f"{key}.json"
 
     def failure_path(self, key: str) -> Path:

@@ -71,12 +71,12 @@ class AgentSettings(Settings):
     @field_validator("algorithm", mode="after")
     @classmethod
     def _known_algorithm(cls, value: str) -> str:
-        return _known(value, ALGORITHMS)
+        return _known("algorithm", value, ALGORITHMS)
 
     @field_validator("encoder", mode="after")
     @classmethod
     def _known_encoder(cls, value: str) -> str:
-        return _known(value, ENCODERS)
+        return _known("encoder", value, ENCODERS)
 
     def identity(self) -> dict[str, Any]:
         """All of it as plain JSON values, for a cell's key.
@@ -114,9 +114,9 @@ def refusal(algorithm: str, routing: Routing) -> str | None:
     return next((f"{algorithm} {reason}" for reason in found), None)
 
 
-def _known(name: str, choices: tuple[str, ...]) -> str:
+def _known(kind: str, name: str, choices: tuple[str, ...]) -> str:
     if name not in choices and not is_import_path(name):
         cure = suggest(name, choices)
         also = "" if "did you mean" in cure else ", or write module:name for one of your own"
-        raise ValueError(f"'{name}' is not there{cure}{also}")
+        raise ValueError(f"unknown {kind} '{name}'{cure}{also}")
     return name

@@ -46,7 +46,7 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     except ValueError as error:
         raise UserError(f"{path}: a value cannot be read ({error}); quote it") from None
     except RecursionError:
-        raise UserError(f"{path}: an alias stands inside what it names; write it out") from None
+        raise UserError(f"{path}: an alias refers to itself; write it out") from None
     if not isinstance(raw, dict):
         raise UserError(
             f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "
@@ -90,7 +90,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 def _lines(
     node: yaml.Node | None, path: Path, at: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Every key's place and line; a key that is no text or stands twice is refused."""
+    """Every key's place and line; a key that is no text or a duplicate is refused."""
     if node is None:
         return
     yield at, node.start_mark.line + 1
@@ -101,7 +101,7 @@ def _lines(
             if key.tag not in _KEY_TAGS:
                 raise UserError(f"{path}:{line}: a key is not plain text; quote it or take it out")
             if key.value in seen:
-                raise UserError(f"{path}:{line}: the key '{key.value}' stands twice; keep one")
+                raise UserError(f"{path}:{line}: duplicate key '{key.value}'; keep one")
             seen.add(key.value)
             yield from _lines(value, path, (*at, key.value))
             yield (*at, key.value), line

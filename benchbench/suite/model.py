@@ -1,7 +1,7 @@
 """The suite file: what a benchmark holds, checked once, at the edge.
 
 Frozen pydantic models that refuse unknown keys, wrong types and settings that make no sense;
-``benchbench.suite.load`` reads YAML into them; the agent's part stands in
+``benchbench.suite.load`` reads YAML into them; the agent's part is in
 ``benchbench.suite.agent``.
 """
 

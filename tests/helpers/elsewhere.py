@@ -11,7 +11,7 @@ import yaml
 from helpers.suites import TIMES, TINY
 
 import benchbench
-from benchbench.results.heartbeat import read_sign
+from benchbench.results.heartbeat import read_heartbeat
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_results
 from benchbench.suite.grid import expand
@@ -102,7 +102,7 @@ class Bench:
     def at_work(self, updates=1):
         """A cell that has taken so many updates elsewhere."""
         for cell in self.cells:
-            sign = read_sign(self.store.sign_path(cell.key))
-            if sign and sign.alive and sign.updates >= updates:
+            heartbeat = read_heartbeat(self.store.heartbeat_path(cell.key))
+            if heartbeat and heartbeat.alive and heartbeat.updates >= updates:
                 return cell
         return None

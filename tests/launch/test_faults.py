@@ -115,8 +115,8 @@ def test_a_cell_that_fails_goes_on_from_its_checkpoint(
     (update,) = resumed(store)
     assert update > 0
     assert resumed(store, FROZEN) == []  # the other cell was left alone
-    for cell in CELLS:  # a published cell needs no checkpoint, no sign of life and no failure
-        for path in (store.checkpoint_path, store.sign_path, store.failure_path):
+    for cell in CELLS:  # a published cell needs no checkpoint, no heartbeat and no failure
+        for path in (store.checkpoint_path, store.heartbeat_path, store.failure_path):
             assert not path(cell.key).exists()
 
 
@@ -129,7 +129,7 @@ def test_a_hanging_cell_is_killed_for_its_silence_and_not_for_its_length(
     assert time.monotonic() - started > 10
     again = re.findall(r"again .*", capsys.readouterr().err)
     assert [re.sub(r"\d+ s$", "N s", line) for line in again] == [
-        f"again   {AFTER.label}: silent: no sign of life for N s"
+        f"again   {AFTER.label}: silent: no heartbeat for N s"
     ]
     assert_same(store, undisturbed)
 
@@ -279,13 +279,13 @@ class Bench:
         assert "Traceback" not in out + err
         return err
 
-    def signs(self, least=1):
-        """The signs of life of cells that have made so many updates and are running."""
+    def heartbeats(self, least=1):
+        """The heartbeats of cells that have made so many updates and are running."""
         found = []
         for path in self.store.folder.glob("running/[!.]*"):
-            sign = json.loads(path.read_text())
-            if sign["updates"] >= least:
-                found.append(sign)
+            heartbeat = json.loads(path.read_text())
+            if heartbeat["updates"] >= least:
+                found.append(heartbeat)
         return found
 
     def progress(self):
@@ -331,8 +331,8 @@ def bench(tmp_path, data_home):
 @LINUX
 def test_sigkill_to_a_worker(bench, undisturbed):
     process = bench.start()
-    sign = wait_for(bench.signs)[0]
-    os.kill(sign["pid"], signal.SIGKILL)
+    heartbeat = wait_for(bench.heartbeats)[0]
+    os.kill(heartbeat["pid"], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "killed: its process was ended by SIGKILL" in err
@@ -345,7 +345,7 @@ def test_sigkill_to_a_worker(bench, undisturbed):
 def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(bench, undisturbed, how):
     """Without a cadence: what SIGINT and SIGTERM leave is the checkpoint of the stop itself."""
     process = bench.start(every="0" if how == signal.SIGKILL else "3600")
-    wait_for(bench.signs if how != signal.SIGKILL else lambda: max(bench.progress()) > 0)
+    wait_for(bench.heartbeats if how != signal.SIGKILL else lambda: max(bench.progress()) > 0)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does on Ctrl-C: to all of the group
     else:
@@ -359,7 +359,7 @@ def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(bench, und
     assert max(before) > 0
     if how != signal.SIGKILL:
         assert len(read_results(bench.store.folder).plan) == 2  # gathered
-        assert not bench.signs(0)
+        assert not bench.heartbeats(0)
     if how == signal.SIGTERM:
         return  # what follows is as with the others
     bench.run()
@@ -415,7 +415,7 @@ def test_killed_at_random_until_it_is_done_progress_never_goes_back(bench, undis
     while True:
         process = bench.start()
         if kills < 6:  # of the run, its fork server and its cells: any one, or all at once
-            wait_for(lambda process=process: process.poll() is not None or bench.signs(0))
+            wait_for(lambda process=process: process.poll() is not None or bench.heartbeats(0))
             time.sleep(chance.uniform(0, 1))
             victims = sorted(family(process.pid))
             for pid in chance.choice([victims, victims[:1], victims[-1:]]):

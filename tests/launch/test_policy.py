@@ -51,19 +51,24 @@ def ray(run_one, request):
     return Ray(nodes.address, 2, poll=0.1, run_one=run_one)
 
 
-@pytest.fixture(params=[debug, local, slurm, ray], ids=lambda make: make.__name__)
-def run(request, tmp_path, tiny_data, monkeypatch):
+EVERYWHERE = pytest.mark.parametrize("make", [debug, local, slurm, ray])
+HERE = pytest.mark.parametrize("make", [debug, local])
+"""A job or task takes many seconds to start: what the supervisor alone decides is tried here."""
+
+
+@pytest.fixture
+def run(make, request, tmp_path, tiny_data, monkeypatch):
     """Runs the two cells one at a time with a fault in `after`: what was heard, and the store."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
     heard, store = Heard(), Store(tmp_path / "results", "tiny")
 
     def run(fault, **options):
-        executor = request.param(fault, request)
+        executor = make(fault, request)
         options = RunOptions(**{"checkpoint_every": float("inf"), "retries": 1} | options)
         executor.run(CELLS, store, heard, options)
         return heard, store
 
-    run.serial = request.param is not ray
+    run.serial = make is not ray
     return run
 
 
@@ -71,14 +76,16 @@ def marks_of(tmp_path):
     return tmp_path / "marks"
 
 
-def test_a_cell_that_fails_once_is_retried_and_done(run, tmp_path):
+@HERE
+def test_a_cell_that_fails_once_is_retried_and_done(run, make, tmp_path):
     heard, store = run(faulty.Faulty(faulty.complain, marks_of(tmp_path), at=5))
     assert all(store.is_done(cell.key) for cell in CELLS)
     assert heard.of("failed") == []
     assert len(list(marks_of(tmp_path).iterdir())) == 1
 
 
-def test_a_cell_that_goes_on_failing_is_given_up_after_its_retries(run, tmp_path):
+@EVERYWHERE
+def test_a_cell_that_goes_on_failing_is_given_up_after_its_retries(run, make, tmp_path):
     heard, store = run(faulty.Faulty(faulty.complain, marks_of(tmp_path), at=5, times=100))
     assert heard.of("failed") == [AFTER.key]
     failure = store.failure(AFTER.key)
@@ -88,14 +95,16 @@ def test_a_cell_that_goes_on_failing_is_given_up_after_its_retries(run, tmp_path
     assert store.is_done(FROZEN.key)
 
 
-def test_divergence_and_refusals_are_not_retried(run, tmp_path):
+@HERE
+def test_divergence_and_refusals_are_not_retried(run, make, tmp_path):
     heard, store = run(faulty.Faulty(faulty.refuse, marks_of(tmp_path), at=5, times=100))
     assert heard.of("failed") == [AFTER.key]
     assert (store.failure(AFTER.key).kind, store.failure(AFTER.key).attempts) == ("refused", 1)
     assert store.is_done(FROZEN.key)
 
 
-def test_fail_fast_stops_the_others_which_have_not_failed(run, tmp_path):
+@EVERYWHERE
+def test_fail_fast_stops_the_others_which_have_not_failed(run, make, tmp_path):
     fault = faulty.Faulty(faulty.complain, marks_of(tmp_path), at=5, times=100)
     heard, store = run(fault, fail_fast=True)
     assert heard.of("failed") == [AFTER.key]
@@ -106,7 +115,8 @@ def test_fail_fast_stops_the_others_which_have_not_failed(run, tmp_path):
         assert not store.is_done(FROZEN.key)
 
 
-def test_a_full_disk_starts_no_more_cells(run, tmp_path):
+@HERE
+def test_a_full_disk_starts_no_more_cells(run, make, tmp_path):
     """The disk refuses the results of the first cell; the second is not started."""
     heard, store = run(faulty.Faulty(faulty.refuse_writing, marks_of(tmp_path), at=5, times=100))
     assert heard.of("failed") == [AFTER.key]

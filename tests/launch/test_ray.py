@@ -34,7 +34,7 @@ from benchbench.launch.resources import CUDA_CONTEXT_MB, Known, Slots, kind_of
 from benchbench.launch.run import run_suite
 from benchbench.launch.scheduler import MARGIN
 from benchbench.results.checkpoints import Unusable, keep_checkpoint, updates_in
-from benchbench.results.heartbeat import read_sign
+from benchbench.results.heartbeat import read_heartbeat
 from benchbench.results.status import status_text
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES
@@ -292,9 +292,9 @@ class NodeLost(threading.Thread):
     def _safe(self):
         for cell in self.cells:
             saved = updates_in(self.store.checkpoint_path(cell.key))
-            sign = read_sign(self.store.sign_path(cell.key))
-            if saved and sign and sign.alive:
-                return cell, saved, sign.pid
+            heartbeat = read_heartbeat(self.store.heartbeat_path(cell.key))
+            if saved and heartbeat and heartbeat.alive:
+                return cell, saved, heartbeat.pid
         return None
 
 
@@ -360,11 +360,11 @@ def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(
 
     process = bench.start()  # the same folder, where the node sees it
     wait_for(lambda: bench.at_work(saved + 1), 60, lambda: "does not go on")
-    sign = read_sign(bench.store.sign_path(cell.key))
-    assert sign.first == saved
+    heartbeat = read_heartbeat(bench.store.heartbeat_path(cell.key))
+    assert heartbeat.first == saved
     process.kill()
     process.communicate(timeout=10)
-    wait_for(lambda: not sign.alive, 10, lambda: "the task goes on without its driver")
+    wait_for(lambda: not heartbeat.alive, 10, lambda: "the task goes on without its driver")
 
 
 @RAY

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -23,10 +24,13 @@ import benchbench
 from benchbench.cell.devices import Device, cpu_count
 from benchbench.core.errors import UserError
 from benchbench.launch import slurm
-from benchbench.launch.local import DEFAULTS, Local
+from benchbench.launch.executor import DEFAULTS
+from benchbench.launch.local import Local
 from benchbench.launch.resources import Slots
 from benchbench.launch.run import run_suite
 from benchbench.launch.slurm import Cluster, Group, Slurm, load_cluster
+from benchbench.results.failures import Failure
+from benchbench.results.heartbeat import Heartbeat, HeartbeatWriter
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_results
 from benchbench.suite.grid import Grid, expand
@@ -88,6 +92,45 @@ def test_a_cell_whose_job_vanishes_is_submitted_again_and_then_failed_by_name(
     assert set(heard.of("retrying")) == set(heard.of("failed")) == keys
     assert store.failure(CELLS[0].key).kind == "killed"
     assert "7_" in store.failure(CELLS[0].key).text
+
+
+def test_a_full_disk_cancels_the_jobs_in_which_no_cell_runs(tmp_path, tiny_data, monkeypatch):
+    """A job has given its cell up for the disk; of the others one is at work and one waits."""
+    store, heard, cancelled = Store(tmp_path, "tiny"), Heard(), []
+
+    class Job:
+        def __init__(self, number):
+            self.job_id = f"7_{number}"
+            self.paths = SimpleNamespace(result_pickle=tmp_path / f"{number}.pkl", stderr="log")
+
+        def cancel(self, check):
+            cancelled.append(self.job_id)
+
+    def submit(self, groups, store):
+        self.jobs = [Job(number) for number, _ in enumerate(groups)]
+        failed, working, _ = (group.cells[0] for group in groups)
+        store.record_failure(failed, Failure("disk", "No space left on device"))
+        self.jobs[0].paths.result_pickle.touch()
+        beat = Heartbeat.of_this_process(working.key, "cpu", 12)
+        HeartbeatWriter(store.heartbeat_path(working.key), beat).tell(3, 0)
+        return self.jobs
+
+    def queued(self, jobs):  # the second job's cell is done at the second look
+        if ended := heard.of("ended"):
+            (working,) = (c for c in CELLS if [c.key] not in ended and not store.failure(c.key))
+            store.cell_folder(working.key).mkdir(parents=True, exist_ok=True)
+        return {job.job_id for job in self.jobs[1:]}
+
+    row = {"final_score": 1.0, "total_seconds": 2.0}
+    monkeypatch.setattr("benchbench.launch.supervise.published_row", lambda *_: row)
+    monkeypatch.setattr(slurm.Slurm, "submit", submit)
+    monkeypatch.setattr(slurm.Slurm, "queued", queued)
+    Slurm(Cluster(), kind="local", poll=0.01).run(CELLS, store, heard, DEFAULTS)
+    assert cancelled == ["7_2"]
+    assert len(heard.of("failed")) == len(heard.of("finished")) == 1
+    assert [reason for said, _, reason in heard.said if said == "ended"] == [
+        "the disk takes no results"
+    ]
 
 
 def test_a_group_leaves_out_what_is_done(tmp_path, tiny_data, monkeypatch):

@@ -17,11 +17,11 @@ from benchbench.cli.main import main
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 from benchbench.launch.progress import Progress
-from benchbench.results import heartbeat as signs
+from benchbench.results import heartbeat as heartbeats
 from benchbench.results import status
 from benchbench.results.checkpoints import About, write_checkpoint
 from benchbench.results.failures import Failure
-from benchbench.results.heartbeat import Sign, SignWriter, read_sign
+from benchbench.results.heartbeat import Heartbeat, HeartbeatWriter, read_heartbeat
 from benchbench.results.merge import merge
 from benchbench.results.status import grid_status, status_text
 from benchbench.results.store import Store
@@ -37,12 +37,12 @@ DONE, RUNNING, FAILED, KILLED, STOPPED, MISSING = CELLS
 
 def sign_of(cell, **changes):
     now = time.time()
-    sign = Sign.of_this_process(cell.key, "cuda:1", cell.train.updates)
-    return replace(sign, since=now - 30, first=2, updates=8, seen=now, **changes)
+    heartbeat = Heartbeat.of_this_process(cell.key, "cuda:1", cell.train.updates)
+    return replace(heartbeat, since=now - 30, first=2, updates=8, seen=now, **changes)
 
 
-def write_sign(store, cell, sign):
-    write_text(store.sign_path(cell.key), json.dumps(asdict(sign)))
+def write_sign(store, cell, heartbeat):
+    write_text(store.heartbeat_path(cell.key), json.dumps(asdict(heartbeat)))
 
 
 def write_saved(store, cell, updates):
@@ -78,7 +78,7 @@ def test_each_cell_stands_where_it_stands(store):
     states = ["done", "running", "failed", "missing", "missing", "missing"]
     assert [one.state for one in found] == states
     assert [one.saved for one in found] == [None, None, None, None, 7, None]
-    assert found[1].sign.updates == 8
+    assert found[1].heartbeat.updates == 8
 
 
 def test_status_says_who_runs_where_how_far_and_how_long_still(store):
@@ -145,15 +145,15 @@ def test_watching_ends_with_the_grid(store, monkeypatch):
 
 
 def test_a_sign_dies_with_its_process_or_where_one_cannot_look_with_its_silence(monkeypatch):
-    sign = sign_of(RUNNING)
-    assert sign.alive
-    assert not replace(sign, born="1").alive  # another process has got the number
+    heartbeat = sign_of(RUNNING)
+    assert heartbeat.alive
+    assert not replace(heartbeat, born="1").alive  # another process has got the number
     pid = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(pid, 0)
-    assert not replace(sign, pid=pid).alive
-    elsewhere = replace(sign, host="elsewhere", pid=pid)
+    assert not replace(heartbeat, pid=pid).alive
+    elsewhere = replace(heartbeat, host="elsewhere", pid=pid)
     assert elsewhere.alive
-    assert not replace(elsewhere, seen=time.time() - signs.LOST_SECONDS - 1).alive
+    assert not replace(elsewhere, seen=time.time() - heartbeats.LOST_SECONDS - 1).alive
 
 
 def test_silence_of_a_running_cell_is_said(store):
@@ -164,17 +164,17 @@ def test_silence_of_a_running_cell_is_said(store):
 
 def test_signs_are_kept_fresh_but_not_too_often(tmp_path, monkeypatch, capsys):
     path, clock = tmp_path / "running" / "x.json", [0.0]
-    monkeypatch.setattr(signs.time, "monotonic", lambda: clock[0])
-    writer = SignWriter(path, sign_of(RUNNING))
+    monkeypatch.setattr(heartbeats.time, "monotonic", lambda: clock[0])
+    writer = HeartbeatWriter(path, sign_of(RUNNING))
     seen = []
     for updates in range(1, 101):  # ten updates a second
         clock[0] += 0.1
         writer.tell(updates, 0)
-        seen.append(read_sign(path).updates)
+        seen.append(read_heartbeat(path).updates)
     assert len(set(seen)) == pytest.approx(6, abs=1)
     assert all(0 <= now - told <= 21 for now, told in enumerate(seen, 1))
     writer.remove()
-    assert read_sign(path) is None
+    assert read_heartbeat(path) is None
     shutil.rmtree(path.parent)
     path.parent.touch()  # a disk that takes nothing is no reason to fail
     clock[0] += 10
@@ -187,7 +187,7 @@ def test_signs_are_kept_fresh_but_not_too_often(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}'])
 def test_a_damaged_sign_is_no_sign(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
-    assert read_sign(tmp_path / "x.json") is None
+    assert read_heartbeat(tmp_path / "x.json") is None
 
 
 # ------------------------------------------------------------ clean
@@ -212,7 +212,7 @@ def litter(store):
         f"cells/{old.key}": "results of a cell that left the suite",
         f"logs/{old.key}.log": "log of a cell that left the suite",
         f"checkpoints/{aside.name}": "checkpoint that could not be used",
-        f"running/{KILLED.key}.json": "sign of life of a process that is gone",
+        f"running/{KILLED.key}.json": "heartbeat of a process that is gone",
         "cells/.draft-x": "left unfinished by a killed process",
         ".draft-suite.json-x": "left unfinished by a killed process",
     }
@@ -277,7 +277,7 @@ def machine(tmp_path, name, cells, **changes):
 def test_merge_joins_cells_by_key_and_equal_ones_once(tmp_path):
     one = machine(tmp_path, "one", CELLS[:3])
     other = machine(tmp_path, "other", CELLS[2:5])
-    other.record_failure(CELLS[5], Failure("silent", "no sign of life for 600 s"))
+    other.record_failure(CELLS[5], Failure("silent", "no heartbeat for 600 s"))
     other.record_failure(CELLS[0], Failure("killed", "done elsewhere"))
     target = Store(tmp_path / "all", "tiny")
     done = CliRunner().invoke(main, ["merge", *map(str, (target.folder, one.folder, other.folder))])
@@ -286,7 +286,7 @@ def test_merge_joins_cells_by_key_and_equal_ones_once(tmp_path):
     assert list(cells["key"]) == [cell.key for cell in CELLS]
     assert list(cells["status"]) == ["done"] * 5 + ["failed"]
     assert list(cells["device_name"][:5]) == ["one"] * 3 + ["other"] * 2
-    assert cells["error"][5] == "silent: no sign of life for 600 s"
+    assert cells["error"][5] == "silent: no heartbeat for 600 s"
     assert merge(target.folder, [one.folder, other.folder]) == []  # again: nothing new
     assert not [path for path in target.folder.rglob(".draft-*")]
 

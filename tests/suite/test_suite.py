@@ -62,7 +62,7 @@ DATA = "    data: {source: "
             "{feature_dim: 8}",
             "{encoder: vit}",
             "6: agent.encoder:",
-            "'vit' is not there; choose one",
+            "unknown encoder 'vit'; choose one",
         ),
         (
             "{feature_dim: 8}",
@@ -94,8 +94,8 @@ DATA = "    data: {source: "
         ("agent:", f"{DATA}d4rl}}\nagent:", "6: envs.0.data.source:", "does not fit"),
         ("agent:", "    proprio: [speed]\nagent:", "6: envs.0.proprio:", "no 'speed'; choose"),
         ("seeds: 2\n", "", " seeds:", "is missing; add it"),
-        ("agent:", "seeds: 3\nagent:", "6:", "the key 'seeds' stands twice; keep one"),
-        ("updates: 10", "updates: 10\n  updates: 20", "9:", "the key 'updates' stands twice"),
+        ("agent:", "seeds: 3\nagent:", "6:", "duplicate key 'seeds'; keep one"),
+        ("updates: 10", "updates: 10\n  updates: 20", "9:", "duplicate key 'updates'"),
         ("train:", "[1, 2]:", "7:", "a key is not plain text"),
         ("train:", "on:", "7:", "a key is not plain text"),
         ("updates: 10", "updates: [10", "9:", "is not valid YAML"),
@@ -103,7 +103,7 @@ DATA = "    data: {source: "
         ("updates: 10", "updates: *ten", "8:", "is not valid YAML: found undefined alias"),
         ("updates: 10", "updates: \a", " ", "is not valid YAML: unacceptable character"),
         ("updates: 10", "updates: 2020-13-45", " ", "month must be in 1..12"),
-        ("updates: 10", "updates: &a [*a]", " ", "an alias stands inside what it names"),
+        ("updates: 10", "updates: &a [*a]", " ", "an alias refers to itself"),
         ("updates: 10", "updates: !!python/object:os.system x", "8:", "is not valid YAML"),
     ],
 )

@@ -41,13 +41,13 @@ from benchbench.results.store import Store
 from benchbench.suite.grid import Cell
 
 POLL_SECONDS = 1.0
-"""The cluster and the mailbox are asked so often."""
+"""Seconds between looks at the cluster and the mailbox."""
 
 CONNECT_SECONDS = 5.0
-"""A cluster that has not taken a connection by then is not there."""
+"""Seconds to wait for a connection to the cluster."""
 
 ANSWER_SECONDS = 120.0
-"""How long nodes may take to say what they are."""
+"""Seconds that a node may take to describe itself."""
 
 
 class Ray:
@@ -131,7 +131,7 @@ class Ray:
             self.ray.shutdown()
 
     def _be_quiet(self) -> None:
-        """Keep nodes' deaths and the like off the screen: Ray prints them whatever it is told."""
+        """Keep messages about lost nodes off the screen; Ray has no setting for it."""
         self.ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
@@ -292,7 +292,7 @@ class _Watch:
         del self.out[key]
         self.at.pop(key, None)
         with suppress(OSError):
-            self.store.sign_path(key).unlink(missing_ok=True)
+            self.store.heartbeat_path(key).unlink(missing_ok=True)
 
     def _end_all(self) -> None:
         """Tell all tasks to stop, and wait for the checkpoints that they leave."""
@@ -312,7 +312,7 @@ class _Watch:
             self._leave(key)
 
     def _take_mail(self) -> None:
-        """Write down what nodes without the results folder have told of cells that are out."""
+        """Store what nodes without the results folder have sent about cells at work."""
         try:
             mail = self.ray.get(self.mailbox.take.remote(), timeout=ANSWER_SECONDS)
         except self.ray.exceptions.RayError:  # its node was lost: it starts elsewhere
@@ -323,9 +323,9 @@ class _Watch:
                 continue
             if what == "node":
                 self.at[key] = content.decode()
-            elif what == "sign":
+            elif what == "heartbeat":
                 with suppress(OSError):
-                    write_text(self.store.sign_path(key), content.decode(), synced=False)
+                    write_text(self.store.heartbeat_path(key), content.decode(), synced=False)
             elif what == "checkpoint":
                 with suppress(OSError, Unusable):  # the one before stays
                     keep_checkpoint(self.store.checkpoint_path(key), content)

@@ -1,13 +1,14 @@
 """What Ray runs on a node: one cell, as it runs here, and what becomes of it on its way back.
 
 Where the node sees the driver's results folder, the cell writes into it. Where it does not, the
-cell has a folder of its own on the node, and what it writes travels back as bytes: signs of life
+cell has a folder of its own on the node, and what it writes travels back as bytes: heartbeats
 and checkpoints through the mailbox while it runs, tables and log when it has ended.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -34,11 +35,13 @@ from benchbench.results.store import Store
 from benchbench.results.tables import TABLES
 from benchbench.suite.grid import Cell
 
+log = logging.getLogger(__name__)
+
 TOKEN = ".ray-token"
 """A file in the results folder; a node that reads the driver's token there sees the same folder."""
 
 POST_SECONDS = 2.0
-"""A cell without the driver's folder tells so often how it gets on."""
+"""Seconds between heartbeats of a cell that does not see the driver's folder."""
 
 SHARE = 0.05
 """Sending checkpoints takes at most this share of a cell's time, whatever their cadence."""
@@ -161,7 +164,7 @@ def _store(order: Order, checkpoint: bytes | None) -> Iterator[tuple[Store, bool
             try:
                 keep_checkpoint(store.checkpoint_path(order.cell.key), checkpoint)
             except Unusable as reason:
-                print(f"the checkpoint {reason}; the cell starts anew")
+                log.warning("the checkpoint %s; the cell starts anew", reason)
         yield store, False
 
 
@@ -172,7 +175,7 @@ class _Mail:
         self._mailbox, self._key = mailbox, key
 
     def post(self, what: str, content: bytes, seconds: float = 0.0) -> None:
-        """Post it; waits at most so long until it has been taken."""
+        """Post it; waits at most ``seconds`` until the mailbox has it."""
         import ray
 
         sent = self._mailbox.post.remote(f"{self._key}/{what}", content)
@@ -180,22 +183,22 @@ class _Mail:
             try:
                 ray.get(sent, timeout=seconds)
             except ray.exceptions.RayError as error:
-                print(f"the {what} was not sent: {type(error).__name__}")
+                log.warning("the %s was not sent: %s", what, type(error).__name__)
 
 
 class _Hears(NullWatcher):
-    """Hears how the cell gets on and, where there is ``mail``, sends its sign and checkpoints."""
+    """Keeps the cell's failure and, with ``mail``, sends its heartbeat and checkpoints."""
 
     def __init__(self, key: str, store: Store, mail: _Mail | None) -> None:
         self.failure: Failure | None = None
-        self._sign, self._checkpoint = store.sign_path(key), store.checkpoint_path(key)
+        self._heartbeat, self._checkpoint = store.heartbeat_path(key), store.checkpoint_path(key)
         self._mail = mail
-        self._next = {"sign": 0.0, "checkpoint": 0.0}
+        self._next = {"heartbeat": 0.0, "checkpoint": 0.0}
         self._sent: int | None = None
 
     def updated(self, cell: Cell, updates: int) -> None:
-        """The cell has taken so many updates."""
-        self._send("sign", self._sign, POST_SECONDS)
+        """The cell has done this many updates."""
+        self._send("heartbeat", self._heartbeat, POST_SECONDS)
         self._send("checkpoint", self._checkpoint, 0.0)
 
     def failed(self, cell: Cell, failure: Failure, log: Path) -> None:

@@ -117,7 +117,7 @@ class Shares:
     def next(self, waiting: Sequence[str], out: Collection[str]) -> str | None:
         """Which of the cells that wait to hand to Ray now; None: first let one of those end.
 
-        A cell of a kind that has not told what it takes goes alone, except where a GPU would idle.
+        A cell whose kind's memory is unknown goes alone, except where a GPU would idle.
         """
         if self.jobs is not None and len(out) >= self.jobs:
             return None
@@ -131,7 +131,7 @@ class Shares:
         return None
 
     def told(self, key: str, peak_mb: float | None) -> None:
-        """The cell is done, and took so much at its peak."""
+        """The cell is done; its peak memory was ``peak_mb``."""
         if peak_mb is not None:
             self._memory.record(self._kinds[key], peak_mb)
 
