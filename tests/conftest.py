@@ -11,6 +11,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import pytest  # noqa: E402
+import torch._dynamo  # noqa: E402, F401  a CUDA build's triton crashes if Mesa's LLVM came first
 from helpers.gpus import driver  # noqa: E402, F401  a fixture of two rooms
 from helpers.suites import TINY  # noqa: E402
 

@@ -12,6 +12,7 @@ from benchbench.cli.options import set_option
 from benchbench.core.errors import UserError
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite
+from benchbench.suite.shipped import is_suite
 
 if TYPE_CHECKING:
     from benchbench.suite.dataset_identity import DataIdentity
@@ -115,7 +116,7 @@ def show(target: str, out: Path) -> None:
     from benchbench.data.catalogue import sets_here
     from benchbench.data.store import open_folder, set_folder
 
-    if _is_suite(target):
+    if is_suite(target):
         wanted = {set_folder(identity) for identity in _of_suite(Path(target), ())}
         found = [one for one in sets_here() if one.folder in wanted]
     else:
@@ -135,7 +136,7 @@ def show(target: str, out: Path) -> None:
 
 def _targets(target: str, overrides: tuple[str, ...], size: int) -> list[DataIdentity]:
     """The identities of a suite file's sets, or the one of an environment's own source."""
-    if _is_suite(target):
+    if is_suite(target):
         return _of_suite(Path(target), overrides)
     from benchbench.suite.dataset_identity import DataIdentity
 
@@ -148,10 +149,6 @@ def _targets(target: str, overrides: tuple[str, ...], size: int) -> list[DataIde
 def _of_suite(path: Path, overrides: tuple[str, ...]) -> list[DataIdentity]:
     cells = expand(load_suite(path, overrides))
     return list(dict.fromkeys(cell.data for cell in cells))
-
-
-def _is_suite(target: str) -> bool:
-    return Path(target).suffix in (".yaml", ".yml")
 
 
 def _refuse_absent(target: str | None) -> None:

@@ -29,6 +29,7 @@ from benchbench.cli.options import (
 )
 from benchbench.cli.perf import bench, scaling
 from benchbench.cli.power import power
+from benchbench.cli.suites import suites
 from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
@@ -46,10 +47,11 @@ def main() -> None:
     on every combination, measures what each variant learns, and answers with a table and plots.
 
     \b
-    benchbench plan   suites/quickstart.yaml    what would be run, and how long it takes
-    benchbench run    suites/quickstart.yaml    run what is missing, then report
-    benchbench report quickstart                the report again
-    benchbench audit  suites/quickstart.yaml    where each loss's gradient goes
+    benchbench suites                 the suites that are shipped, by name
+    benchbench plan   quickstart      what would be run, and how long it takes
+    benchbench run    quickstart      run what is missing, then report
+    benchbench report quickstart      the report again
+    benchbench audit  quickstart      where each loss's gradient goes
     """
 
 
@@ -231,8 +233,8 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-VERBS = (status, data, audit, doctor, clean, merge, compare, throughput, bench, scaling, baseline,
-         history, power)  # fmt: skip
+VERBS = (suites, power, status, data, audit, doctor, clean, merge, compare, throughput, bench,
+         scaling, baseline, history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 

@@ -9,15 +9,18 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGES = ("benchbench", "torch", "numpy", "d4rl", "pybullet")
+_PACKAGES = ("benchbench", "torch", "numpy", "mujoco", "d4rl", "pybullet", "pybullet-arm64")
 
 
 @cache
 def versions() -> str:
-    """JSON of Python's and the packages' versions."""
+    """JSON of Python's version and those of the packages that are installed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
-        found[package] = metadata.version(package)
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # an extra that is not installed
+            continue
     return json.dumps(found)
 
 

@@ -94,9 +94,25 @@ class Draft:
                 for name, digest in hashes.items()
             },
             "sha256": hashlib.sha256(together.encode()).hexdigest(),
-            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "versions": _versions(packages),
         }
         (self.folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of packages; PyBullet's under the name that it is installed by."""
+    found: dict[str, str] = {}
+    for name in packages:
+        names = (name, f"{name}-arm64") if name == "pybullet" else (name,)
+        found[name] = next(version for one in names if (version := _version(one)) is not None)
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _frames(path: Path, shape: tuple[int, ...]) -> np.memmap:

@@ -23,6 +23,7 @@ from benchbench.core.folders import cache_folder, file_sha256
 from benchbench.data.card import CARD, FILES, read_card
 from benchbench.data.format import Progress
 from benchbench.data.sources import maker_of
+from benchbench.envs import simulators
 from benchbench.suite.dataset_identity import DataIdentity
 
 _COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts",
@@ -94,7 +95,12 @@ def is_here(identity: DataIdentity) -> bool:
 
 
 def lacking(identity: DataIdentity) -> str | None:
-    """Why the set is neither here nor can be made, and the cure, in a sentence; None if it can."""
+    """Why the set cannot be used here, and the cure, in a sentence; None if it can.
+
+    Either its environment's simulator is not installed, or the set is neither here nor can be made.
+    """
+    if (missing := simulators.lacking(identity.env)) is not None:
+        return missing
     return None if is_here(identity) else maker_of(identity).lacking(identity)
 
 

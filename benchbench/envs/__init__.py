@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from benchbench.core.errors import UserError
 from benchbench.core.settings import suggest
+from benchbench.envs import simulators
 from benchbench.suite.environments import family_of
+
+MAZE_PROPRIO: Mapping[str, tuple[int, ...]] = {"position": (0, 1), "velocity": (2, 3)}
+"""The columns of a maze's state behind each name that a suite may write under ``proprio``."""
 
 
 class PixelEnv(Protocol):
@@ -73,9 +77,15 @@ class PixelEnv(Protocol):
 def make_pixel_env(env_id: str, size: int, action_repeat: int = 1) -> PixelEnv:
     """The pixel environment of an id, with frames of ``size`` × ``size`` pixels.
 
-    Raises :class:`~benchbench.core.errors.UserError` where the id has no environment.
+    Raises :class:`~benchbench.core.errors.UserError` where the id has no environment, or where its
+    simulator is not installed, with the command that installs it.
     """
+    simulators.require(env_id)
     family = family_of(env_id)
+    if family.name == "maze2d":
+        from benchbench.envs.maze2d import Maze2dPixelEnv
+
+        return Maze2dPixelEnv(env_id, size, action_repeat)
     if family.name == "maze":
         from benchbench.envs.bullet_maze import MazePixelEnv
 
@@ -104,8 +114,8 @@ def proprio_columns(
     :class:`~benchbench.core.errors.UserError` on a name that is not offered.
     """
     family = family_of(env_id)
-    if family.name == "maze":
-        from benchbench.envs.bullet_maze import PROPRIO as groups
+    if family.name in ("maze", "maze2d"):
+        groups: Mapping[str, tuple[int, ...]] = MAZE_PROPRIO
     elif family.name in ("mujoco", "minari"):
         from benchbench.envs.mujoco import proprio_groups
 

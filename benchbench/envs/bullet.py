@@ -21,6 +21,7 @@ from benchbench.envs import d4rl
 from benchbench.envs.body import BodyPixelEnv
 from benchbench.envs.bullet_camera import movable_joints, shared_camera
 from benchbench.envs.bullet_world import quicken
+from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.environments import EPISODE_STEPS
 
 _LEGS = ("thigh", "leg", "foot")
@@ -154,7 +155,7 @@ class BulletPixelEnv(BodyPixelEnv):
 
     def normalized_score(self, return_: float) -> float:
         """The D4RL score × 100 of an episode's return; all of a body's D4RL sets share one."""
-        return d4rl.normalized_score(f"bullet-{body_of(self.env_id)}-medium-v0", return_)
+        return normalized_score(f"bullet-{body_of(self.env_id)}", return_)
 
     def shipped_policy(self) -> Callable[[np.ndarray], np.ndarray]:
         """The policy that PyBullet ships for the body; see :func:`d4rl.reactive_policy`."""

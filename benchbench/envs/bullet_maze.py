@@ -19,13 +19,12 @@ import math
 
 import numpy as np
 
-from benchbench.envs import d4rl
+from benchbench.envs import MAZE_PROPRIO, d4rl
 from benchbench.envs.bullet_maze_camera import shared_camera
 from benchbench.envs.bullet_world import quicken
+from benchbench.envs.d4rl_reference import MAZE_STEPS, normalized_score
 
 STATE_NAMES = ("x", "y", "vx", "vy")
-PROPRIO: dict[str, tuple[int, ...]] = {"position": (0, 1), "velocity": (2, 3)}
-"""The columns of the state behind each name a suite may write under ``proprio``."""
 
 GOAL_RADIUS = 0.5
 """Within it of the goal an observation is worth 1."""
@@ -50,7 +49,7 @@ class MazePixelEnv:
         self.env_id = env_id
         self.size = size
         self.action_repeat = action_repeat
-        self._limit = d4rl.max_episode_steps(env_id)
+        self._limit = MAZE_STEPS[env_id.split("-")[2]]
         self.max_episode_steps = math.ceil(self._limit / action_repeat)
         self._env = d4rl.make_env(env_id).unwrapped
         quicken(self._env._p)
@@ -101,7 +100,7 @@ class MazePixelEnv:
 
     def proprio(self, names: tuple[str, ...]) -> np.ndarray:
         """The parts of the state that ``names`` stand for, (P,) float32."""
-        return self._state[[column for name in names for column in PROPRIO[name]]]
+        return self._state[[column for name in names for column in MAZE_PROPRIO[name]]]
 
     def qpos_qvel(self) -> tuple[np.ndarray, np.ndarray]:
         """D4RL's ``infos/qpos`` and ``infos/qvel`` of :meth:`state`, (2,) float32 each."""
@@ -141,7 +140,7 @@ class MazePixelEnv:
 
     def normalized_score(self, return_: float) -> float:
         """The D4RL score × 100 of an episode's return."""
-        return d4rl.normalized_score(self.env_id, return_)
+        return normalized_score(self.env_id, return_)
 
     def close(self) -> None:
         """Free the simulator."""

@@ -22,12 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.envs import gl
+from benchbench.envs import gl, simulators
 
 
 def load() -> None:
-    """Import d4rl now, rather than when it is first needed."""
+    """Import d4rl now, rather than when it is first needed. Raises ``ImportError`` without it."""
     _d4rl()
+
+
+def is_installed() -> bool:
+    """Whether d4rl, gym and PyBullet are all here."""
+    return all(simulators.is_installed(module) for module in ("d4rl", "gym", "pybullet"))
 
 
 def make_env(env_id: str) -> Any:
@@ -53,33 +58,6 @@ def make_env(env_id: str) -> Any:
             finally:
                 offline_env.DATASET_PATH = downloads
     return env
-
-
-def max_episode_steps(env_id: str) -> int:
-    """D4RL's limit on the length of an episode, in simulator steps."""
-    _d4rl()
-    import gym
-
-    limit = gym.spec(env_id).max_episode_steps
-    assert limit is not None, f"{env_id} has no time limit"
-    return limit
-
-
-def normalized_score(env_id: str, return_: float) -> float:
-    """The D4RL-normalised score × 100 of an undiscounted return: 0 is random, 100 is expert.
-
-    Fu et al. 2020, https://arxiv.org/abs/2004.07219, section 4; the reference returns are the
-    package's own (``d4rl.infos``).
-    """
-    return float(_d4rl().get_normalized_score(env_id, return_)) * 100.0
-
-
-def dataset_url(env_id: str) -> str:
-    """Where D4RL has the file of a data set."""
-    _d4rl()
-    from d4rl import infos
-
-    return str(infos.DATASET_URLS[env_id])
 
 
 def waypoint_controller(maze_spec: str, p_gain: float, d_gain: float) -> Any:
@@ -117,8 +95,15 @@ def qlearning_dataset(dataset: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that decide a data set's bytes."""
-    return {name: importlib.metadata.version(name) for name in ("d4rl", "gym", "numpy", "pybullet")}
+    """The versions of the packages that decide a data set's bytes, of those that are installed.
+
+    PyBullet comes under two names: ``pybullet``, and ``pybullet-arm64`` for newer Pythons.
+    """
+    found: dict[str, str] = {}
+    for name in ("d4rl", "gym", "numpy", "pybullet", "pybullet-arm64"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @contextlib.contextmanager

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.envs import d4rl, gl
+from benchbench.envs import gl
 from benchbench.envs.body import BodyPixelEnv
+from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
 from benchbench.suite.environments import EPISODE_STEPS
 
@@ -135,7 +136,7 @@ class MujocoPixelEnv(BodyPixelEnv):
 
     def normalized_score(self, return_: float) -> float:
         """The D4RL score × 100 of an episode's return; see :func:`reference_of`."""
-        return d4rl.normalized_score(reference_of(self.env_id), return_)
+        return normalized_score(reference_of(self.env_id), return_)
 
     def _simulate(self, torque: np.ndarray) -> tuple[np.ndarray, float, bool]:
         obs, reward, terminal, _, _ = self._env.step(torque)

@@ -31,7 +31,7 @@ from benchbench.cell.devices import (
     nvml,
 )
 from benchbench.core.folders import cache_folder
-from benchbench.envs import d4rl, make_pixel_env
+from benchbench.envs import d4rl, make_pixel_env, simulators
 from benchbench.suite.environments import KNOWN_ENVS
 
 LITTLE_SPACE = 5e9
@@ -41,6 +41,8 @@ LITTLE_RAM_MB = 1500.0
 """Memory free below which a cell may be killed."""
 
 FRAME_SIZE = 32
+
+BULLET_TASK, VD4RL_TASK = "bullet-maze2d-open-v0", "vd4rl:main/walker_walk/medium"
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def examine(results: Path) -> Iterator[Finding]:
         ("torch", _torch),
         ("driver", _driver),
         ("devices", _devices),
-        ("d4rl", _d4rl),
-        ("renderer", _renderer),
+        ("simulators", _simulators),
+        ("renderer", _pictures),
         ("data", lambda: _folder("data", cache_folder(), "set BENCHBENCH_DATA to another folder")),
         ("results", lambda: _folder("results", results, "choose another folder with --results")),
         ("slurm", _slurm),
@@ -153,25 +155,41 @@ def _devices() -> Iterator[Finding]:
     yield Finding("ok", "cpu", Device("cpu").name())
 
 
-def _d4rl() -> Iterator[Finding]:
-    d4rl.load()
-    named = ", ".join(f"{name} {version}" for name, version in d4rl.versions().items())
-    yield Finding("ok", "d4rl", named)
+def _simulators() -> Iterator[Finding]:
+    """What plays the tasks: MuJoCo always; PyBullet with d4rl, and dm_control, where installed."""
+    yield Finding("ok", "mujoco", f"mujoco {metadata.version('mujoco')}")
+    if (missing := simulators.lacking(BULLET_TASK)) is not None:
+        yield Finding("ok", "d4rl", f"no tasks in PyBullet: {missing}")
+    else:
+        d4rl.load()
+        named = ", ".join(f"{name} {version}" for name, version in d4rl.versions().items())
+        yield Finding("ok", "d4rl", named)
+    if (missing := simulators.lacking(VD4RL_TASK)) is not None:
+        yield Finding("ok", "vd4rl", f"no tasks of V-D4RL: {missing}")
+    else:
+        yield Finding("ok", "vd4rl", f"dm_control {metadata.version('dm_control')}")
 
 
-def _renderer() -> Iterator[Finding]:
-    env = make_pixel_env(KNOWN_ENVS[0], FRAME_SIZE)
+def _pictures() -> Iterator[Finding]:
+    yield from _drawn(KNOWN_ENVS[0], "benchbench's painter", "install benchbench again")
+    if simulators.lacking(BULLET_TASK) is None:
+        versions = d4rl.versions()
+        name = "pybullet" if "pybullet" in versions else "pybullet-arm64"
+        cure = f"pip install --force-reinstall {name}=={versions[name]}"
+        yield from _drawn(BULLET_TASK, "PyBullet's TinyRenderer", cure)
+
+
+def _drawn(env_id: str, renderer: str, cure: str) -> Iterator[Finding]:
+    env = make_pixel_env(env_id, FRAME_SIZE)
     try:
         env.reset(0)
         frame = env.frame()
     finally:
         env.close()
     if frame.min() == frame.max():
-        cure = f"pip install --force-reinstall pybullet=={d4rl.versions()['pybullet']}"
-        yield Finding("problem", "renderer", "PyBullet's TinyRenderer draws nothing", cure)
+        yield Finding("problem", "renderer", f"{renderer} draws nothing", cure)
     else:
-        text = f"PyBullet's TinyRenderer drew a frame of {KNOWN_ENVS[0]}"
-        yield Finding("ok", "renderer", text)
+        yield Finding("ok", "renderer", f"{renderer} drew a frame of {env_id}")
 
 
 def _folder(what: str, folder: Path, cure: str) -> Iterator[Finding]:

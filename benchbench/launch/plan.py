@@ -78,8 +78,8 @@ def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
     if updates < MANY_UPDATES or any(device.kind != "cpu" for device in slots.devices):
         return None
     return (
-        f"{updates:,} updates on a CPU: {_time_told(cells, slots)}; suites/quickstart.yaml asks "
-        "the same question in minutes. Ctrl-C stops this run"
+        f"{updates:,} updates on a CPU: {_time_told(cells, slots)}; 'benchbench run quickstart' "
+        "asks the same question in minutes. Ctrl-C stops this run"
     )
 
 

@@ -12,4 +12,7 @@ import torch._dynamo  # noqa: F401  torch's optimizers would import it at the fi
 
 from benchbench.envs import d4rl
 
-d4rl.load()
+if d4rl.is_installed():
+    d4rl.load()
+else:
+    import mujoco  # noqa: F401

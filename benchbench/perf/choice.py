@@ -11,7 +11,7 @@ from benchbench.suite.agent import refusal
 from benchbench.suite.grid import Cell, expand, select
 from benchbench.suite.model import Suite
 
-DEFAULT = Path(__file__).with_name("quickstart.yaml")
+DEFAULT = Path("quickstart")
 """What is measured where no suite is named."""
 
 REFERENCE = "after"

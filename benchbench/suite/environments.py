@@ -28,7 +28,7 @@ Measured over 20 episodes: see :mod:`benchbench.data.sources.reactive`.
 
 
 class WaypointData(Settings):
-    """D4RL's bullet maze data, made again on this machine with D4RL's own controller."""
+    """D4RL's maze data, made again on this machine by D4RL's own recipe."""
 
     source: Literal["waypoint"] = "waypoint"
     transitions: Transitions = 20_000
@@ -120,17 +120,24 @@ _SOURCES: dict[str, type[Settings]] = {
 class Family:
     """A kind of environment."""
 
-    name: Literal["maze", "bullet", "mujoco", "dmc", "minari", "none"]
+    name: Literal["maze2d", "maze", "bullet", "mujoco", "dmc", "minari", "none"]
     camera: str
     """How its frames are drawn; part of a data set's identity."""
     source: str
-    """The source of data that fits, beside a file of one's own."""
+    """The source of data that a suite gets that states none."""
     proprio: tuple[str, ...] | None = None
     """What a suite may write under ``proprio``; None where only the data tell."""
     action_repeat: int = 1
     """What a suite gets that states none."""
     repeats: bool = False
-    """Whether data can be made for any other action repeat."""
+    """Whether ``source`` makes data for any other action repeat."""
+    other_source: str | None = None
+    """Another source that fits, beside a file of one's own."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that fit, beside a file of one's own."""
+        return (self.source,) if self.other_source is None else (self.source, self.other_source)
 
     @property
     def scored(self) -> bool:
@@ -139,6 +146,17 @@ class Family:
 
 
 _FAMILIES: tuple[tuple[str, Family], ...] = (
+    (
+        r"maze2d-(open(-dense)?-v0|(umaze|medium|large)(-dense)?-v1)",
+        Family(
+            "maze2d",
+            "painted",
+            "waypoint",
+            ("position", "velocity"),
+            repeats=True,
+            other_source="d4rl",
+        ),
+    ),
     (
         r"bullet-maze2d-(open|umaze|medium|large)-v0",
         Family("maze", "top-down", "waypoint", ("position", "velocity"), repeats=True),
@@ -163,6 +181,11 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 _NONE = Family("none", "own", "file")
 
 KNOWN_ENVS: tuple[str, ...] = (
+    *(
+        f"maze2d-{maze}{kind}-{version}"
+        for kind in ("", "-dense")
+        for maze, version in (("open", "v0"), ("umaze", "v1"), ("medium", "v1"), ("large", "v1"))
+    ),
     *(f"bullet-maze2d-{maze}-v0" for maze in ("open", "umaze", "medium", "large")),
     *(f"bullet-{body}-v0" for body in ("hopper", "halfcheetah", "walker2d", "ant")),
     *(
@@ -203,10 +226,10 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
     if data is None:
         data = _SOURCES[family.source]()  # type: ignore[assignment]
     assert data is not None
-    if data.source != family.source:
+    if data.source not in family.sources:
         raise ValueError(
-            f"data.source: '{data.source}' does not fit {env_id}; write {family.source}, or file "
-            "for a data set of your own"
+            f"data.source: '{data.source}' does not fit {env_id}; write "
+            f"{' or '.join(family.sources)}, or file for a data set of your own"
         )
     return _mixed(env_id, data) if isinstance(data, ReactiveData) else data
 

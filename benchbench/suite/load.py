@@ -13,20 +13,25 @@ from pydantic import BaseModel, ValidationError
 from benchbench.core.errors import UserError
 from benchbench.core.settings import suggest
 from benchbench.suite.model import Suite
+from benchbench.suite.shipped import find_suite
 
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
-    """Read and check a suite file.
+    """Read and check a suite: ``path`` is its file, or the name of one that benchbench ships.
 
     ``overrides`` are ``key=value`` strings such as ``train.updates=500`` or
     ``envs.0.pixels.size=48``; the value is read as YAML and the result is checked as a whole.
 
     Raises :class:`UserError` naming the file, the line where there is one, the key and the cure.
     """
+    path = find_suite(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); check the path, or name a suite that "
+            "'benchbench suites' lists"
+        ) from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text; is it a suite file?") from None
     try:
@@ -43,7 +48,10 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     except RecursionError:
         raise UserError(f"{path}: an alias refers to itself; write it out") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: is empty or not a mapping; see suites/quickstart.yaml")
+        raise UserError(
+            f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "
+            "suite to edit"
+        )
     for override in overrides:
         _apply_override(raw, override)
     try:

@@ -235,7 +235,8 @@ class EnvSettings(Settings):
                 raise ValueError(
                     f"proprio: {self.id} has no '{name}'{suggest(name, family.proprio)}"
                 )
-        if not family.repeats and self.action_repeat not in (None, family.action_repeat):
+        makes = family.repeats and (self.data is None or self.data.source == family.source)
+        if not makes and self.action_repeat not in (None, family.action_repeat):
             raise ValueError(
                 f"action_repeat: the data of {self.id} hold {family.action_repeat} simulator "
                 "steps a row; leave it out"

@@ -127,7 +127,7 @@ def test_a_lost_device_is_known_by_the_drivers_answer(driver):
 TRAINING = """
 import resource, sys, torch
 from benchbench.agent.networks import make_encoder
-from benchbench.run.devices import Device
+from benchbench.cell.devices import Device
 
 if sys.argv[1] == "claimed":
     Device("cpu").claim()
@@ -158,7 +158,7 @@ def test_the_cpus_memory_is_kept_for_the_next_updates_tensors_and_does_not_grow(
 PEAKS = """
 import sys
 import numpy as np
-from benchbench.run.devices import Device
+from benchbench.cell.devices import Device
 def tell():
     print(Device("cpu").peak_memory_mb())
 tell()

@@ -24,13 +24,13 @@ from benchbench.suite.grid import expand
 from benchbench.suite.load import suite_schema
 from benchbench.suite.model import Suite
 
-OPEN, UMAZE = "bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0"
+OPEN, UMAZE = "maze2d-open-v0", "maze2d-umaze-v1"
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
 def ended(process, word):
     """The labels of the cells that ended so, by the progress's lines."""
-    return re.findall(rf"{word}\s+(bullet\S+ seed \d+ [a-z-]+):", process.err)
+    return re.findall(rf"{word}\s+(maze2d\S+ seed \d+ [a-z-]+):", process.err)
 
 
 def assert_same(one, other):
@@ -126,7 +126,7 @@ def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
     assert [OPEN, "0", "done", "-"] in lines
     assert [OPEN, "1", "failed", "-"] in lines
     assert "4: 1 done, 3 to run" in shown
-    assert "bullet-maze2d-open-v0: here" in shown
+    assert "maze2d-open-v0: here" in shown
     assert "TIME" in shown
     assert finished.published() == published
 

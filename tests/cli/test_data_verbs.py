@@ -17,7 +17,7 @@ from benchbench.core import folders as places
 from benchbench.core.folders import cache_folder
 from benchbench.results.tables import read_results
 
-OPEN = "bullet-maze2d-open-v0"
+OPEN = "maze2d-open-v0"
 
 
 def run(*arguments):
@@ -261,5 +261,5 @@ def test_the_main_suite_starts_anywhere_and_says_what_it_costs_on_a_cpu(tmp_path
     code, told = run("run", main_suite, "--results", tmp_path, "--device", "cpu")
     assert code == 130, told
     assert "14,000,000 updates on a CPU: about 10.0 h" in told
-    assert "suites/quickstart.yaml" in told
+    assert "'benchbench run quickstart'" in told
     assert "left out hopper-medium-v2" in told

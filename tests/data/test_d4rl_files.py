@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from benchbench.core.errors import UserError
 from benchbench.data import download, store
 from benchbench.data.sources import d4rl_files
-from benchbench.envs import d4rl
+from benchbench.envs import d4rl_reference
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv, state_names
 from benchbench.suite.dataset_identity import DataIdentity
 
@@ -116,7 +116,7 @@ def test_a_killed_maker_is_gone_on_from_and_only_with_the_same_positions(recorde
 
 PROGRAM = """
 from benchbench.data import store
-from benchbench.data.identity import DataIdentity
+from benchbench.suite.dataset_identity import DataIdentity
 if __name__ == "__main__":
     identity = DataIdentity.of("hopper-medium-v2", None, 64)
     store.prepare(identity, lambda done, total: print(done, flush=True))
@@ -315,7 +315,7 @@ def server(monkeypatch):
     running.content, running.breaks, running.asked = os.urandom(50_000), 0, []
     threading.Thread(target=running.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{running.server_port}/hopper_medium-v2.hdf5"
-    monkeypatch.setattr(d4rl, "dataset_url", lambda env_id: url)
+    monkeypatch.setattr(d4rl_reference, "dataset_url", lambda env_id: url)
     yield running
     running.shutdown()
     running.server_close()
@@ -352,7 +352,7 @@ def test_a_file_that_changed_since_it_was_first_read_is_refused(server, folders)
 
 def test_no_network_is_one_sentence(monkeypatch, folders):
     url = "http://127.0.0.1:9/x/hopper_medium-v2.hdf5"  # nothing listens there
-    monkeypatch.setattr(d4rl, "dataset_url", lambda env_id: url)
+    monkeypatch.setattr(d4rl_reference, "dataset_url", lambda env_id: url)
     with pytest.raises(UserError) as told:
         d4rl_files.fetch(identity(), silent)
     assert told.value.message.count("\n") == 0

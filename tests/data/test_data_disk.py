@@ -18,9 +18,9 @@ PROGRAM = f"""
 import sys
 from collections import namedtuple
 from benchbench.data import store
-from benchbench.data.identity import DataIdentity
-from benchbench.errors import UserError
-from benchbench.sources import FileData
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.core.errors import UserError
+from benchbench.suite.environments import FileData
 if sys.argv[2] == "late":  # others fill the disk after it was looked at
     usage = namedtuple("usage", "total used free")(1e12, 0, 1e12)
     store.shutil.disk_usage = lambda path: usage

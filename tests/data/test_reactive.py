@@ -6,6 +6,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from helpers.simulators import needs_bullet
 from pydantic import ValidationError
 
 from benchbench.data.sources.reactive import make as make_set
@@ -13,6 +14,8 @@ from benchbench.data.store import open_dataset, prepare
 from benchbench.envs.bullet import BulletPixelEnv
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import ReactiveData, data_for
+
+pytestmark = needs_bullet
 
 HOPPER = "bullet-hopper-v0"
 MIX = {"random": 0.2, "expert": 0.5, "noisy-1.0": 0.3}

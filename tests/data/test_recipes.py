@@ -6,11 +6,14 @@ import json
 import h5py
 import numpy as np
 import pytest
+from helpers.simulators import needs_bullet
 
 from benchbench.data.sources.waypoint import make as make_set
 from benchbench.envs import make_pixel_env
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import WaypointData
+
+pytestmark = needs_bullet
 
 OPEN = "bullet-maze2d-open-v0"
 COUNT = 700

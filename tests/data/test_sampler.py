@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers.simulators import needs_bullet
 from helpers.transitions import REWARDS, SMALL, dataset, sampler
 
 from benchbench.core.errors import UserError
@@ -15,6 +16,7 @@ from benchbench.envs import d4rl
 # Two episodes: rows 0 to 4, cut by a timeout; rows 5 to 8, ended for good; then a tail, 9 to 11.
 
 
+@needs_bullet
 def test_one_step_transitions_are_d4rls_own():
     data = dataset(np.random.default_rng(1).uniform(0, 1, 60), terminals=[25], timeouts=[9, 40])
     theirs = d4rl.qlearning_dataset(

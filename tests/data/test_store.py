@@ -16,7 +16,7 @@ from benchbench.data import store
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import WaypointData
 
-OPEN = "bullet-maze2d-open-v0"
+OPEN = "maze2d-open-v0"
 
 
 def identity(transitions=400):
@@ -36,10 +36,10 @@ def cache(tmp_path, monkeypatch):
 PROGRAM = """
 import sys
 from benchbench.data import store
-from benchbench.data.identity import DataIdentity
-from benchbench.sources import WaypointData
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import WaypointData
 source = WaypointData(transitions=int(sys.argv[1]))
-identity = DataIdentity.of("bullet-maze2d-open-v0", source, 16, 1)
+identity = DataIdentity.of("maze2d-open-v0", source, 16, 1)
 calls = []
 def progress(done, total):
     if not calls:

@@ -5,6 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from helpers.simulators import needs_dm_control
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from benchbench.core.errors import UserError
 from benchbench.data.sources import vd4rl
 from benchbench.envs import dmc, mujoco_camera
 from benchbench.suite.dataset_identity import DataIdentity
+
+pytestmark = needs_dm_control
 
 WALKER = "vd4rl:main/walker_walk/medium"
 STEPS = 25  # stepped and drawn; the rest of an episode's 501 rows repeat the last of them

@@ -25,7 +25,7 @@ from benchbench.diagnostics.evaluation import starts
 from benchbench.diagnostics.signals import Signals, encoder_signals
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import make_pixel_env
-from benchbench.envs.bullet_maze import MazePixelEnv
+from benchbench.envs.maze2d import Maze2dPixelEnv
 from benchbench.envs.pool import Pool
 from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.results.failures import of_error
@@ -512,7 +512,7 @@ def test_features_stand_on_the_same_held_out_rows_for_all_variants(ran):
 
 
 def test_where_the_simulator_cannot_be_put_back_nothing_is_made_up(monkeypatch):
-    monkeypatch.setattr(MazePixelEnv, "can_reset", False)
+    monkeypatch.setattr(Maze2dPixelEnv, "can_reset", False)
     rows = run(cell("frozen", diagnose=ON))
     assert all(not set(OWN) & set(row) for row in rows["evaluations"])
 

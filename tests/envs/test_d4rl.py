@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.simulators import needs_bullet
 
 import benchbench
-from benchbench.envs import d4rl
+from benchbench.envs import d4rl, make_pixel_env
+
+pytestmark = needs_bullet
 
 PACKAGE = Path(benchbench.__file__).parent
 
@@ -25,13 +28,15 @@ def test_only_one_room_imports_d4rl_and_gym():
                 names = [node.module or ""]
             if any(name.split(".")[0] in ("d4rl", "gym") for name in names):
                 importers.add(path.relative_to(PACKAGE).as_posix())
-    assert importers == {"data/d4rl.py"}
+    assert importers == {"envs/d4rl.py"}
 
 
 def test_a_fresh_process_prints_nothing_and_imports_d4rl_late(tmp_path):
     program = (
         "import sys\n"
-        "from benchbench.data import d4rl, waypoint, store\n"
+        "from benchbench.data import store\n"
+        "from benchbench.data.sources import waypoint\n"
+        "from benchbench.envs import d4rl\n"
         "assert 'd4rl' not in sys.modules and 'gym' not in sys.modules\n"
         "env = d4rl.make_env('bullet-maze2d-open-v0')\n"
         "from benchbench.envs import make_pixel_env\n"
@@ -54,9 +59,11 @@ def test_a_fresh_process_prints_nothing_and_imports_d4rl_late(tmp_path):
     [("bullet-maze2d-open-v0", 150, 8.75, 64.15), ("bullet-maze2d-umaze-v0", 300, 32.46, 153.99)],
 )
 def test_limits_and_scores_are_d4rls_own_times_100(env_id, limit, random_return, expert_return):
-    assert d4rl.max_episode_steps(env_id) == limit
-    assert d4rl.normalized_score(env_id, random_return) == pytest.approx(0)
-    assert d4rl.normalized_score(env_id, expert_return) == pytest.approx(100)
+    env = make_pixel_env(env_id, 16)
+    assert env.max_episode_steps == limit
+    assert env.normalized_score(random_return) == pytest.approx(0)
+    assert env.normalized_score(expert_return) == pytest.approx(100)
+    env.close()
 
 
 def test_errors_still_come_through_the_silence(capfd):

@@ -5,10 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.simulators import needs_bullet
 
 from benchbench.core.errors import UserError
 from benchbench.envs import bullet_maze_camera as camera
 from benchbench.envs import d4rl, imaged_columns, make_pixel_env, proprio_columns
+from benchbench.envs.d4rl_reference import normalized_score
+
+pytestmark = needs_bullet
 
 UMAZE = "bullet-maze2d-umaze-v0"
 STATE = ("x", "y", "vx", "vy")
@@ -222,7 +226,7 @@ def test_action_repeat_sums_rewards_and_stops_at_the_limit():
         assert np.array_equal(single.state(), repeated.state())
         assert (terminal, timeout) == (False, step == 37)
         assert rewards[-1][2] == timeout
-    assert repeated.normalized_score(total) == d4rl.normalized_score(MAZES[0], total)
+    assert repeated.normalized_score(total) == normalized_score(MAZES[0], total)
     single.close()
     repeated.close()
 

@@ -12,7 +12,7 @@ from benchbench.core.errors import UserError
 from benchbench.envs import make_pixel_env
 from benchbench.envs.pool import Pool
 
-MAZE, HOPPER = "bullet-maze2d-open-v0", "hopper-medium-v2"
+MAZE, HOPPER = "maze2d-open-v0", "hopper-medium-v2"
 
 
 def maker(env_id, size=16):

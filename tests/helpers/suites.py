@@ -6,7 +6,7 @@ TINY = {
     "variants": ["before", "after", "vae-only"],
     "envs": [
         {
-            "id": "bullet-maze2d-open-v0",
+            "id": "maze2d-open-v0",
             "data": {"source": "waypoint", "transitions": 1500},
             "proprio": ["velocity"],
         }

@@ -146,7 +146,7 @@ def test_unknown_choices_are_refused_with_the_cure(suite):
     for arguments, cure in (
         (["--only", "variant=afterr"], "choose among before, after"),
         (["--only", "seed=1"], "choose env or variant"),
-        (["--only", "env=nowhere"], "it has bullet-maze2d-open-v0"),
+        (["--only", "env=nowhere"], "it has maze2d-open-v0"),
     ):
         done = bench(suite, *arguments)
         assert done.exit_code == 2

@@ -107,15 +107,23 @@ OLDER_QUICKSTART = ("train.updates=2500", "evaluate.episodes=16", "diagnose.q_pa
 @pytest.mark.parametrize(
     ("file", "overrides", "key"),
     [
-        ("canary", (), "5570ce24c8032b11"),
-        ("quickstart", (), "01a0bff870c52555"),
-        ("quickstart", OLDER_QUICKSTART, "f655adfcec962b24"),
-        ("vd4rl", (), "224d2dce360068f7"),
+        ("suites/canary", (), "5570ce24c8032b11"),
+        ("tests/helpers/bullet_quickstart", (), "01a0bff870c52555"),
+        ("tests/helpers/bullet_quickstart", OLDER_QUICKSTART, "f655adfcec962b24"),
+        ("suites/nightly", (), "8c36a28e80edcc56"),
+        ("suites/pixel_d4rl", (), "e2886d5e981ab55c"),
+        ("suites/reference_cloning", (), "094f6d08e3b050e4"),
+        ("suites/reference_cpu", (), "b2bcdc0d57acf50b"),
+        ("suites/reference_drq", (), "0e7980016bb4b9ea"),
+        ("suites/reference_shift", (), "d08c6ea87120ad4c"),
+        ("suites/reference_states", (), "3e50959b107173d5"),
+        ("suites/reference_umaze", (), "c363810f47c9ba05"),
+        ("suites/vd4rl", (), "224d2dce360068f7"),
     ],
 )
 def test_cells_of_stored_results_keep_their_keys(file, overrides, key):
     """Baselines refer to these; a setting that came later is in the key only where it is used."""
-    assert expand(load_suite(ROOT / "suites" / f"{file}.yaml", overrides))[0].key == key
+    assert expand(load_suite(ROOT / f"{file}.yaml", overrides))[0].key == key
 
 
 @pytest.mark.parametrize(
@@ -205,7 +213,7 @@ def test_select_keeps_what_matches_every_name(envs, seeds, variants, data):
         ({"variant": {"aftr"}}, "--only variant=aftr: the grid has no such variant; it has before"),
         ({"variant": {"after", "frozen"}}, "--only variant=frozen: the grid has no such variant"),
         ({"seed": {"7"}}, "the grid has no such seed; it has 0, 1"),
-        ({"env": {"open"}}, "the grid has no such env; it has bullet-maze2d-open-v0"),
+        ({"env": {"open"}}, "the grid has no such env; it has maze2d-open-v0"),
         ({"colour": {"red"}}, "choose env, variant or seed"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchbench.core.errors import UserError
-from benchbench.envs.bullet_maze import PROPRIO
+from benchbench.envs import MAZE_PROPRIO
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite, suite_schema
 from benchbench.suite.model import AgentSettings, Suite, TrainSettings
@@ -146,7 +146,7 @@ def test_an_inline_variant_with_sense_is_a_routing(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[1, 2]\n", "just words\n"])
 def test_a_file_that_is_no_mapping(tmp_path, text):
-    assert mistake(tmp_path, text).endswith("not a mapping; see suites/quickstart.yaml")
+    assert mistake(tmp_path, text).endswith("writes a suite to edit")
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -240,7 +240,7 @@ def test_an_environment_overrides_exactly_the_keys_it_states(tmp_path):
 
 
 def test_proprio_names_are_the_environments():
-    for names in ([], ["velocity"], list(PROPRIO)):
+    for names in ([], ["velocity"], list(MAZE_PROPRIO)):
         made = Suite.model_validate(
             {"name": "x", "seeds": 1, "variants": ["after"],
              "envs": [{"id": "bullet-maze2d-open-v0", "proprio": names}]}

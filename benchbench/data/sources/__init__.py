@@ -5,11 +5,13 @@ A maker is a module of this room with the functions of :class:`Maker`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from benchbench.data.format import Progress
 from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import family_of
 
 
 class Maker(Protocol):
@@ -40,29 +42,21 @@ class Maker(Protocol):
         """
 
 
+MAKERS: dict[str, str] = {
+    "waypoint": "waypoint",
+    "reactive": "reactive",
+    "d4rl": "d4rl_files",
+    "vd4rl": "vd4rl",
+    "minari": "minari",
+    "file": "own_file",
+}
+"""The module of this room that makes each source's sets."""
+
+MAZE2D_MAKERS: dict[str, str] = {"waypoint": "maze2d", "d4rl": "maze2d_files"}
+"""The same for MuJoCo's mazes, where their module is another one."""
+
+
 def maker_of(identity: DataIdentity) -> Maker:
     """The maker of a set."""
-    source = identity.source.source
-    if source == "waypoint":
-        from benchbench.data.sources import waypoint
-
-        return waypoint
-    if source == "reactive":
-        from benchbench.data.sources import reactive
-
-        return reactive
-    if source == "file":
-        from benchbench.data.sources import own_file
-
-        return own_file
-    if source == "d4rl":
-        from benchbench.data.sources import d4rl_files
-
-        return d4rl_files
-    if source == "vd4rl":
-        from benchbench.data.sources import vd4rl
-
-        return vd4rl
-    from benchbench.data.sources import minari
-
-    return minari
+    makers = MAKERS | MAZE2D_MAKERS if family_of(identity.env).name == "maze2d" else MAKERS
+    return cast(Maker, import_module(f"{__name__}.{makers[identity.source.source]}"))

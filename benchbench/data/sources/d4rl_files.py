@@ -19,12 +19,13 @@ from benchbench.data.arrays import ArrayFile, check_columns, check_episodes, che
 from benchbench.data.download import check_first_sight, download
 from benchbench.data.drawing import draw_rows
 from benchbench.data.format import Draft, Progress
-from benchbench.envs import d4rl, mujoco
+from benchbench.envs import d4rl_reference, mujoco
+from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.dataset_identity import DataIdentity
 
 RESUMES = True
 
-PACKAGES = ("d4rl", "gymnasium", "mujoco", "numpy")
+PACKAGES = ("gymnasium", "mujoco", "numpy")
 
 WIDTHS = {"hopper": (11, 3, 6, 6), "halfcheetah": (17, 6, 9, 9), "walker2d": (17, 6, 9, 9),
           "ant": (111, 8, 15, 14)}  # fmt: skip
@@ -54,7 +55,7 @@ def fetch(identity: DataIdentity, progress: Progress) -> None:
     """Download the file. Raises :class:`UserError` where that fails, saying what to put where."""
     path = file_path(identity.env)
     cure = f"put {path.name} into {path.parent}, or set D4RL_DATASET_DIR to the folder that has it"
-    download(d4rl.dataset_url(identity.env), path, cure, progress)
+    download(d4rl_reference.dataset_url(identity.env), path, cure, progress)
 
 
 def count(identity: DataIdentity) -> int:
@@ -84,7 +85,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     draw_rows(body, columns["infos/qpos"], folder, progress)
     draft.finish(
         mujoco.state_names(body),
-        lambda return_: d4rl.normalized_score(identity.env, return_),
+        lambda return_: normalized_score(identity.env, return_),
         PACKAGES,
         last_is_whole=last_is_whole,
         source_file=path.name,
@@ -132,7 +133,7 @@ def read(path: Path, body: str) -> tuple[dict[str, np.ndarray], bool]:
 def file_path(env_id: str) -> Path:
     """Where d4rl itself keeps, or would keep, the file of a data set."""
     folder = os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets"
-    return Path(folder).expanduser() / d4rl.dataset_url(env_id).rsplit("/", 1)[-1]
+    return Path(folder).expanduser() / d4rl_reference.dataset_url(env_id).rsplit("/", 1)[-1]
 
 
 def _check_states(path: Path, body: str, columns: dict[str, np.ndarray]) -> None:

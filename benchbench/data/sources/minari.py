@@ -25,7 +25,8 @@ from benchbench.data.arrays import check_columns, check_episodes
 from benchbench.data.drawing import draw_rows
 from benchbench.data.format import Draft, Progress
 from benchbench.data.sources.d4rl_files import WIDTHS
-from benchbench.envs import d4rl, mujoco
+from benchbench.envs import mujoco
+from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.dataset_identity import DataIdentity
 
 RESUMES = True
@@ -94,8 +95,8 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     simulator = mujoco.make_simulator(body, mujoco.version_of(identity.env))
     draft.finish(
         mujoco.state_names(body),
-        lambda return_: d4rl.normalized_score(reference, return_),
-        ("d4rl", "gymnasium", "minari", "mujoco", "numpy"),
+        lambda return_: normalized_score(reference, return_),
+        ("gymnasium", "minari", "mujoco", "numpy"),
         scored_as=reference,
         source_sha256=_sha256(columns),
         renderer=shared_camera(body, identity.size).renderer,

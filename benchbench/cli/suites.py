@@ -1,0 +1,54 @@
+"""The verb ``suites``: which suites benchbench ships, and a copy of one to edit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from benchbench.core.errors import UserError
+from benchbench.core.settings import suggest
+from benchbench.suite.shipped import SCHEMA, describe, shipped_folder, shipped_suites
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def suites(context: click.Context) -> None:
+    """List the suites that benchbench ships; 'run', 'plan' and the others take their names."""
+    if context.invoked_subcommand is not None:
+        return
+    found = shipped_suites()
+    width = max(map(len, found))
+    for name, path in found.items():
+        click.echo(f"{name:<{width}}  {describe(path)}".rstrip())
+
+
+@suites.command()
+@click.argument("name")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Folder to write into; by default the current one.",
+)
+def copy(name: str, to: Path) -> None:
+    """Write the shipped suite NAME as NAME.yaml, to edit; the schema for editors beside it."""
+    if name not in shipped_suites():
+        raise UserError(
+            f"{name}: is not a suite that benchbench ships{suggest(name, shipped_suites())}"
+        )
+    target = to / f"{name}.yaml"
+    if target.exists():
+        raise UserError(f"{target}: is there already; move it, or choose another folder with --to")
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shipped_suites()[name], target)
+        if not (to / SCHEMA).exists():
+            shutil.copyfile(shipped_folder() / SCHEMA, to / SCHEMA)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); see --to") from None
+    click.echo(
+        f"{target}: results of the same 'name' share a folder, so give it a name of its own; then "
+        f"'benchbench run {target}'"
+    )

@@ -1,0 +1,12 @@
+"""Marks of tests that need a simulator which is an extra on this Python."""
+
+import pytest
+
+from benchbench.envs import d4rl, simulators
+
+needs_bullet = pytest.mark.skipif(
+    not d4rl.is_installed(), reason="needs PyBullet, gym and d4rl, the extra 'bullet'"
+)
+needs_dm_control = pytest.mark.skipif(
+    not simulators.is_installed("dm_control"), reason="needs dm_control, the extra 'vd4rl'"
+)
