@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
+from benchbench.gradients.observed import Life, Observed
 from benchbench.gradients.record import NOT_LOSSES, Event
 from benchbench.gradients.text import ledger, modules, timeline
-
-if TYPE_CHECKING:
-    from benchbench.gradients.result import Audit, Life
 
 LEFT, WIDE, TALL, TOP = 150, 84, 34, 34
 """In pixels: the losses' names, an event's column, a loss's lane, the head."""
@@ -24,7 +21,7 @@ th { border-bottom: 2px solid #888; }
 """
 
 
-def html_page(audit: Audit) -> str:
+def html_page(audit: Observed) -> str:
     """Findings, the ledger, one step's timeline, and a flow figure a module."""
     verdict = "no warnings" if audit.ok else "not all is well"
     found = [("Warnings", audit.warnings), ("Unknown", audit.unknown), ("Notes", audit.notes)]
@@ -57,7 +54,7 @@ def _table(rows: list[list[str]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def flow_svg(audit: Audit, module: str) -> str:
+def flow_svg(audit: Observed, module: str) -> str:
     """The gradients on one module through the shown step: a lane a loss, time from left to right.
 
     A filled bar is a gradient that is applied, a hollow one that is dropped; ▼ marks the step, ✕

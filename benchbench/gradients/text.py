@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from benchbench.gradients.observed import Line, Observed
 from benchbench.gradients.record import BY_CODE, NOT_LOSSES, Event
-
-if TYPE_CHECKING:
-    from benchbench.gradients.result import Audit, Line
 
 WIDTH = 100
 
 
-def audit_text(audit: Audit) -> str:
+def audit_text(audit: Observed) -> str:
     """The whole of it, in at most 100 columns where the modules' names allow that."""
     parts = [table(timeline(audit)), table(ledger(audit)), table(modules(audit)), str(audit.seen)]
     if audit.warnings:
@@ -28,7 +25,7 @@ def audit_text(audit: Audit) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(audit: Audit) -> str:
+def markdown(audit: Observed) -> str:
     """The ledger as a table, the findings as a list."""
     lines = [*_markdown_table(ledger(audit)), "", *_markdown_table(modules(audit))]
     found = [("warning", audit.warnings), ("unknown", audit.unknown), ("note", audit.notes)]
@@ -46,7 +43,7 @@ def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
-def timeline(audit: Audit) -> list[list[str]]:
+def timeline(audit: Observed) -> list[list[str]]:
     """One step, a row an event, a column a module.
 
     A backward pass shows the norm that it adds; a step and a ``zero_grad`` what they do to it.
@@ -61,7 +58,7 @@ def timeline(audit: Audit) -> list[list[str]]:
     return rows
 
 
-def cell(audit: Audit, position: int, module: str) -> str:
+def cell(audit: Observed, position: int, module: str) -> str:
     """What one event does to the gradients on one module."""
     event = audit.events[position]
     here = [s for s in audit.shares if s.module == module]
@@ -107,7 +104,7 @@ def _scale(event: Event, module: str, factors: set[float]) -> float | None:
     return None if unscaled else scale
 
 
-def ledger(audit: Audit) -> list[list[str]]:
+def ledger(audit: Observed) -> list[list[str]]:
     """A row a loss and module: norms per step, and where they went.
 
     Below a loss that is a sum, its summands.
@@ -133,7 +130,7 @@ def _row(line: Line) -> list[str]:
     return [loss, line.module, *(f"{n:.3g}" if n else "·" for n in norms), ", ".join(by)]
 
 
-def _terms(audit: Audit, loss: str) -> list[list[str]]:
+def _terms(audit: Observed, loss: str) -> list[list[str]]:
     found = next((e.terms for e in audit.events if e.by == loss and e.terms), ())
     rows = []
     for term in found:
@@ -145,7 +142,7 @@ def _terms(audit: Audit, loss: str) -> list[list[str]]:
     return rows
 
 
-def modules(audit: Audit) -> list[list[str]]:
+def modules(audit: Observed) -> list[list[str]]:
     """A row a module, also one that nothing reaches: who holds it, trains it and moves it."""
     rows = [["module", "held by", "trained by", "moved"]]
     for module in audit.modules:
