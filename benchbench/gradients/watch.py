@@ -182,7 +182,7 @@ class GradientWatch(Books):
         self.refresh()
         self.settle()
         self._graph = graph = Graph(roots, self.home, self.audit and not self.hooked)
-        candidates = [p for p in graph.parameters if p in self.home]
+        candidates = [p for p in self.home if p in graph.parameters]  # in the order of their names
         if not graph.plain:
             candidates = list(self.home)
         terms: tuple[Term, ...] = ()
