@@ -211,35 +211,35 @@ REASONS = {
 
 
 @pytest.mark.parametrize("how", REASONS)
-def test_a_checkpoint_that_cannot_be_used_is_said_and_moved_aside(tmp_path, how, capsys):
+def test_a_checkpoint_that_cannot_be_used_is_said_and_moved_aside(tmp_path, how, caplog):
     path = tmp_path / "x.ckpt"
     for number in (1, 2):
         damaged(path, how)
         data = path.read_bytes()
         assert Checkpoints(path, NEVER).load(ABOUT, "cpu") is None
         aside = tmp_path / f"x.aside-{number}"
-        assert capsys.readouterr().out == (
-            f"{path}: {REASONS[how]}; moved to {aside.name}, starting anew\n"
-        )
+        said = f"{path}: {REASONS[how]}; moved to {aside.name}, starting anew"
+        assert [record.getMessage() for record in caplog.records] == [said]
+        caplog.clear()
         assert aside.read_bytes() == data  # nothing is lost
         assert not path.exists()
 
 
-def test_a_checkpoint_is_data_and_never_code(tmp_path, capsys):
+def test_a_checkpoint_is_data_and_never_code(tmp_path, caplog):
     damaged(tmp_path / "x.ckpt", "code")
     assert Checkpoints(tmp_path / "x.ckpt", NEVER).load(ABOUT, "cpu") is None
-    assert "moved to x.aside-1" in capsys.readouterr().out
+    assert "moved to x.aside-1" in caplog.text
 
 
 @pytest.mark.parametrize(
     "field", ["key", "device", "versions", "git_commit", "data_sha256", "initial_weights"]
 )
-def test_a_checkpoint_of_another_cell_or_other_code_is_not_continued(tmp_path, field, capsys):
+def test_a_checkpoint_of_another_cell_or_other_code_is_not_continued(tmp_path, field, caplog):
     path = tmp_path / "x.ckpt"
     write_checkpoint(path, ABOUT, STATE)
     here = About(**(ABOUT.__dict__ | {field: "other"}))
     assert Checkpoints(path, NEVER).load(here, "cpu") is None
-    assert f"its {field} is {getattr(ABOUT, field)}, and is other here" in capsys.readouterr().out
+    assert f"its {field} is {getattr(ABOUT, field)}, and is other here" in caplog.text
 
 
 def test_a_damaged_checkpoint_costs_the_cell_its_start_and_nothing_else(tmp_path):
@@ -264,14 +264,14 @@ def test_a_resumed_cell_keeps_its_number_of_threads(tmp_path):
     assert tables["cells"]["threads"][0] == threads
 
 
-def test_a_full_disk_is_no_reason_to_lose_the_cell(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_no_reason_to_lose_the_cell(tmp_path, monkeypatch, caplog):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("benchbench.core.files.os.fsync", full)
     one = cell("frozen", train={"updates": 5})
     tables = run(one, Checkpoints(tmp_path / "x.ckpt", ALWAYS))
-    assert "checkpoint at update 4 not written: [Errno 28]" in capsys.readouterr().out
+    assert "checkpoint at update 4 not written: [Errno 28]" in caplog.text
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("benchbench.core.files.os.fsync", lambda descriptor: None)
     assert_same(tables, run(one))
