@@ -80,6 +80,15 @@ class Facts:
         )  # fmt: skip
         return list(dict.fromkeys(found))
 
+    def bad_from_the_start(self, loss: str) -> list[str]:
+        """The modules that a loss reaches, in words, whose weights never were finite."""
+        on = self.reached.get(loss, set()) | {s.module for s in self.shares if s.loss == loss}
+        found: dict[str, list[torch.Tensor]] = {}
+        for parameter, module in self.watch.home.items():
+            if module in on and parameter in self.watch.weights.born_bad:
+                found.setdefault(module, []).append(parameter)
+        return [self.named(module, parameters) for module, parameters in found.items()]
+
     def own_optimizer(self, loss: str) -> str | None:
         """The optimizer that first steps along a loss's gradients in its turn."""
         mine = [s for s in self.shares if s.loss == loss and s.applied and not s.recombined]

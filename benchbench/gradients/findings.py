@@ -72,15 +72,26 @@ def of_gradients(facts: Facts) -> Iterator[Finding]:
 def _not_finite(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:
     bad = [s for s in group if not s.square < float("inf")]
     caught = [s for s in bad if s.skipped and not s.applied]
-    if len(caught) < len(bad):
-        yield Finding(
-            "not finite",
-            f"the gradient of {loss} on {facts.what(module, bad)} is not finite (NaN or infinite): "
-            f"find where {loss} stops being finite; torch.autograd.detect_anomaly() names the "
-            "operation",
-            loss,
-            module,
+    if len(caught) == len(bad):
+        return
+    sources = facts.bad_from_the_start(loss)
+    if sources:
+        cure = (
+            f"the weights of {join(sources)}, which {loss} uses, already were not when the watch "
+            "first saw them, so the fault lies before: start from weights that are finite"
         )
+    else:
+        cure = (
+            f"find where {loss} stops being finite; torch.autograd.detect_anomaly() names the "
+            "operation"
+        )
+    yield Finding(
+        "not finite",
+        f"the gradient of {loss} on {facts.what(module, bad)} is not finite (NaN or infinite): "
+        f"{cure}",
+        loss,
+        module,
+    )
 
 
 def _unheld(facts: Facts, loss: str, module: str, group: list[Share]) -> Iterator[Finding]:

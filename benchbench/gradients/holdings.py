@@ -8,7 +8,7 @@ import torch
 
 from benchbench.gradients.facts import Facts
 from benchbench.gradients.findings import Finding, join, of_gradients
-from benchbench.gradients.record import BY_CODE, UNNAMED, UNSEEN
+from benchbench.gradients.record import BY_CODE, EARLIER, UNNAMED, UNSEEN
 from benchbench.gradients.watch import GradientWatch
 
 
@@ -78,7 +78,7 @@ def _terms(facts: Facts) -> Iterator[Finding]:
 
 def _optimizers(facts: Facts) -> Iterator[Finding]:
     watch = facts.watch
-    reached = {s.parameter for s in watch.shares}
+    reached = {s.parameter for s in watch.shares if s.loss != EARLIER}
     for name in watch.optimizers:
         held = [p for p, holders in facts.holders.items() if name in holders]
         modules = list(dict.fromkeys(watch.home[p] for p in held))
@@ -175,11 +175,12 @@ def _unreached(
 def _not_moved(
     facts: Facts, name: str, held: Sequence[torch.Tensor], steps: Sequence[int]
 ) -> Iterator[Finding]:
-    """Gradients were applied, and no weight changed."""
+    """Finite gradients were applied, and no weight changed; weights that are NaN stay NaN."""
     found = [s for s in facts.shares if any(facts.events[i].by == name for i in s.applied)]
     with_gradient = {s.parameter for s in found}
     moved = facts.watch.weights.moved
-    if with_gradient and not any(name in moved.get(p, {}) for p in held):
+    finite = all(s.square < float("inf") for s in found)
+    if with_gradient and finite and not any(name in moved.get(p, {}) for p in held):
         modules = ", ".join(dict.fromkeys(s.module for s in found))
         yield Finding(
             "not moved",
@@ -192,7 +193,7 @@ def _parameters(facts: Facts) -> Iterator[Finding]:
     watch = facts.watch
     twice: dict[tuple[str, tuple[str, ...]], list[torch.Tensor]] = {}
     silent: dict[str, list[torch.Tensor]] = {}
-    reached = {s.parameter for s in watch.shares}
+    reached = {s.parameter for s in watch.shares if s.loss != EARLIER}
     for parameter, holders in facts.holders.items():
         module = watch.home[parameter]
         acting = tuple(n for n in holders if not (set(holders) & watch.drives.get(n, set())))

@@ -14,12 +14,16 @@ class Weights:
         self._last: dict[torch.Tensor, torch.Tensor] = {}
         self.moved: dict[torch.Tensor, dict[str, None]] = {}
         """Who changed a parameter's values: optimizers by name, in the order of time."""
+        self.born_bad: set[torch.Tensor] = set()
+        """Parameters with NaN or infinite values when they were first seen."""
 
     def add(self, parameters: Iterable[torch.Tensor]) -> None:
         """Start to follow parameters."""
         for p in parameters:
             if p not in self._last:
                 self._last[p] = p.detach().clone()
+                if not bool(torch.isfinite(p.detach()).all()):
+                    self.born_bad.add(p)
 
     def displacement(self, parameter: torch.Tensor) -> torch.Tensor | None:
         """How far a parameter has moved since it was last compared; None where it has not."""

@@ -255,44 +255,6 @@ def test_modules_and_optimizers_deep_within_an_agent_are_found():
 # ------------------------------------------------------------ the frameworks, where they install
 
 
-def test_stable_baselines3():
-    sb3 = pytest.importorskip("stable_baselines3")
-    for kind, options in (
-        (sb3.SAC, {"learning_starts": 20, "batch_size": 16}),
-        (sb3.TD3, {"learning_starts": 20, "batch_size": 16}),
-        (sb3.PPO, {"n_steps": 64, "batch_size": 32, "n_epochs": 1}),
-    ):
-        model = kind("MlpPolicy", "Pendulum-v1", seed=0, device="cpu",
-                     policy_kwargs={"net_arch": [16]}, **options)  # fmt: skip
-        model.learn(64)
-        train = model.train if kind is sb3.PPO else lambda m=model: m.train(1, 16)
-        audit = benchbench.audit(model, train)
-        assert audit.ok, audit
-        if kind is not sb3.PPO:
-            assert audit.routing["critic_loss"] == ["critic"]
-            assert audit.routing["actor_loss"] == ["actor"]
-        else:
-            terms = next(e.terms for e in audit.events if e.terms)
-            assert {"policy_loss", "value_loss"} <= {term.name for term in terms}
-
-
-def test_d3rlpy():
-    d3rlpy = pytest.importorskip("d3rlpy")
-    import numpy as np
-
-    draw, count = np.random.default_rng(0), 200
-    data = d3rlpy.dataset.MDPDataset(
-        draw.normal(size=(count, 4)).astype("f4"), draw.uniform(-1, 1, (count, 2)).astype("f4"),
-        draw.normal(size=count).astype("f4"), (np.arange(count) % 20 == 19).astype("f4"),
-    )  # fmt: skip
-    for config in (d3rlpy.algos.SACConfig, d3rlpy.algos.CQLConfig, d3rlpy.algos.TD3PlusBCConfig):
-        algo = config(batch_size=8).create(device="cpu:0")
-        algo.build_with_dataset(data)
-        audit = benchbench.audit(algo, lambda a=algo: a.update(data.sample_transition_batch(8)))
-        assert audit.ok, audit
-        assert audit.routing["loss.critic_loss"][0] == "q_funcs"
-
-
 @pytest.mark.parametrize("automatic", [True, False])
 def test_lightning(automatic):
     lightning = pytest.importorskip("lightning")
