@@ -21,7 +21,7 @@ PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
 
 Shape = tuple[int | None, ...]
-"""What an array's shape should be; None for any number, the first stands for the rows."""
+"""The expected shape of an array; None for any size. The first axis counts the rows."""
 
 
 class ArrayFile:
@@ -35,7 +35,7 @@ class ArrayFile:
         self._open: h5py.File | zipfile.ZipFile
         with self._telling("is neither HDF5 nor NPZ, or is cut short"):
             if not path.is_file():
-                raise UserError(f"{path}: is not there; check the path")
+                raise UserError(f"{path}: does not exist; check the path")
             is_zip = zipfile.is_zipfile(path)
             self._open = zipfile.ZipFile(path) if is_zip else h5py.File(path, "r")
 
@@ -180,7 +180,7 @@ def check_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> N
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type from the head of an ``.npy`` stream, which is left behind it."""
+    """Shape and type from the header of an ``.npy`` stream, which is left just after it."""
     version = np.lib.format.read_magic(member)
     read = (
         np.lib.format.read_array_header_1_0

@@ -195,7 +195,7 @@ def _halves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train the encoder on, and rows of other episodes to fit its probe on.
 
-    An encoder tells more of its own training frames than of any others: velocities, which a single
+    An encoder encodes its training frames better than any others: velocities, which a single
     frame does not show, it learns by heart. A probe fitted there would trust that.
     """
     episode = dataset.episode[rows]

@@ -133,7 +133,7 @@ def test_without_when_a_missing_data_set_stops_the_run_before_the_first_cell(tmp
     (tmp_path / "mine.npz").unlink()
     code, told = run("run", suite, "--results", tmp_path / "r", "--device", "cpu")
     assert code == 2
-    assert "mine.npz: the data file of my-robot is not there" in told
+    assert "mine.npz: the data file of my-robot is missing" in told
     assert "when: available" in told
     assert not (tmp_path / "r").exists()
 

@@ -18,7 +18,7 @@ class Maker(Protocol):
     """What a source's module offers."""
 
     RESUMES: bool
-    """Whether :func:`make` goes on from what a killed one left in its folder."""
+    """Whether :func:`make` resumes from what a killed process left in its folder."""
 
     def lacking(self, identity: DataIdentity) -> str | None:
         """What has to be got before the set can be made, and how; None if nothing."""
