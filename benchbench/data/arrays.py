@@ -105,7 +105,7 @@ class ArrayFile:
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
-        """Say it of whatever h5py, zipfile or numpy raise on bytes that make no sense: anything."""
+        """Report any exception that h5py, zipfile or numpy raise on corrupt bytes."""
         try:
             yield
         except UserError:
@@ -121,7 +121,7 @@ def check_columns(
     shapes: Mapping[str, Shape],
     rows: str = "rewards",
 ) -> None:
-    """Refuse columns of unequal length, of the wrong shape, or that hold what is not a number.
+    """Refuse columns of unequal length, of the wrong shape, or with values that are not finite numbers.
 
     ``shapes`` are checked where a key has one; the key ``rows`` says how many rows there should be.
     Raises :class:`UserError` naming the file and key.
@@ -170,7 +170,7 @@ def check_flags(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def check_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> None:
-    """Refuse a set in which nothing leads anywhere: every episode has a single row."""
+    """Refuse a set without transitions, in which every episode has a single row."""
     ends = terminals | timeouts
     if len(ends) < 2 or ends[:-1].all():
         raise UserError(
@@ -190,6 +190,6 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     shape, fortran, dtype = read(member)
     if fortran or dtype.hasobject:
         raise ValueError(
-            "of Python objects, or in Fortran's order, which numpy.ascontiguousarray mends"
+            "of Python objects, or in Fortran's order, which numpy.ascontiguousarray fixes"
         )
     return shape, dtype

@@ -1,4 +1,4 @@
-"""What the behaviour went on to collect from each row on, and for which rows that is known."""
+"""The discounted return-to-go of each row, and for which rows it is known."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rewards_left(dataset: Dataset) -> np.ndarray:
 
 
 def returns_to_go(dataset: Dataset, discount: float, scale: float) -> np.ndarray:
-    """What the behaviour went on to collect from each row on: the discounted return-to-go.
+    """The discounted return-to-go that the behaviour collected from each row on.
 
     (N,) float64, of rewards divided by ``scale``, over :func:`rewards_left`. Missing
     rewards are not estimated: leave out rows that are not :func:`known` where that matters.

@@ -211,7 +211,7 @@ class Sampler:
         else:
             stacked = self._interleaved(rows_BS)
         if self.device.type == "cuda" and not stacked.is_cuda:
-            # From pinned memory the copy does not wait for what the device has still to do.
+            # From pinned memory the copy does not wait for the device's queue.
             stacked = stacked.pin_memory().to(self.device, non_blocking=True)
         if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
             stacked = stacked.permute(0, 3, 1, 2)
