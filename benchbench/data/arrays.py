@@ -121,7 +121,7 @@ def check_columns(
     shapes: Mapping[str, Shape],
     rows: str = "rewards",
 ) -> None:
-    """Refuse columns of unequal length, of the wrong shape, or with values that are not finite numbers.
+    """Refuse columns of unequal length or wrong shape, or with values that are not finite.
 
     ``shapes`` are checked where a key has one; the key ``rows`` says how many rows there should be.
     Raises :class:`UserError` naming the file and key.

@@ -132,7 +132,7 @@ def _rewards_as_task(env: Maze2dPixelEnv, columns: dict[str, np.ndarray]) -> flo
 
 
 def _replayed(env: Maze2dPixelEnv, columns: dict[str, np.ndarray]) -> dict[str, float]:
-    """How far the state after one step is from the next row, in positions: ``median`` and ``max`` over rows."""
+    """Distance of the state after one step from the next row: ``median`` and ``max`` over rows."""
     rows = np.flatnonzero(~columns["timeouts"])
     rows = rows[:: max(1, len(rows) // _REPLAYED)]
     gaps = np.empty(len(rows))
