@@ -8,7 +8,7 @@ it an update is V-D4RL's, number for number.
 
 Its loop has two losses. The policy's, which imitates the data as LAPO's VAE does, stands in the
 ``vae`` place, and the ``actor`` place is empty. So ``vae-only`` lets the policy train the encoder
-(through what it reads, never through the critic's eyes), ``frozen`` nobody, and so on; variants of
+(through what it reads, never through the critic's eyes), ``frozen`` no loss, and so on; variants of
 a third loss, of V or of advantage weights are refused when the suite is read. What results name
 after the VAE is the policy's here: ``vae_loss`` its loss, ``recon_loss`` its squared error against
 the data's action, ``actor_loss`` its -Q.
@@ -16,7 +16,7 @@ the data's action, ``actor_loss`` its -Q.
 The batch's z-scored actions are turned back into the environment's, which a ``tanh`` policy gives
 within ±1. Two things differ from V-D4RL: rewards are scaled and batches drawn as for every agent
 here, and DrQ's shift copies pixels, where theirs interpolates at whole pixels, which is the same
-but for rounding. Its settings (``drqbc/cfgs``) are ``agent: {encoder: drqv2, hidden: [1024, 1024],
+up to rounding. Its settings (``drqbc/cfgs``) are ``agent: {encoder: drqv2, hidden: [1024, 1024],
 tau: 0.01}``, one learning rate for all, and a batch of 256. Its policy's noise is counted in steps,
 of which each second one is an update; ``noise_updates`` counts updates.
 """

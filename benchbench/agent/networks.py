@@ -182,7 +182,7 @@ def make_encoder(
     - ``drqv2``: V-D4RL's four 3x3 layers of 32 channels, the first of stride 2 (``drqv2.py``);
     - ``resnet18``: He et al. 2016 up to the global average, with GroupNorm in the place of
       BatchNorm, whose running statistics do not go together with a target copy;
-    - ``module:function`` of one's own: a body that the function makes of (channels, size), from
+    - ``module:function`` of your own: a body that the function makes of (channels, size), from
       float32 (B, channels, size, size) to maps or vectors (B, ...), with weights of its own.
 
     Raises :class:`UserError` where the last cannot be made.

@@ -1,6 +1,6 @@
 """What an agent must offer, so that benchbench can train, watch and measure it.
 
-An agent of one's own meets :class:`Agent`. It need not start from nothing: a subclass of
+Your own agent implements :class:`Agent`. It need not start from scratch: a subclass of
 :class:`~benchbench.agent.lapo.LAPO` that changes a formula meets it, and
 :class:`~benchbench.agent.base.PixelAgent` has all of it that is not an algorithm.
 

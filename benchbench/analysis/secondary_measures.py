@@ -15,12 +15,12 @@ from benchbench.analysis.brief import ALL, PRIMARY, Measure
 from benchbench.analysis.claims import chosen, estimate
 from benchbench.analysis.measures import THRESHOLD
 from benchbench.analysis.pairing import Pairing, Study
-from benchbench.analysis.similarity import linear_cka
 from benchbench.core.inference import mean_interval
 from benchbench.core.statistics import (
     improvement_interval,
     interquartile_mean,
     iqm_interval,
+    linear_cka,
     paired_t_interval,
     probability_of_improvement,
 )

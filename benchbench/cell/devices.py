@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchbench.cell.allocator import keep_freed_memory
 from benchbench.core.errors import UserError
+from benchbench.core.processes import keep_freed_memory
 
 FULL = 0.1
 """A device with less than this share of its memory free is left to those who fill it."""

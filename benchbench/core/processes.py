@@ -1,15 +1,20 @@
-"""Processes and signals: workers end with their parent; a stopped run gets an exception."""
+"""Processes: workers end with their parent, signals raise an exception, freed memory is kept."""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import FrameType
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h
+_NEVER = 2**31 - 1
 
 
 def end_with_parent() -> None:
@@ -36,6 +41,24 @@ def begin_worker() -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the workers
     end_with_parent()
+
+
+def keep_freed_memory() -> bool:
+    """Have this process keep memory that it frees, for the next tensor of that size.
+
+    By default glibc gives blocks of 32 MB and more back to the system at once, and each page of
+    the next one is faulted in and cleared anew: at 84x84 pixels and batch 256 that was up to half
+    of an update's time. The price is memory that lies in pieces: a peak 11 to 16 % higher there,
+    reached within ten updates. Returns whether the C library is
+    a glibc that accepted it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -111,8 +111,7 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
     first, second = np.ravel(np.asarray(a, dtype=float)), np.ravel(np.asarray(b, dtype=float))
     if not first.size or not second.size:
         return float("nan")
-    gap = first[:, None] - second[None, :]
-    return float(np.mean((gap > 0) + 0.5 * (gap == 0)))
+    return float(_above(first, second))
 
 
 def performance_profile(scores: ArrayLike, taus: ArrayLike) -> NDArray[np.float64]:
@@ -168,13 +167,33 @@ def improvement_interval(
 
     def mean_over_strata(*samples: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         half = len(samples) // 2
-        chances = []
-        for x, y in zip(samples[:half], samples[half:], strict=True):
-            gap = x[..., :, None] - y[..., None, :]
-            chances.append(((gap > 0) + 0.5 * (gap == 0)).mean(axis=(-2, -1)))
-        return np.mean(chances, axis=0)
+        pairs = zip(samples[:half], samples[half:], strict=True)
+        return np.mean([_above(x, y) for x, y in pairs], axis=0)
 
     return bootstrap_interval([*a, *b], mean_over_strata, level, seed=seed, vectorized=True)
+
+
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Linear centred kernel alignment of features (N, F) and (N, G) of the same N rows.
+
+    ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) in Frobenius norms, with the columns of both centred (Kornblith et al.
+    2019, "Similarity of neural network representations revisited", eq. 5 and section 3). 1 where
+    one is a rotation and scaling of the other; None where either does not vary.
+
+    Raises ``ValueError`` where the rows differ in number.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"features of {len(x)} and of {len(y)} rows cannot be compared")
+    x = np.asarray(x, dtype=np.float64) - np.mean(x, axis=0, dtype=np.float64)
+    y = np.asarray(y, dtype=np.float64) - np.mean(y, axis=0, dtype=np.float64)
+    scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    return float(np.linalg.norm(y.T @ x) ** 2 / scale) if scale > 0 else None
+
+
+def _above(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mann and Whitney's U over its largest value, along the last axis."""
+    u = stats.mannwhitneyu(first, second, axis=-1, method="asymptotic").statistic
+    return np.asarray(u / (first.shape[-1] * second.shape[-1]))
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
+
+from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
+from wcwidth import wcswidth
 
 DIGITS = {"points": 1, "points²": 0, "R²": 2, "share": 2, "probability": 2, "updates": 0,
           "log10": 2, "gain": 2, "cosine": 2, "correlation": 2, "CKA": 2}  # fmt: skip
@@ -51,22 +53,19 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned for a terminal, where a Chinese character is two wide."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(width(line[i]) for line in lines) for i in range(len(header))]
-    lines.insert(1, ["-" * w for w in widths])
-    padded = [
-        "  ".join(text + " " * (w - width(text)) for text, w in zip(line, widths, strict=True))
-        for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in padded) + "\n"
+    lines = [header, SEPARATING_LINE, *rows]
+    text = tabulate(lines, tablefmt=_PLAIN, disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.split("\n")) + "\n"
+
+
+# tabulate's "simple" with the header as its first row: a header's column is else two wider.
+_COLUMNS = DataRow("", "  ", "")
+_PLAIN = TableFormat(None, Line("", "-", "  ", ""), None, None, _COLUMNS, _COLUMNS, 0, None)
 
 
 def width(text: str) -> int:
     """Columns that the text takes on a terminal."""
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
+    return max(0, wcswidth(text))
 
 
 def escape(text: str) -> str:

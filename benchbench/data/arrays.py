@@ -21,7 +21,7 @@ PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
 
 Shape = tuple[int | None, ...]
-"""What an array's shape should be; None for any number, the first stands for the rows."""
+"""The expected shape of an array; None for any size. The first axis counts the rows."""
 
 
 class ArrayFile:
@@ -35,7 +35,7 @@ class ArrayFile:
         self._open: h5py.File | zipfile.ZipFile
         with self._telling("is neither HDF5 nor NPZ, or is cut short"):
             if not path.is_file():
-                raise UserError(f"{path}: is not there; check the path")
+                raise UserError(f"{path}: does not exist; check the path")
             is_zip = zipfile.is_zipfile(path)
             self._open = zipfile.ZipFile(path) if is_zip else h5py.File(path, "r")
 
@@ -105,7 +105,7 @@ class ArrayFile:
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
-        """Say it of whatever h5py, zipfile or numpy raise on bytes that make no sense: anything."""
+        """Report any exception that h5py, zipfile or numpy raise on corrupt bytes."""
         try:
             yield
         except UserError:
@@ -121,7 +121,7 @@ def check_columns(
     shapes: Mapping[str, Shape],
     rows: str = "rewards",
 ) -> None:
-    """Refuse columns of unequal length, of the wrong shape, or that hold what is not a number.
+    """Refuse columns of unequal length or wrong shape, or with values that are not finite.
 
     ``shapes`` are checked where a key has one; the key ``rows`` says how many rows there should be.
     Raises :class:`UserError` naming the file and key.
@@ -170,7 +170,7 @@ def check_flags(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def check_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> None:
-    """Refuse a set in which nothing leads anywhere: every episode has a single row."""
+    """Refuse a set without transitions, in which every episode has a single row."""
     ends = terminals | timeouts
     if len(ends) < 2 or ends[:-1].all():
         raise UserError(
@@ -180,7 +180,7 @@ def check_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> N
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type from the head of an ``.npy`` stream, which is left behind it."""
+    """Shape and type from the header of an ``.npy`` stream, which is left just after it."""
     version = np.lib.format.read_magic(member)
     read = (
         np.lib.format.read_array_header_1_0
@@ -190,6 +190,6 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     shape, fortran, dtype = read(member)
     if fortran or dtype.hasobject:
         raise ValueError(
-            "of Python objects, or in Fortran's order, which numpy.ascontiguousarray mends"
+            "of Python objects, or in Fortran's order, which numpy.ascontiguousarray fixes"
         )
     return shape, dtype

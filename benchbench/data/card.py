@@ -1,4 +1,4 @@
-"""A data set's card: what its maker wrote of it, checked when it is read."""
+"""A data set's card: what its maker wrote about it, checked when it is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CARD = "card.json"
 FILES = ("transitions.hdf5", "frames.npy")
 
 _MAZE_STATE = ("x", "y", "vx", "vy")
-"""Of cards of mazes as they were before there was anything else."""
+"""Keys of the first cards, when mazes were the only environments."""
 
 
 class _Identity(BaseModel):

@@ -1,4 +1,4 @@
-"""The data sets on this machine: finding them by what a person calls them, checking their bytes."""
+"""The data sets on this machine: finding them by name, verifying their checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from elsewhere: fetched in as many goes as it takes, and known again by their hash."""
+"""Files from elsewhere: downloaded with resumption, and verified by their hash."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchbench.core.errors import UserError
 from benchbench.core.folders import remembered_sha256
 from benchbench.data.format import Progress
 
-_PIECE = 2**14  # all that is lost where a download breaks off
+_PIECE = 2**14  # the most that an interrupted download loses
 
 
 def download(url: str, path: Path, cure: str, progress: Progress) -> None:
-    """Fetch ``url`` to ``path`` unless it is there, going on where a stopped download left off.
+    """Fetch ``url`` to ``path`` unless it exists, resuming an interrupted download.
 
     Of several processes one fetches and the others wait. ``progress`` is called with bytes. The
     file must have the hash that :func:`check_first_sight` wrote, if it ever did. Raises
@@ -46,7 +46,7 @@ def download(url: str, path: Path, cure: str, progress: Progress) -> None:
         raise UserError(f"{url}: cannot be downloaded ({_reason(error)}); {cure}") from None
     except OSError as error:
         raise UserError(f"{error.filename or path}: cannot be written ({error.strerror})") from None
-    except ValueError:  # pooch's, where the hash is another one
+    except ValueError:  # pooch raises it where the hash differs
         raise UserError(
             f"{url}: has other bytes than the SHA-256 in {_note(path)} says; if that is meant, "
             f"delete {_note(path).name}; else {cure}"
@@ -78,7 +78,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     have = part.stat().st_size if part.exists() else 0
     asked = {"Range": f"bytes={have}-"} if have else {}
     with requests.get(url, headers=asked, stream=True, timeout=60) as answer:
-        if answer.status_code == 416:  # nothing behind what is there: whole, or of another file
+        if answer.status_code == 416:  # nothing left to send: the file is complete, or another one
             part.unlink()
             return _fetch(url, part, progress)
         answer.raise_for_status()

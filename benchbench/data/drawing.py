@@ -1,4 +1,4 @@
-"""Frames of a set in the making, drawn from positions, going on where a killed maker stopped."""
+"""Frames of a set, drawn from positions, resuming where a killed process stopped."""
 
 from __future__ import annotations
 

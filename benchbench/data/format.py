@@ -62,9 +62,9 @@ class Draft:
         """Write the columns and the card; the frames are flushed.
 
         ``score`` gives the normalised score of a return, where there is one, ``packages`` are those
-        that decide the set's bytes. ``continuous`` says that the run goes on behind its cuts, as
+        that decide the set's bytes. ``continuous`` says that the run continues across its cuts, as
         nothing is reset there; ``last_is_whole``, that the last episode was not just broken off.
-        What is in ``more`` stands in the card as it is.
+        The entries of ``more`` are copied into the card unchanged.
         """
         self.frames.flush()
         del self.frames

@@ -1,7 +1,7 @@
-"""Frames that lie on a disk, asked for all at once before they are read.
+"""Prefetching of a batch's frames from disk.
 
-A mapped file is else read one page fault after the other, each with all that the system likes to
-read behind it: of a set larger than the memory, most of that is gone before it is of use.
+Without it a mapped file is read one page fault at a time, each with the system's own read-ahead;
+for a set larger than memory, most of that is evicted before it is used.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import numpy as np
 
 SHARE = 0.25
-"""A set that takes less of the machine's memory than this will stay in it once it is read."""
+"""Sets smaller than this share of the machine's memory are not prefetched: they stay cached."""
 
 
 class ReadAhead:
-    """Asks the system for frames of a mapped array, which it then reads side by side."""
+    """Asks the system to prefetch frames of a mapped array, which it reads in parallel."""
 
     def __init__(self, frames: np.memmap) -> None:
         assert frames.filename is not None
@@ -23,7 +23,7 @@ class ReadAhead:
         self._start, self._each = frames.offset, frames.nbytes // len(frames)
 
     def ask(self, rows: np.ndarray) -> None:
-        """Have these rows' frames read; returns at once."""
+        """Start reading these rows' frames; returns immediately."""
         for row in np.unique(rows).tolist():
             place = self._start + row * self._each
             os.posix_fadvise(self._file, place, self._each, os.POSIX_FADV_WILLNEED)
@@ -33,7 +33,7 @@ class ReadAhead:
 
 
 def read_ahead(frames: np.ndarray) -> ReadAhead | None:
-    """For large mapped frames; None for others, and where the system knows no such thing."""
+    """A prefetcher for large mapped frames; None for others, and without ``posix_fadvise``."""
     if not isinstance(frames, np.memmap) or not hasattr(os, "posix_fadvise"):
         return None
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

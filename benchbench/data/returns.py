@@ -1,4 +1,4 @@
-"""What the behaviour went on to collect from each row on, and for which rows that is known."""
+"""The discounted return-to-go of each row, and for which rows it is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TAIL = 0.05
 def rewards_left(dataset: Dataset) -> np.ndarray:
     """(N,) int64: how many rewards each row's return-to-go sums, its own among them.
 
-    It ends at a terminal, and at a cut, unless the data set is one run that goes on behind its cuts
+    It ends at a terminal, and at a cut, unless the data set is one run across its cuts
     (``continuous`` in its card), and in any case with the set.
     """
     ends = dataset.terminals.copy() if dataset.card["continuous"] else dataset.episode_ends
@@ -27,10 +27,10 @@ def rewards_left(dataset: Dataset) -> np.ndarray:
 
 
 def returns_to_go(dataset: Dataset, discount: float, scale: float) -> np.ndarray:
-    """What the behaviour went on to collect from each row on: the discounted return-to-go.
+    """The discounted return-to-go that the behaviour collected from each row on.
 
-    (N,) float64, of rewards divided by ``scale``, over :func:`rewards_left`. Nothing stands in for
-    what is not there, so leave out rows that are not :func:`known` where that matters.
+    (N,) float64, of rewards divided by ``scale``, over :func:`rewards_left`. Missing
+    rewards are not estimated: leave out rows that are not :func:`known` where that matters.
     """
     left = rewards_left(dataset)
     returns = np.zeros(len(dataset))

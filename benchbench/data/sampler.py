@@ -1,7 +1,7 @@
 """Batches of transitions, drawn from a data set.
 
 Everything that follows from the data set alone (stacks, n-step returns, discounts, z-scores) is
-worked out once, for every row; drawing a batch only gathers.
+computed once, for every row; drawing a batch only gathers.
 
 Shapes: B batch, C channels (3 a frame of the stack, oldest frame first), H height, W width,
 D state, A action, P proprio, N rows of the data set, S frames of a stack.
@@ -24,10 +24,10 @@ from benchbench.data.read_ahead import ReadAhead, read_ahead
 from benchbench.data.store import Dataset
 
 MEAN_FRAMES = 2_000
-"""How many frames a mean image is taken over."""
+"""The number of frames that a mean image averages."""
 
 CACHED_ROWS = 16
-"""So many observations are stacked at once on a CPU."""
+"""The number of observations stacked at a time on a CPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +211,7 @@ class Sampler:
         else:
             stacked = self._interleaved(rows_BS)
         if self.device.type == "cuda" and not stacked.is_cuda:
-            # From pinned memory the copy does not wait for what the device has still to do.
+            # From pinned memory the copy does not wait for the device's queue.
             stacked = stacked.pin_memory().to(self.device, non_blocking=True)
         if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
             stacked = stacked.permute(0, 3, 1, 2)
@@ -244,7 +244,7 @@ class Sampler:
 
 
 def _unwritten(frames: np.ndarray) -> Tensor:
-    """Frames that cannot be written to, as a tensor that nobody writes to; torch warns of those."""
+    """Read-only frames as a tensor, without torch's warning; never write to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(frames)

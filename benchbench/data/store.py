@@ -184,7 +184,7 @@ def open_folder(
 
 
 def room_for(identity: DataIdentity, rows: int) -> int:
-    """About how many bytes a set of so many rows takes on disk."""
+    """About how many bytes a set of ``rows`` rows takes on disk."""
     return rows * (identity.size**2 * 3 + 512) + 2**20
 
 
@@ -236,7 +236,7 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
 
 
 def _check_room(identity: DataIdentity, rows: int, draft: Path) -> None:
-    """Raise :class:`UserError` where the disk is too full for so many rows.
+    """Raise :class:`UserError` where the disk is too full for that many rows.
 
     What a killed maker left in ``draft`` has its room already.
     """

@@ -24,7 +24,7 @@ from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.suite.grid import Cell
 
 FEATURE_ROWS = 256
-"""At most this many held-out rows stand in ``features.parquet``."""
+"""``features.parquet`` holds at most this many held-out rows."""
 
 
 class Measures:
@@ -101,7 +101,7 @@ def starts(cell: Cell, dataset: Dataset, rows: np.ndarray) -> list[Start]:
     """The rows as roll-outs start from them, with all frames that a stack may reach back to."""
     step = dataset.step_in_episode
     oldest = stack_rows(step, cell.pixels.stack, cell.pixels.spacing)[:, 0]
-    # A run that goes on behind its cuts has an action before each row but the first.
+    # A run that continues across its cuts has an action before each row but the first.
     has_before = np.arange(len(dataset)) > 0 if dataset.card["continuous"] else step > 0
     pixels = cell.observation == "pixels"
     return [

@@ -1,9 +1,13 @@
-"""The reference encoder's state probe, worked out once and kept beside the data sets.
+"""The reference encoder's state probe, computed once and kept beside the data sets.
 
-It follows from the data, the frames and the encoder alone, so all variants and seeds of a suite
+The reference has the same architecture as a cell's encoder but is trained on nothing but the
+simulator's state, through the same bottleneck, and read by the same ridge probe. It bounds what
+features can hold: an encoder is placed between an untrained one and this one.
+
+It depends on the data, the frames and the encoder only, so all variants and seeds of a suite
 share it: ``<data folder>/<environment>/oracle-<key>.json``. The first cell that needs it makes it
-under a lock while others wait; it is published by a rename. Where the folder cannot be written,
-each cell works it out for itself.
+under a lock while others wait; it is published by a rename. If the folder cannot be written,
+each cell computes its own.
 """
 
 from __future__ import annotations
@@ -19,19 +23,23 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
+from torch.nn import functional as F
 
-from benchbench.agent.networks import make_encoder
+from benchbench.agent.networks import PixelEncoder, make_encoder
 from benchbench.core.folders import cache_folder, write_json
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, split_episodes
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
-from benchbench.diagnostics.oracle import BATCH_SIZE, LEARNING_RATE, train_on_state
 from benchbench.diagnostics.probes import probe_r2
 from benchbench.envs import imaged_columns
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
+
+BATCH_SIZE = 64
+LEARNING_RATE = 1e-3
 
 VERSION = 1
 """Raised when the same settings would give another reference."""
@@ -187,7 +195,7 @@ def _halves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train the encoder on, and rows of other episodes to fit its probe on.
 
-    An encoder tells more of its own training frames than of any others: velocities, which a single
+    An encoder encodes its training frames better than any others: velocities, which a single
     frame does not show, it learns by heart. A probe fitted there would trust that.
     """
     episode = dataset.episode[rows]
@@ -204,3 +212,24 @@ def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return stored if fits else None
+
+
+def train_on_state(
+    encoder: PixelEncoder,
+    feature_dim: int,
+    state_dim: int,
+    draw: Callable[[], tuple[torch.Tensor, torch.Tensor]],
+    updates: int,
+) -> None:
+    """Train the encoder, in place, to predict the z-scored state through one linear layer.
+
+    ``draw`` gives a batch: frames uint8 (B, C, H, W) and states float32 (B, D). Mean squared error
+    and Adam, for ``updates`` steps. Draws from torch's global stream: seed it around the call.
+    """
+    head = nn.Linear(feature_dim, state_dim).to(next(encoder.parameters()).device)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=LEARNING_RATE)
+    for _ in range(updates):
+        obs_BCHW, state_BD = draw()
+        optimizer.zero_grad()
+        F.mse_loss(head(encoder(obs_BCHW)), state_BD).backward()
+        optimizer.step()

@@ -37,7 +37,7 @@ class PixelEnv(Protocol):
     """Whether :meth:`set_state` restores a stored row; without it nothing calls it."""
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` stands for, whatever episodes went before."""
+        """Begin the episode that ``seed`` determines, whatever episodes came before."""
 
     def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
         """Apply an action, clipped to [-1, 1]; returns the reward, terminal and timeout."""

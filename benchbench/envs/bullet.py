@@ -57,7 +57,7 @@ def state_names(body: str) -> tuple[str, ...]:
 
 
 def proprio_groups(env_id: str) -> dict[str, tuple[int, ...]]:
-    """What a suite may write under ``proprio``, and the state's columns behind it.
+    """What a suite may write under ``proprio``, and the state's columns that each name selects.
 
     ``position`` and ``velocity``, their parts ``joints`` and ``joint-velocity``, ``contacts``, and
     each column by its own name.
@@ -95,7 +95,7 @@ class BulletPixelEnv(BodyPixelEnv):
         self._joints = movable_joints(self._task._p, self._body)
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` stands for, whatever episodes went before."""
+        """Begin the episode that ``seed`` determines, whatever episodes came before."""
         self._env.seed(seed)
         self._state = np.asarray(self._env.reset(), np.float32)
         self._steps_left = EPISODE_STEPS

@@ -64,7 +64,7 @@ class MazePixelEnv:
         self._data_reward = 0.0
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` stands for, whatever episodes went before."""
+        """Begin the episode that ``seed`` determines, whatever episodes came before."""
         self._env.seed(seed)
         self._state = self._env.reset().astype(np.float32)
         self._steps_left = self._limit

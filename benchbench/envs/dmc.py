@@ -78,7 +78,7 @@ class DmcPixelEnv:
         self._reward = 0.0
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` stands for, whatever episodes went before."""
+        """Begin the episode that ``seed`` determines, whatever episodes came before."""
         self._env.task.random.seed(seed)
         self._env.reset()
         self._steps = 0

@@ -16,7 +16,7 @@ and proprioception (E, P), both unnormalised."""
 class FrameStack:
     """The last frames of one episode, as the sampler stacks them: spaced, oldest first.
 
-    Before the episode is old enough its first frame stands in for the missing ones.
+    Early in an episode, its first frame is repeated in place of the missing ones.
     """
 
     def __init__(self, stack: int, spacing: int) -> None:

@@ -2,7 +2,7 @@
 
 MuJoCo and dm_control read ``MUJOCO_GL`` once, when they are first imported, and take the one that
 needs a display where it is unset. So :func:`choose` runs before either import; what the user has
-set stays. EGL comes first (a GPU's driver, or Mesa on the CPU), OSMesa stands in.
+set stays. EGL comes first (a GPU's driver, or Mesa on the CPU), OSMesa is the fallback.
 """
 
 from __future__ import annotations

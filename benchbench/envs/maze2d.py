@@ -12,7 +12,7 @@ needs neither d4rl nor ``mujoco_py``. What they amount to:
   for its own observation. :meth:`Maze2dPixelEnv.data_reward` is the second.
 - There is no terminal state; an episode is cut at ``MAZE_STEPS``.
 
-Positions and velocities are the whole state but for the accelerations that MuJoCo's solver starts
+Positions and velocities are the whole state except the accelerations that MuJoCo's solver starts
 from; D4RL computes them once more before each step, which changes a step by less than 1e-9.
 """
 
@@ -144,7 +144,7 @@ class Maze2dPixelEnv:
     can_reset = True
 
     def __init__(self, env_id: str, size: int, action_repeat: int = 1) -> None:
-        gl.choose()  # importing mujoco settles on the renderer of whoever draws with it later
+        gl.choose()  # importing mujoco fixes the renderer for everything drawn later
         import mujoco
 
         self.env_id, self.size, self.action_repeat = env_id, size, action_repeat
@@ -163,7 +163,7 @@ class Maze2dPixelEnv:
         self._data_reward = 0.0
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` stands for, whatever episodes went before.
+        """Begin the episode that ``seed`` determines, whatever episodes came before.
 
         As in D4RL: near a random free cell, at a velocity of 0.1 · N(0, 1).
         """

@@ -7,7 +7,7 @@ the ant's and the hopper's rewards. Minari's sets, ``minari:mujoco/<body>/<kind>
 are played in it.) How close today's simulator comes to D4RL's is measured where there is a file to
 measure on: :func:`replayed`.
 
-Positions and velocities are the whole state but for what MuJoCo's solver starts from, the last
+Positions and velocities are the whole state except what MuJoCo's solver starts from, the last
 accelerations (``qacc_warmstart``). Played on for twenty steps, a state put back without them is at
 most 4e-16 off for the hopper, 9e-15 for the walker, 2e-13 for the ant and 2e-12 for the
 halfcheetah, in metres and radians; with them, nothing at all is off.
@@ -105,7 +105,7 @@ class MujocoPixelEnv(BodyPixelEnv):
         self._camera = shared_camera(body, size)
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` stands for, whatever episodes went before."""
+        """Begin the episode that ``seed`` determines, whatever episodes came before."""
         obs, _ = self._env.reset(seed=seed)
         self._state = self._known(obs)
         self._steps_left = EPISODE_STEPS
@@ -188,7 +188,7 @@ def replayed(simulator: Any, columns: Mapping[str, np.ndarray]) -> dict[str, flo
 
 
 def proprio_groups(env_id: str) -> dict[str, tuple[int, ...]]:
-    """What a suite may write under ``proprio``, and the state's columns behind it.
+    """What a suite may write under ``proprio``, and the state's columns that each name selects.
 
     ``position`` and ``velocity``, and each column by its own name.
     """

@@ -5,7 +5,7 @@ frame drawn from a file equals the frame drawn live, byte for byte. The camera h
 own, so that drawing cannot touch the physics.
 
 The camera follows the body along the track and stays at a fixed height, so what the observation
-leaves out (how far the body has come) is left out of the picture too, but for the ground's pattern,
+leaves out (how far the body has come) is left out of the picture too, except the ground's pattern,
 whose motion shows the speed. The pattern repeats, and so do the pictures.
 
 Settings cost: at 64 pixels (Mesa's software renderer, two cores) the hopper took 30 ms a frame as

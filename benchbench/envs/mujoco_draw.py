@@ -88,7 +88,7 @@ def _collect(
 def _worker_draw(
     body: str, size: int, qpos: np.ndarray, frames: Path, offset: int, start: int
 ) -> int:
-    """In a worker: draw a chunk; returns the row behind its last."""
+    """In a worker: draw a chunk; returns the row after its last."""
     return start + _draw(shared_camera(body, size), qpos, frames, offset, start)
 
 

@@ -48,7 +48,7 @@ class Shown(NamedTuple):
     state: np.ndarray
     proprio: np.ndarray
     frame: np.ndarray | None
-    """None where it was not asked for, and where the episode has ended for good."""
+    """None where it was not requested, and where the episode has ended."""
 
 
 class Pool:
@@ -96,7 +96,7 @@ class Pool:
         return self._ask("reset", {place: (seed,) for place, seed in seeds.items()}, self.pixels)
 
     def set_state(self, saved: Mapping[int, Saved]) -> dict[int, Shown]:
-        """Put environments back to stored rows, whose frames nobody needs to draw."""
+        """Put environments back to stored rows, without drawing their frames."""
         return self._ask("set_state", saved, False)
 
     def step(self, actions: Mapping[int, np.ndarray], *, draw: bool = True) -> dict[int, Shown]:

@@ -38,7 +38,7 @@ def refuse_unfit(snapshot: Snapshot) -> None:
         )
     if cells["git_commit"].isna().any():
         raise UserError(
-            f"{where}: ran outside a git checkout, so nobody could say what code it measured; run "
+            f"{where}: ran outside a git checkout, so the code it measured is unknown; run "
             "the suite from one, into a fresh --results folder"
         )
     if cells["git_dirty"].map(bool).any():
@@ -57,7 +57,7 @@ def refuse_unfit(snapshot: Snapshot) -> None:
 def stored_baselines(baselines: Path, names: tuple[str, ...]) -> list[Snapshot]:
     """The named baselines, or all that are stored.
 
-    Raises :class:`UserError` where one is not there.
+    Raises :class:`UserError` where one is missing.
     """
     folders = [baselines / name for name in names]
     if not names:

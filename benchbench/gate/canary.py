@@ -1,6 +1,6 @@
 """The canary: a short deterministic run whose every number must be the stored one's.
 
-No statistics: the same code on the same seeds makes the same numbers but for rounding, which other
+No statistics: the same code on the same seeds gives the same numbers up to rounding, which other
 processors, thread counts and library versions do in another order. A number's **deviation** is
 
     |candidate - baseline| / max(|baseline|, floor)

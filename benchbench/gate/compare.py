@@ -10,7 +10,7 @@ have, over all environments and variants.
 - *better*: the same on the other side;
 - *no change*: the interval lies within ± the margin, or all differences are exactly zero;
 - *undecided* (warns): otherwise, and always with fewer than :data:`PAIRS_NEEDED` pairs;
-- *missing* (fails): a cell failed or is not there, or a value that the baseline has is not finite;
+- *missing* (fails): a cell failed or is missing, or a value that the baseline has is not finite;
 - *new* (warns): the baseline does not have it;
 - *definition changed* (nothing to compare): a cell has another key than the baseline's.
 
@@ -183,7 +183,7 @@ def _estimate(series: Series, cells: pd.DataFrame) -> tuple[dict[str, object], n
     """
     b, c = _usable(series, cells, "_b"), _usable(series, cells, "_c")
     if not b.any() and not c.any() and series != SERIES[0]:
-        # The first series stands for all where a whole variant has come to nothing.
+        # Where a whole variant has failed, its first series represents all of them.
         return {}, np.empty(0)
     old, new = cells["key_b"].notna(), cells["key_c"].notna()
     changed = old & new & (cells["key_b"] != cells["key_c"])

@@ -34,7 +34,7 @@ def compare_keys(baseline: Snapshot, candidate: Snapshot) -> pd.DataFrame:
 def suite_hash(snapshot: Snapshot) -> str:
     """12 hexadecimal digits of a hash over the keys of all planned cells, in no order.
 
-    A cell's key stands for everything that defines it, its data's identity included; words,
+    A cell's key covers everything that defines it, its data's identity included; words,
     margins and deltas are not in it.
     """
     text = "\n".join(sorted(snapshot.cells["key"]))

@@ -2,7 +2,7 @@
 
 A snapshot is taken of a results folder, or read back from a stored baseline:
 ``cells.parquet``, and for a canary ``numbers.parquet`` with every number that the run wrote down.
-The suite lies in the files' metadata.
+The suite is stored in the files' metadata.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _read(path: Path, schema: pa.Schema) -> tuple[Suite, pd.DataFrame]:
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: is no readable baseline ({reason}); make it again with 'benchbench baseline "
+            f"{path}: is not a readable baseline ({reason}); remake it with 'benchbench baseline "
             "update RESULTS'"
         ) from None
 

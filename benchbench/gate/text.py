@@ -53,7 +53,7 @@ def markdown_text(
 
 
 def json_text(table: pd.DataFrame, keys: pd.DataFrame, decision: Decision) -> str:
-    """Decision, keys and rows as JSON; what is not a number is null."""
+    """Decision, keys and rows as JSON; NaN and infinity are null."""
     return json.dumps(
         {
             "decision": decision.word,

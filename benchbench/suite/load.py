@@ -1,8 +1,9 @@
-"""Reading a suite file: each mistake is one sentence with the file, line, key and cure."""
+"""Reading a suite file: each mistake is a line with the file, line, key and cure."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from benchbench.core.settings import suggest
 from benchbench.suite.model import Suite
 from benchbench.suite.shipped import find_suite
 
+Loc = tuple[str | int, ...]
+"""The place of a value in a suite file: keys, and numbers in lists."""
+
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     """Read and check a suite: ``path`` is its file, or the name of one that benchbench ships.
@@ -22,7 +26,8 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     ``overrides`` are ``key=value`` strings such as ``train.updates=500`` or
     ``envs.0.pixels.size=48``; the value is read as YAML and the result is checked as a whole.
 
-    Raises :class:`UserError` naming the file, the line where there is one, the key and the cure.
+    Raises :class:`UserError` with a line for each mistake: the file, its line where there is one,
+    the key and the cure.
     """
     path = find_suite(path)
     try:
@@ -87,9 +92,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value is not valid YAML") from None
 
 
-def _lines(
-    node: yaml.Node | None, path: Path, at: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _lines(node: yaml.Node | None, path: Path, at: Loc = ()) -> Iterator[tuple[Loc, int]]:
     """Every key's place and line; a key that is no text or a duplicate is refused."""
     if node is None:
         return
@@ -117,42 +120,77 @@ def _explain(
     path: Path,
     error: ValidationError,
     raw: dict[str, Any],
-    lines: dict[tuple[str | int, ...], int],
+    lines: dict[Loc, int],
     overrides: Sequence[str],
 ) -> str:
-    """One sentence for the most telling error: file, line, key, what is wrong, what to do."""
-    first = min(error.errors(), key=_rank)
-    kind, loc = first["type"], _in_file(first["loc"], raw)
-    message = first["msg"].removeprefix("Value error, ")
+    """Every mistake on a line of its own, in the file's order: file, line, key, what to do."""
+    override = f" with --set {' --set '.join(overrides)}" if overrides else ""
+    found = []
+    for loc, message in _mistakes(error, raw):
+        known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
+        number = lines[known] if known else 0
+        key = ".".join(str(part) for part in loc) + ": " if loc else ""
+        place = f"{path}:{number}" if number else str(path)
+        found.append((number, f"{place}{override}: {key}{message}"))
+    return "\n".join(text for _, text in sorted(found, key=lambda one: one[0]))
+
+
+def _mistakes(error: ValidationError, raw: dict[str, Any]) -> list[tuple[Loc, str]]:
+    """Each mistake's place in the file and its message.
+
+    Pydantic lists what every member of a union says of a value. Of one place the most telling
+    message is kept; a place goes where a mistake lies deeper in it, and a missing key where a
+    misspelling of it is reported.
+    """
+    best: dict[Loc, Any] = {}
+    messages: dict[Loc, str] = {}
+    for one in sorted(error.errors(), key=_rank):
+        loc, message = _message(one, raw)
+        if loc not in best:
+            best[loc], messages[loc] = one, message
+    misspelt = {
+        (*loc[:-1], name)
+        for loc, message in messages.items()
+        if best[loc]["type"] == "extra_forbidden"
+        for name in _SUGGESTED.findall(message)
+    }
+    return [
+        (loc, message)
+        for loc, message in messages.items()
+        if not any(other[: len(loc)] == loc and len(other) > len(loc) for other in best)
+        and not (best[loc]["type"] == "missing" and loc in misspelt)
+    ]
+
+
+def _message(error: Any, raw: dict[str, Any]) -> tuple[Loc, str]:
+    """Where one of pydantic's errors lies in the file, and what is wrong and what to do."""
+    kind, loc = error["type"], _in_file(error["loc"], raw)
+    message = error["msg"].removeprefix("Value error, ")
     if kind == "missing":
-        loc = (*loc, first["loc"][-1])
+        loc = (*loc, error["loc"][-1])
     if kind == "value_error":  # of a whole mapping; it names the key that is wrong in front
         named, colon, rest = message.partition(": ")
         parts = [int(part) if part.isdecimal() else part for part in named.split(".")]
-        inner = _in_file((*first["loc"], *parts), raw)
+        inner = _in_file((*error["loc"], *parts), raw)
         if colon and len(inner) == len(loc) + named.count(".") + 1:
             loc, message = inner, rest
-    known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
-    line = f":{lines[known]}" if known else ""
-    key = ".".join(str(p) for p in loc) + ": " if loc else ""
     message = message[0].lower() + message[1:]
     if kind == "extra_forbidden":
-        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(first['loc']))}"
+        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(error['loc']))}"
     elif kind == "missing":
         message = "is missing; add it"
     elif kind == "union_tag_invalid":
-        wrong, choices = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "")
+        wrong, choices = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "")
         message = f"'{wrong}' is not a source{suggest(wrong, choices.split(', '))}"
     elif kind == "model_type":
-        message = f"should hold keys and values, not {first['input']!r}"
+        message = f"should hold keys and values, not {error['input']!r}"
     elif kind == "too_short":
         message = "is empty; give at least one"
     elif kind == "tuple_type":
-        message = f"should be a list, not {first['input']!r}"
+        message = f"should be a list, not {error['input']!r}"
     elif kind != "value_error":
-        message = f"{message}, not {first['input']!r}"
-    source = f"{path}{line}" + (f" with --set {' --set '.join(overrides)}" if overrides else "")
-    return f"{source}: {key}{message}"
+        message = f"{message}, not {error['input']!r}"
+    return loc, message
 
 
 def _rank(error: Any) -> tuple[bool, bool, int]:
@@ -162,10 +200,12 @@ def _rank(error: Any) -> tuple[bool, bool, int]:
     return noise, error["type"] != "extra_forbidden", -len(error["loc"])
 
 
+_SUGGESTED = re.compile(r"did you mean '([^']+)'")
+
 _NOISE = {"string_type", "tuple_type", "int_type", "too_short"}
 
 
-def _in_file(loc: Sequence[str | int], raw: Any) -> tuple[str | int, ...]:
+def _in_file(loc: Sequence[str | int], raw: Any) -> Loc:
     """An error's place without the names of unions' members, which the file does not have."""
     found: list[str | int] = []
     for part in loc:

@@ -133,7 +133,7 @@ def test_without_when_a_missing_data_set_stops_the_run_before_the_first_cell(tmp
     (tmp_path / "mine.npz").unlink()
     code, told = run("run", suite, "--results", tmp_path / "r", "--device", "cpu")
     assert code == 2
-    assert "mine.npz: the data file of my-robot is not there" in told
+    assert "mine.npz: the data file of my-robot is missing" in told
     assert "when: available" in told
     assert not (tmp_path / "r").exists()
 
@@ -166,7 +166,7 @@ def test_another_content_under_the_same_name_is_another_data_set(tmp_path, tiny_
         ({"timeouts": np.ones(900, bool)}, "every episode is one row long"),
         ({"state_names": np.array(["a", "b"])}, "'state_names' has 2 different names for 1"),
         ({"state_names": np.array([b"a\xff", b"b"])}, "'state_names' has 2 different names for 1"),
-        ({"actions": np.ones((900, 2), order="F")}, "order, which numpy.ascontiguousarray mends"),
+        ({"actions": np.ones((900, 2), order="F")}, "order, which numpy.ascontiguousarray fixes"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_file_and_the_key(tmp_path, monkeypatch, changed, words):

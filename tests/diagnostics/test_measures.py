@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchbench.agent.networks import make_encoder
-from benchbench.analysis.similarity import linear_cka
 from benchbench.cell.devices import Device
 from benchbench.cell.train import _Run, run_cell
+from benchbench.core.statistics import linear_cka
 from benchbench.data.sampler import stack_rows
 from benchbench.data.store import cache_folder, open_dataset, prepare
 from benchbench.diagnostics import reference_encoder as oracle

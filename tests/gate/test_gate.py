@@ -269,7 +269,7 @@ class TestCommands:
         (folders / "x" / "cells.parquet").write_bytes(b"PAR1")
         done = run("compare", folders / "x", folders / "a", "--gate")
         assert done.exit_code == 2
-        assert "no readable baseline" in done.output
+        assert "not a readable baseline" in done.output
 
     @pytest.mark.parametrize(
         ("column", "value", "words"),

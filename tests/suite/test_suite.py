@@ -114,6 +114,30 @@ def test_a_mistake_is_named_with_file_line_key_and_cure(tmp_path, old, new, plac
     assert words in message
 
 
+def test_every_mistake_has_its_own_line_in_the_order_of_the_file(tmp_path):
+    text = GOOD.replace("seeds: 2\n", "").replace("updates: 10", "updats: 10\n  batch_size: 0")
+    text = text.replace("[before, after]", "[before, 5, {name: me, encodr_in: [own]}]")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text.replace("open-v0", "opn-v0"))
+    lines = caught.value.message.replace(f"{tmp_path}/", "").splitlines()
+    expected = [
+        ("mine.yaml: seeds: ", "is missing; add it"),
+        ("mine.yaml:2: variants.1: ", "should hold keys and values, not 5"),
+        ("mine.yaml:2: variants.2.critic: ", "is missing; add it"),
+        ("mine.yaml:2: variants.2.vae: ", "is missing; add it"),
+        ("mine.yaml:2: variants.2.encodr_in: ", "did you mean 'encoder_in'?"),
+        ("mine.yaml:4: envs.0.id: ", "did you mean 'bullet-maze2d-open-v0'?"),
+        ("mine.yaml:7: train.updats: ", "did you mean 'updates'?"),
+        ("mine.yaml:8: train.batch_size: ", "greater than or equal to 1, not 0"),
+    ]
+    assert len(lines) == len(expected)
+    for place, words in expected:
+        assert any(line.startswith(place) and words in line for line in lines), place
+    numbers = [int(line.split(":")[1]) if line[9] == ":" and line[10].isdigit() else 0
+               for line in lines]  # fmt: skip
+    assert numbers == sorted(numbers)
+
+
 @pytest.mark.parametrize(
     ("change", "key", "words"),
     [

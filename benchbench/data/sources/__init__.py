@@ -18,16 +18,16 @@ class Maker(Protocol):
     """What a source's module offers."""
 
     RESUMES: bool
-    """Whether :func:`make` goes on from what a killed one left in its folder."""
+    """Whether :func:`make` resumes from what a killed process left in its folder."""
 
     def lacking(self, identity: DataIdentity) -> str | None:
-        """What has to be got before the set can be made, and how; None if nothing."""
+        """What must be obtained before the set can be made, and how; None if nothing."""
 
     def origin(self, identity: DataIdentity) -> str:
         """Where the set comes from, in a few words."""
 
     def fetch(self, identity: DataIdentity, progress: Progress) -> None:
-        """Get what is lacking, where that can be got from here.
+        """Download what is missing, where that is possible.
 
         Raises :class:`~benchbench.core.errors.UserError` where it cannot.
         """

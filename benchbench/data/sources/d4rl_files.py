@@ -1,6 +1,6 @@
 """The source ``d4rl``: D4RL's own MuJoCo files, with the frames drawn from the states in them.
 
-A file is where d4rl itself would have put it (``D4RL_DATASET_DIR``, else ``~/.d4rl/datasets``), or
+A file is where d4rl itself puts it (``D4RL_DATASET_DIR``, else ``~/.d4rl/datasets``), or
 is downloaded to there from D4RL's own address. Its SHA-256 is written beside it when it is first
 read and has to fit from then on. D4RL's rows are our rows: ``scripts/generation/mujoco/
 collect_data.py`` of https://github.com/Farama-Foundation/D4RL stores the positions and velocities
@@ -35,12 +35,12 @@ _KEYS = ("observations", "actions", "infos/qpos", "infos/qvel")
 
 
 def lacking(identity: DataIdentity) -> str | None:
-    """Whether D4RL's file is not there."""
+    """Whether D4RL's file is missing."""
     path = file_path(identity.env)
     if path.is_file():
         return None
     return (
-        f"{path}: D4RL's file of {identity.env} is not there; 'benchbench data prepare "
+        f"{path}: D4RL's file of {identity.env} is missing; 'benchbench data prepare "
         f"{identity.env}' downloads it, or put it there, or set D4RL_DATASET_DIR to the folder "
         "that has it"
     )

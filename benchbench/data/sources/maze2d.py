@@ -45,7 +45,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     within an episode's length is drawn anew; the reward of a row is the task's for the row's own
     observation; ``infos/goal`` is the controller's target. The deviations, all on purpose:
 
-    - Where a target is reached, the script stores the same observation twice; here the run goes on.
+    - Where a target is reached, the script stores one observation twice; here the run continues.
     - The script writes "target reached or given up" into ``terminals``. No state of a maze is
       terminal, so ``terminals`` are False here, and ``timeouts`` mark a cut each
       ``max_episode_steps`` rows and at the last row, so that there are episodes to split by;

@@ -1,6 +1,6 @@
 """The source ``d4rl`` for Maze2D: D4RL's own files, with frames painted from the states in them.
 
-A file is where d4rl itself would have put it (``D4RL_DATASET_DIR``, else ``~/.d4rl/datasets``), or
+A file is where d4rl itself puts it (``D4RL_DATASET_DIR``, else ``~/.d4rl/datasets``), or
 is downloaded to there from D4RL's own address; its SHA-256 is written beside it when it is first
 read and has to fit from then on.
 """
@@ -34,12 +34,12 @@ origin, fetch, count = d4rl_files.origin, d4rl_files.fetch, d4rl_files.count
 
 
 def lacking(identity: DataIdentity) -> str | None:
-    """Whether D4RL's file is not there."""
+    """Whether D4RL's file is missing."""
     path = file_path(identity.env)
     if path.is_file():
         return None
     return (
-        f"{path}: D4RL's file of {identity.env} is not there; 'benchbench data prepare SUITE' "
+        f"{path}: D4RL's file of {identity.env} is missing; 'benchbench data prepare SUITE' "
         "downloads it, or put it there, or set D4RL_DATASET_DIR to the folder that has it, or "
         "write 'source: waypoint' to make a set here by D4RL's recipe"
     )
@@ -132,7 +132,7 @@ def _rewards_as_task(env: Maze2dPixelEnv, columns: dict[str, np.ndarray]) -> flo
 
 
 def _replayed(env: Maze2dPixelEnv, columns: dict[str, np.ndarray]) -> dict[str, float]:
-    """How far one step leads from the next row, in positions: ``median`` and ``max`` over rows."""
+    """Distance of the state after one step from the next row: ``median`` and ``max`` over rows."""
     rows = np.flatnonzero(~columns["timeouts"])
     rows = rows[:: max(1, len(rows) // _REPLAYED)]
     gaps = np.empty(len(rows))

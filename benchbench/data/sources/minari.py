@@ -4,7 +4,7 @@ A set is drawable where its infos hold ``qpos`` and ``qvel``, or ``x_position`` 
 for the ant) beside observations that hold the rest: so gymnasium's v5 environments write them, if
 they were recorded with infos. The hopper's and the walker's observations clip velocities at 10, and
 a row taken from a clipped one cannot be put back exactly (``replay`` in the card tells how far off
-rows are); its frame is right all the same. An episode has one observation more than actions there;
+rows are); its frame is still right. An episode has one observation more than actions there;
 the last, which has no action, is left out, and a truncated episode's last row is a cut, as in
 D4RL's files.
 
@@ -45,7 +45,7 @@ def lacking(identity: DataIdentity) -> str | None:
     if dataset_folder(identity).is_dir():
         return None
     return (
-        f"{dataset_folder(identity)}: the Minari set {name} is not there; 'benchbench data prepare "
+        f"{dataset_folder(identity)}: the Minari set {name} is missing; 'benchbench data prepare "
         f"{identity.env}' or 'minari download {name}' gets it, or set MINARI_DATASETS_PATH to the "
         "folder that has it"
     )

@@ -42,11 +42,11 @@ _OPTIONAL = ("states", "infos/qpos", "infos/qvel")
 
 
 def lacking(identity: DataIdentity) -> str | None:
-    """Whether the file is not there."""
+    """Whether the file is missing."""
     path = file_path(identity)
     if path.is_file():
         return None
-    return f"{path}: the data file of {identity.env} is not there; check data.path in the suite"
+    return f"{path}: the data file of {identity.env} is missing; check data.path in the suite"
 
 
 def origin(identity: DataIdentity) -> str:

@@ -61,7 +61,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     The next episode is of the part that is furthest behind its share, so shares are met to within
     an episode and all episodes are whole but the last, which is cut where the set is full. A row is
     D4RL's: the observation, the action taken in it, and the reward and end of that step; with an
-    action repeat the step is so many of the simulator's. ``source.seed`` decides every start state
+    action repeat of n a step is n of the simulator's. ``source.seed`` decides every start state
     and every random number. ``infos/part`` says which of the card's ``parts`` a row is of.
     """
     rows, mix = count(identity), _mix(identity)

@@ -39,12 +39,12 @@ _KEYS = ("action", "reward", "discount")
 
 
 def lacking(identity: DataIdentity) -> str | None:
-    """Whether the folder or its files are not there. Raises :class:`UserError` on another size."""
+    """Whether the folder or its files are missing. Raises :class:`UserError` on another size."""
     check_size(identity.env, identity.size)
     if shards(identity):
         return None
     return (
-        f"{shard_folder(identity)}: V-D4RL's files of {identity.env} are not there; get them as "
+        f"{shard_folder(identity)}: V-D4RL's files of {identity.env} are missing; get them as "
         "https://github.com/conglu1997/v-d4rl says, and set VD4RL_DIR to the folder that holds "
         "'main' and 'distracting'"
     )

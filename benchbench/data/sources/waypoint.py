@@ -48,13 +48,13 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     one run without resets; the reward of a row is 1 where its own observation is within 0.5 of the
     task's goal; ``infos/goal`` is the controller's target. The deviations, all on purpose:
 
-    - Where a target is reached, the script stores the same observation twice; here the run goes on.
+    - Where a target is reached, the script stores one observation twice; here the run continues.
     - The script computes a timeout and makes no use of it; the controller can circle about its
       target for good. Here a target that is not reached within an episode's length, or that the
       controller gives up with an exception, is drawn anew.
     - ``timeouts`` mark a cut each ``max_episode_steps`` rows, and the last row, so that there are
       episodes to split by; nothing happens to the simulator there. ``terminals`` are all False.
-    - With an action repeat, a row holds its action for so many simulator steps, and its reward is
+    - With an action repeat, a row holds its action for that many simulator steps, and its reward is
       the sum over them.
     - The script leaves its random streams unseeded; here ``source.seed`` decides all of them.
     - The columns ``infos/goal_reached`` and ``infos/goal_timeout``, to which the script appends
