@@ -10,6 +10,7 @@ from unittest import mock
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch._dynamo  # noqa: E402, F401  a CUDA build's triton crashes if Mesa's LLVM came first
 from helpers.gpus import driver  # noqa: E402, F401  a fixture of two rooms
@@ -18,6 +19,9 @@ from helpers.suites import TINY  # noqa: E402
 from benchbench.data.store import prepare  # noqa: E402
 from benchbench.suite.grid import expand  # noqa: E402
 from benchbench.suite.model import Suite  # noqa: E402
+
+hypothesis.settings.register_profile("benchbench", deadline=None)  # no verdict by the clock
+hypothesis.settings.load_profile("benchbench")
 
 
 @pytest.fixture(autouse=True)
