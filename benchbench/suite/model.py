@@ -32,6 +32,7 @@ from benchbench.routing import (
     VaeWeights,
 )
 from benchbench.suite.agent import AgentSettings, refusal
+from benchbench.suite.comparisons import Contrast, SeedPlan
 from benchbench.suite.environments import DataSource, data_for, family_of
 
 
@@ -121,57 +122,6 @@ class Deltas(Settings):
 
 CLAIMS = ("return", "action", "state", "q", "area", "score", "stability")
 """Names of the claims that a test decides, in the order of the brief's table."""
-
-
-class Contrast(Settings):
-    """Two variants that are compared: D = ``of`` − ``against``."""
-
-    of: str = Field(description="the variant whose worth is asked")
-    against: str = Field(description="the control; contrasts with one control are one family")
-    expect: Literal["brief"] | None = Field(
-        None, description="brief: its claims are judged, for after against before only"
-    )
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if self.of == self.against:
-            raise ValueError(f"'{self.of}' cannot be compared with itself; name another variant")
-        if self.expect and (self.of, self.against) != ("after", "before"):
-            raise ValueError(
-                "expect: brief is for {of: after, against: before}; leave it out elsewhere"
-            )
-        return self
-
-    @property
-    def name(self) -> str:
-        """How people name the contrast."""
-        return f"{self.of} − {self.against}"
-
-
-class SeedPlan(Settings):
-    """Seeds that are added until the claims are decided, with looks planned beforehand."""
-
-    start: Annotated[int, Strict(), Field(ge=2)] = Field(description="seeds before the first look")
-    most: Count = Field(description="seeds at which it ends, whatever is known then")
-    look_every: Count = Field(description="seeds between two looks")
-    spending: Literal["pocock", "obrien-fleming"] = Field(
-        "pocock",
-        description="how the error is spent over the looks (Lan and DeMets 1983): pocock stops "
-        "early more often, obrien-fleming keeps most of it for the last look",
-    )
-
-    @model_validator(mode="after")
-    def _grows(self) -> Self:
-        if self.most <= self.start:
-            raise ValueError(
-                "most: should be above start; write a plain count for a single look at the end"
-            )
-        return self
-
-    @property
-    def looks(self) -> tuple[int, ...]:
-        """The number of seeds at each look, the last one ``most``."""
-        return (*range(self.start, self.most, self.look_every), self.most)
 
 
 class Margins(Settings):
