@@ -10,7 +10,8 @@ from helpers import faulty
 from helpers.suites import TINY
 
 from benchbench.cell.devices import Device
-from benchbench.launch.local import DEFAULTS, Local
+from benchbench.launch.executor import DEFAULTS
+from benchbench.launch.local import Local
 from benchbench.launch.memory import SLACK
 from benchbench.launch.resources import Slots, kind_of, known_from, make_scheduler
 from benchbench.launch.run import run_suite
