@@ -34,6 +34,7 @@ from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
 from benchbench.diagnostics.probes import probe_r2
 from benchbench.envs import imaged_columns
+from benchbench.envs.distraction import data_layer
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ def oracle_state_r2(
 
 def oracle_identity(cell: Cell) -> dict[str, Any]:
     """All that the reference depends on, as plain JSON values; neither variant nor seed."""
+    distract = cell.pixels.identity().get("distract")
+    distracted = {"distract": distract, "pictures": dict(cell.pictures)} if distract else {}
     return {
         "version": VERSION,
         "data": cell.data.settings(),
@@ -103,6 +106,7 @@ def oracle_identity(cell: Cell) -> dict[str, Any]:
         "updates": cell.diagnose.oracle_updates,
         "batch_size": BATCH_SIZE,
         "learning_rate": LEARNING_RATE,
+        **distracted,
     }
 
 
@@ -148,6 +152,7 @@ def _make(
         discount=cell.agent.discount,
         seed=seed,
         device=device,
+        layer=data_layer(cell, device),
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
     imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)

@@ -33,6 +33,8 @@ from benchbench.routing import (
 )
 from benchbench.suite.agent import AgentSettings, refusal
 from benchbench.suite.comparisons import Contrast, SeedPlan
+from benchbench.suite.distract import DistractSettings
+from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 
 
@@ -47,6 +49,17 @@ class PixelSettings(Settings):
         description="subtract the training frames' mean image, rather than 1/2; where the scene "
         "stands still, an untrained encoder then sees what moves",
     )
+    distract: DistractSettings | None = Field(
+        None,
+        description="what is laid over the frames: tint, background, objects, camera, noise, or a "
+        "preset of them; none by default",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """All of it as plain JSON values; without what came later, where that is not used."""
+        told = self.model_dump(mode="json", exclude={"distract"})
+        distract = self.distract.identity() if self.distract else {}
+        return told | ({"distract": distract} if distract else {})
 
 
 class TrainSettings(Settings):
@@ -66,6 +79,24 @@ class EvaluateSettings(Settings):
 
     every: Count = Field(5_000, description="updates between evaluations")
     episodes: Count = 10
+    distract: DistractSettings | None = Field(
+        None,
+        description="distractions that the training has not seen: what is stated here takes the "
+        "place of pixels.distract's in a second evaluation, and the drop between the two becomes "
+        "the claim 'robustness'",
+    )
+
+    def unseen(self, pixels: PixelSettings) -> DistractSettings | None:
+        """The distractions of the second evaluation; None where there is none."""
+        if self.distract is None:
+            return None
+        return (pixels.distract or DistractSettings()).under(self.distract)
+
+    def identity(self, pixels: PixelSettings) -> dict[str, Any]:
+        """All of it as plain JSON values; without what came later, where that is not used."""
+        told = self.model_dump(mode="json", exclude={"distract"})
+        unseen = self.unseen(pixels)
+        return told if unseen is None else told | {"distract": unseen.identity()}
 
 
 class DiagnoseSettings(Settings):
@@ -331,6 +362,24 @@ class Suite(Settings):
             for routing in self.routings:
                 if reason := refusal(algorithm, routing):
                     raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
+        return self
+
+    @model_validator(mode="after")
+    def _distractions_fit(self) -> Self:
+        for index, env in enumerate(self.envs):
+            pixels = self.pixels.overridden_by(env.pixels)
+            unseen = self.evaluate.overridden_by(env.evaluate).unseen(pixels)
+            for where, distract in (("pixels", pixels.distract), ("evaluate", unseen)):
+                if distract is None or (env.observation or self.observation) == "state":
+                    continue
+                if reason := distract_refusal(env.id, distract):
+                    raise ValueError(f"envs.{index}.{where}.{reason}")
+            seen = pixels.distract.identity() if pixels.distract else {}
+            if unseen is not None and unseen.identity() == seen:
+                raise ValueError(
+                    f"evaluate.distract: {env.id} is trained under the same distractions, so that "
+                    "nothing in them is unseen; state another strength, seed or folder"
+                )
         return self
 
     @property

@@ -75,6 +75,8 @@ OTHER = {
     ("agent", "precision"): "bf16", ("agent", "hidden"): [5],
     ("agent", "discount"): 0.5, ("agent", "expectile"): 0.5, ("agent", "doubleq_min"): 0.5,
     ("train", "augmentation"): "random-shift", ("diagnose", "holdout"): 0.2,
+    ("pixels", "distract"): {"tint": {"strength": 0.4}},
+    ("evaluate", "distract"): {"preset": "easy"},
 }  # fmt: skip
 
 
