@@ -19,7 +19,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -312,8 +312,7 @@ class Distraction:
         if self.background.pictures is not None:
             frames, clips = _own_pictures(self.background.pictures, self._pictures, self.size)
         else:
-            rng = np.random.default_rng([self._rng_seed, _TEXTURE])
-            frames = np.stack([_made(rng, self.size) for _ in range(self.background.textures)])
+            frames = _made_textures(self._rng_seed, self.background.textures, self.size)
             clips = [(number, 1) for number in range(len(frames))]
         bank = torch.from_numpy(frames.astype(np.int16)).to(self._device)
         return bank, torch.tensor(clips, device=self._device)
@@ -350,6 +349,13 @@ def _velocity(draws: Tensor) -> Tensor:
     signed = draws * 2 - 1
     slow, fast = SPEED
     return torch.where(signed < 0, -1, 1) * (slow + signed.abs() * (fast - slow))
+
+
+@cache
+def _made_textures(seed: int, count: int, size: int) -> np.ndarray:
+    """The textures that a process makes once, uint8 (count, 3·size, 3·size, 3)."""
+    rng = np.random.default_rng([seed, _TEXTURE])
+    return np.stack([_made(rng, size) for _ in range(count)])
 
 
 def _made(rng: np.random.Generator, size: int) -> np.ndarray:
