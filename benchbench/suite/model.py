@@ -32,7 +32,7 @@ from benchbench.routing import (
     VaeWeights,
 )
 from benchbench.suite.agent import AgentSettings, refusal
-from benchbench.suite.comparisons import Contrast, SeedPlan
+from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margins, SeedPlan
 from benchbench.suite.distract import DistractSettings
 from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
@@ -127,46 +127,6 @@ class DiagnoseSettings(Settings):
         description="updates of the reference encoder that is trained on the simulator's state, "
         "once for each data set and encoder; 0: off",
     )
-
-
-class Deltas(Settings):
-    """The smallest effect of interest for each kind of claim, fixed before the run."""
-
-    score: Rate = Field(5.0, description="score points")
-    r2: Rate = Field(0.05, description="R² of a probe")
-    q_error: Rate = Field(0.10, description="relative reduction of an error")
-    auc: Rate = Field(5.0, description="points of area under the score curve")
-    wobble: Rate = Field(
-        100.0,
-        description="points² of variance of the late score changes; 100: changes of 10 points "
-        "from one evaluation to the next, where the other variant has none",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_relative_stability(cls, values: Any) -> Any:
-        """Results of earlier versions state ``stability``, a share of the values it judged."""
-        if isinstance(values, dict) and "stability" in values:
-            return {key: value for key, value in values.items() if key != "stability"}
-        return values
-
-
-CLAIMS = ("return", "action", "state", "q", "area", "score", "stability")
-"""Names of the claims that a test decides, in the order of the brief's table."""
-
-
-class Margins(Settings):
-    """The smallest worsening that fails the nightly gate, fixed before the night."""
-
-    score: Rate = Field(5.0, description="score points lost")
-    r2: Rate = Field(0.05, description="R² of a probe lost")
-    q_error: Rate = Field(0.10, description="relative growth of an error of Q")
-    update_ms: Rate = Field(
-        0.25,
-        description="relative growth of an update's time; single runs vary by 6 to 16 % on shared "
-        "machines, and a whole night moves together",
-    )
-    memory: Rate = Field(0.10, description="relative growth of the peak memory")
 
 
 class EnvSettings(Settings):
@@ -273,12 +233,11 @@ class Suite(Settings):
         description="the variants that are compared; by default after against before with the "
         "brief's claims, or every variant against the first where one of the two is not there",
     )
-    claims: tuple[Literal["return", "action", "state", "q", "area", "score", "stability"], ...] = (
-        Field(
-            (),
-            description="the claims to be decided, named beforehand; by default all seven. Fewer "
-            "take fewer seeds; the others are described",
-        )
+    claims: tuple[Claim, ...] = Field(
+        (),
+        description="the claims to be decided, named beforehand; by default all seven, and "
+        "robustness where evaluate.distract is stated. Fewer take fewer seeds; the others are "
+        "described",
     )
     deltas: Deltas = Deltas()
     margins: Margins = Margins()
@@ -321,6 +280,15 @@ class Suite(Settings):
     def _distinct_claims(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         refuse_repeats(value, "claim")
         return value
+
+    @model_validator(mode="after")
+    def _robustness_has_a_second_evaluation(self) -> Self:
+        if "robustness" in self.claims and not self.has_unseen:
+            raise ValueError(
+                "claims: robustness is the drop to distractions that the training has not seen; "
+                "state them under evaluate.distract"
+            )
+        return self
 
     @model_validator(mode="after")
     def _contrasts_are_of_the_suites_variants(self) -> Self:
@@ -402,7 +370,17 @@ class Suite(Settings):
     @property
     def judged(self) -> tuple[str, ...]:
         """The claims that are tested, in the order of the brief's table."""
-        return tuple(name for name in CLAIMS if not self.claims or name in self.claims)
+        asked = self.claims or CLAIMS
+        return tuple(
+            name for name in CLAIMS if name in asked and (name != "robustness" or self.has_unseen)
+        )
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether policies are also evaluated under distractions not seen in training."""
+        return any(
+            self.evaluate.overridden_by(env.evaluate).distract is not None for env in self.envs
+        )
 
     @property
     def routings(self) -> tuple[Routing, ...]:
