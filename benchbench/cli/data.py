@@ -36,6 +36,7 @@ def data() -> None:
     benchbench data list    suites/pixel_d4rl.yaml   what a suite needs, and what is here
     benchbench data prepare hopper-medium-v2         get it, draw its frames, check it
     benchbench data show    hopper-medium-v2         look at it
+    benchbench data rate    suites/quickstart.yaml   what its pictures leave to learn
     """
 
 
@@ -97,6 +98,21 @@ def verify(target: str | None) -> None:
         state = click.style("damaged", fg="red") if told else click.style("whole  ", fg="green")
         click.echo(f"{state}  {told or f'{one.env}  {one.folder}'}")
     sys.exit(1 if damaged else 0)
+
+
+@data.command()
+@click.argument("suite", type=click.Path(path_type=Path))
+@set_option
+def rate(suite: Path, overrides: tuple[str, ...]) -> None:
+    """Rate what the pictures of SUITE leave an encoder to learn; makes the data sets.
+
+    R² of the state probe: of the untrained encoder, of one that is trained on the simulator's
+    state, and the room between the two. Where that is under the suite's delta, nothing that trains
+    an encoder can show there. Ratings are kept; 'plan' warns by them.
+    """
+    from benchbench.cli.data_rate import rating_text
+
+    click.echo(rating_text(load_suite(suite, overrides)))
 
 
 @data.command()
