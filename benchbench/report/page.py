@@ -2,8 +2,9 @@
 
 :func:`write_report` reads a results folder and writes the page into it as Markdown and as one HTML
 file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, ``looks.json`` and
-``figures/``. The same tables give the same bytes: nothing here looks at the clock. What could not
-be measured is named, never left out in silence.
+``figures/``, and the discussion where the folder holds its template. The same tables give the same
+bytes: nothing here looks at the clock. What could not be measured is named, never left out in
+silence.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from benchbench.analysis.secondary_measures import describe, pairs
 from benchbench.core.text import plain_table, wrapped
 from benchbench.report import sections
 from benchbench.report import verdict_sections as verdicts
+from benchbench.report.discussion import write_discussion
 from benchbench.report.document import (
     Block,
     Document,
@@ -67,6 +69,7 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
+    write_discussion(folder)
     return terminal(study, claims, learning, Words(lang))
 
 
