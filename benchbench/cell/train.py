@@ -23,6 +23,7 @@ from benchbench.cell.build import (
     make_policy,
     make_sampler,
     split,
+    unseen_evaluator,
 )
 from benchbench.cell.devices import Device
 from benchbench.cell.state import CellState, Clock
@@ -88,6 +89,7 @@ class _Run:
         self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell, processes)
+        self.unseen_evaluator = unseen_evaluator(cell, self.evaluator)
         self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
         with self.clock.running("diagnose"):
             self.measures = Measures(
@@ -194,6 +196,11 @@ class _Run:
             mean = float(returns.mean())
             score = self.evaluator.score(mean)
             played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
+        if self.unseen_evaluator:
+            with self.clock.running("evaluate"):
+                returns = self.unseen_evaluator.returns(self.policy)
+            played["unseen_score"] = self.unseen_evaluator.score(float(returns.mean()))
+            played["unseen_returns"] = returns.tolist()
         with self.clock.running("diagnose"):
             index = len(self.state.scores)
             measures = self.measures.at_evaluation(

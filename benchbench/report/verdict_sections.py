@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
-from benchbench.analysis.brief import ALL, ASPECTS, Said
+from benchbench.analysis.brief import ALL, ASPECTS, BESIDE, ROWS, Aspect, Said
 from benchbench.analysis.curves import pair_hours
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import OF_THE_PAIR
@@ -42,7 +43,7 @@ def verdict_sentences(claims: pd.DataFrame, contrast: Contrast, words: Words, we
     over = claims[claims["env"] == ALL]
     several = sorted(set(claims["env"]) - {ALL})
     if contrast.expect:
-        counts = words.clauses(_counted(over, words))
+        counts = words.clauses(_counted(over, words, ASPECTS))
         said = words("Of the brief's seven claims, {counts}.", counts=counts)
         if several:
             said = words(
@@ -52,9 +53,13 @@ def verdict_sentences(claims: pd.DataFrame, contrast: Contrast, words: Words, we
     else:
         said = words(
             "`{of}` against `{against}`: {counts}.",
-            of=contrast.of, against=contrast.against, counts=words.clauses(_counted(over, words)),
+            of=contrast.of, against=contrast.against,
+            counts=words.clauses(_counted(over, words, ROWS)),
         )  # fmt: skip
     sentences = [said]
+    if contrast.expect and (over["row"] > len(ASPECTS)).any():
+        counts = words.clauses(_counted(over, words, BESIDE))
+        sentences.append(words("Beside them, {counts}.", counts=counts))
     if several:
         found = _by_environment(claims, words)
         sentences.append(
@@ -85,9 +90,9 @@ def _joined(sentences: list[str], words: Words) -> str:
     return text
 
 
-def _counted(over: pd.DataFrame, words: Words) -> list[str]:
+def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> list[str]:
     by_word: dict[str, list[str]] = {}
-    for aspect in ASPECTS:
+    for aspect in aspects:
         parts = over[over["row"] == aspect.row]
         if parts.empty:
             continue
@@ -129,8 +134,10 @@ def brief_table(claims: pd.DataFrame, words: Words) -> Table:
     """The brief's table, row for row in its order: its words first, below them what was found."""
     over = claims[claims["env"] == ALL]
     rows = []
-    for aspect in ASPECTS:
+    for aspect in ROWS:
         parts = over[over["row"] == aspect.row]
+        if parts.empty and aspect in BESIDE:
+            continue
         measures, sides, effects = [], [], []
         for _, part in parts.iterrows():
             measures.append(marked(words.measure(part["measure"])))
@@ -145,6 +152,8 @@ def brief_table(claims: pd.DataFrame, words: Words) -> Table:
             sides.append(both)
             effects.append((Span(effect),))
         claimed = words("claimed: {word}", word=words.said(aspect.impact))
+        if aspect in BESIDE:
+            claimed = words("no claim of the brief's")
         rows.append((
             cell([(Span(words.said(aspect.name), "strong"),), *measures]),
             cell([_said(aspect.before, words), *((Span(before),) for before, _ in sides)]),
