@@ -57,8 +57,12 @@ class Clock:
 
     @contextmanager
     def running(self, part: str) -> Iterator[None]:
-        """Book the block's time to ``part``."""
+        """Book the block's time to ``part``; what the device still had to do before is training."""
         start = time.perf_counter()
+        if part != "train":
+            self._device.synchronize()
+            self.seconds["train"] += time.perf_counter() - start
+            start = time.perf_counter()
         yield
         if part != "train":
             self._device.synchronize()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -170,19 +170,22 @@ class _Run:
             with self.clock.running("train"):
                 info = self.agent.update(batch)
         self.unseen.append((update, info))
-        if signals is not None or len(self.unseen) >= LOOK_EVERY:
-            self._refuse_divergence()
         if signals is not None:
-            losses = {name: value.item() for name, value in info.items()}
-            self._add("training", {"update": update, **losses, **signals})
+            self._add("training", {"update": update, **self._refuse_divergence(), **signals})
+        elif len(self.unseen) >= LOOK_EVERY:
+            self._refuse_divergence()
         self.state.updates += 1
         self.on_update(self.state.updates)
 
-    def _refuse_divergence(self) -> None:
-        """Look at all losses not looked at yet, so that the first bad update is the one named."""
-        for update, info in self.unseen:
-            refuse_divergence(info, update)
+    def _refuse_divergence(self) -> dict[str, float]:
+        """Look at all losses not looked at yet; returns the last update's.
+
+        Waiting for them is waiting for the updates that they come of, so it is training.
+        """
+        with self.clock.running("train"):
+            last = look_at(self.unseen)
         self.unseen.clear()
+        return last
 
     def _evaluate(self) -> None:
         update = self.state.updates
@@ -304,8 +307,18 @@ class _Run:
         self.state.rows[table].extend({**head, **row} for row in rows)
 
 
-def refuse_divergence(losses: Info, update: int) -> None:
-    """Raise :class:`Diverged` where a loss of this update is no longer a finite number."""
-    for name, value in losses.items():
-        if not math.isfinite(value.item()):
-            raise Diverged(f"{name} is {value.item()} at update {update}")
+def look_at(unseen: Sequence[tuple[int, Info]]) -> dict[str, float]:
+    """The last update's losses, by one copy of all of them from the device.
+
+    Raises :class:`Diverged` with the first update and loss that is no longer a finite number.
+    """
+    losses: dict[str, float] = {}
+    if unseen:
+        scalars = [value.reshape(()) for _, info in unseen for value in info.values()]
+        values = iter(torch.stack(scalars).tolist())
+        for update, info in unseen:
+            losses = {name: next(values) for name in info}
+            for name, value in losses.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"{name} is {value} at update {update}")
+    return losses

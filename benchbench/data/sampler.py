@@ -188,18 +188,18 @@ class Sampler:
         self._rng.bit_generator.state = state
 
     def _gather(self, rows: np.ndarray) -> Batch:
-        row_B = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._source.device)
+        row_B = sent(torch.from_numpy(np.asarray(rows, dtype=np.int64)), self._source.device)
         next_B = self._next_N[row_B]
         if self._disk:
             self._disk.ask(self._stacks_NS[torch.cat([row_B, next_B])].numpy())
         return Batch(
             obs=self._observations(row_B),
-            proprio_BP=self._proprio_NP[row_B].to(self.device),
-            action_BA=self._action_NA[row_B].to(self.device),
-            reward_B=self._reward_N[row_B].to(self.device),
-            discount_B=self._discount_N[row_B].to(self.device),
+            proprio_BP=sent(self._proprio_NP[row_B], self.device),
+            action_BA=sent(self._action_NA[row_B], self.device),
+            reward_B=sent(self._reward_N[row_B], self.device),
+            discount_B=sent(self._discount_N[row_B], self.device),
             next_obs=self._observations(next_B),
-            next_proprio_BP=self._proprio_NP[next_B].to(self.device),
+            next_proprio_BP=sent(self._proprio_NP[next_B], self.device),
         )
 
     def _observations(self, row_B: Tensor) -> Tensor:
@@ -210,9 +210,7 @@ class Sampler:
             stacked = torch.cat(frames, dim=-1)
         else:
             stacked = self._interleaved(rows_BS)
-        if self.device.type == "cuda" and not stacked.is_cuda:
-            # From pinned memory the copy does not wait for the device's queue.
-            stacked = stacked.pin_memory().to(self.device, non_blocking=True)
+        stacked = sent(stacked, self.device)
         if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
             stacked = stacked.permute(0, 3, 1, 2)
         return stacked
@@ -241,6 +239,16 @@ class Sampler:
             return source
         free, _ = torch.cuda.mem_get_info(self.device)
         return source.to(self.device) if source.nbytes < free / 2 else source
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; from pinned memory, so that the copy does not wait for its queue.
+
+    A plain copy to a GPU waits until all that was asked of it before is done.
+    """
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _unwritten(frames: np.ndarray) -> Tensor:
