@@ -63,19 +63,19 @@ def run_cell(
     wrong, among it :class:`Diverged`, ``RoutingMismatch``, and ``Stopped`` where the checkpoints
     were told to stop.
     """
-    return _Run(cell, device, on_update, checkpoints, on_alive, processes).to_the_end()
+    return CellRun(cell, device, on_update, checkpoints, on_alive, processes).to_the_end()
 
 
-class _Run:
-    """The state of one cell while it runs."""
+class CellRun:
+    """One cell while it runs; the arguments are those of :func:`run_cell`."""
 
     def __init__(
         self,
         cell: Cell,
         device: Device,
         on_update: Callable[[int], None],
-        checkpoints: Checkpoints | None,
-        on_alive: Callable[[], None],
+        checkpoints: Checkpoints | None = None,
+        on_alive: Callable[[], None] = lambda: None,
         processes: int = 1,
     ) -> None:
         self.clock, self.state = Clock(device), CellState.at_the_start()
@@ -104,7 +104,7 @@ class _Run:
         self._resume()
 
     def to_the_end(self) -> TableRows:
-        """Train in blocks of ``evaluate.every`` updates, each after an evaluation.
+        """The rows, after training in blocks of ``evaluate.every``, each after an evaluation.
 
         The ledger watches the first two updates of a block. There is no pause between those two, so
         it is no part of the state.
