@@ -76,6 +76,15 @@ class Clock:
         self.seconds = seconds
         self._start -= total
 
+    def leave_out(self, seconds: float) -> None:
+        """Time that passed for other cells in this process."""
+        self._start += seconds
+
+    def share(self, part: str, seconds: float, cells: int) -> None:
+        """Time that passed for so many cells at once, this one among them."""
+        self.seconds[part] += seconds / cells
+        self.leave_out(seconds - seconds / cells)
+
     def total(self) -> float:
         """Seconds of the cell so far."""
         return time.perf_counter() - self._start

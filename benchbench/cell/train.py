@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,7 +28,9 @@ from benchbench.cell.build import (
 from benchbench.cell.devices import Device
 from benchbench.cell.state import CellState, Clock
 from benchbench.core.provenance import git_state, versions
-from benchbench.data.store import open_dataset
+from benchbench.data.batch import Batch
+from benchbench.data.sampler import Sampler
+from benchbench.data.store import Dataset, open_dataset
 from benchbench.diagnostics.evaluation import Measures
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.reference_encoder import oracle_state_r2
@@ -39,6 +42,8 @@ from benchbench.results.store import TableRows
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
+
+SignalsRow = dict[str, float | None]
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
@@ -67,7 +72,11 @@ def run_cell(
 
 
 class CellRun:
-    """One cell while it runs; the arguments are those of :func:`run_cell`."""
+    """One cell while it runs; the arguments are those of :func:`run_cell`.
+
+    ``beside`` is another cell on the same data in this process, whose frames it shares. ``apart``
+    is called before the agent's gradients or optimizers are read, or it is updated on its own.
+    """
 
     def __init__(
         self,
@@ -77,14 +86,17 @@ class CellRun:
         checkpoints: Checkpoints | None = None,
         on_alive: Callable[[], None] = lambda: None,
         processes: int = 1,
+        beside: CellRun | None = None,
     ) -> None:
         self.clock, self.state = Clock(device), CellState.at_the_start()
         self.on_update, self.checkpoints, self.on_alive = on_update, checkpoints, on_alive
+        self.apart: Callable[[], None] = lambda: None
         self.cell, self.device = cell, device
         torch_device = torch.device(device.kind)
-        self.dataset = open_dataset(cell.data)
+        self.dataset: Dataset = beside.dataset if beside else open_dataset(cell.data)
         train_rows, held_out_rows = split(cell, self.dataset)
-        self.sampler = make_sampler(cell, self.dataset, train_rows, torch_device)
+        frames = beside.sampler.source if beside else None
+        self.sampler: Sampler = make_sampler(cell, self.dataset, train_rows, torch_device, frames)
         self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell, processes)
@@ -104,10 +116,23 @@ class CellRun:
         self._resume()
 
     def to_the_end(self) -> TableRows:
-        """The rows, after training in blocks of ``evaluate.every``, each after an evaluation.
+        """Train and measure the cell; returns its rows."""
+        steps = self.steps()
+        try:
+            batch = next(steps)
+            while True:
+                with self.clock.running("train"):
+                    info = self.agent.update(batch)
+                batch = steps.send(info)
+        except StopIteration:
+            return self.state.rows
 
-        The ledger watches the first two updates of a block. There is no pause between those two, so
-        it is no part of the state.
+    def steps(self) -> Generator[Batch, Info, None]:
+        """The cell from here to its end, but for its plain updates, which whoever drives it makes.
+
+        Yields each one's batch and wants its losses. Training goes in blocks of ``evaluate.every``
+        updates, each after an evaluation. The ledger watches the first two updates of a block,
+        which are made here. There is no pause between those two, so it is no part of the state.
         """
         every, updates, state = self.cell.evaluate.every, self.cell.train.updates, self.state
         ledger: Ledger | None = None
@@ -117,8 +142,17 @@ class CellRun:
                 if len(state.scores) <= number:  # else the cell went on from after it
                     self._evaluate()
                     self._pause()
+                self.apart()
                 ledger = Ledger(self.agent.modules(), self.agent.optimizers)
-            self._update(ledger)
+            with self.clock.running("train"):
+                batch = self.sampler.sample()
+            signals = self._signals(batch)
+            if ledger:
+                with self.clock.running("diagnose"):
+                    info = ledger.watch(partial(self.agent.update, batch))
+            else:
+                info = yield batch
+            self._updated(info, signals)
             ends = in_block + 1 == every or update + 1 == updates
             if ledger and (in_block == 1 or ends):
                 self._close_ledger(ledger, update - in_block)
@@ -136,7 +170,6 @@ class CellRun:
         if self.evaluator:
             self.evaluator.close()
         self._describe(oracle)
-        return state.rows
 
     def _close_ledger(self, ledger: Ledger, start: int) -> None:
         """Check the routing of the block's first updates, and begin to time the others."""
@@ -153,25 +186,21 @@ class CellRun:
             seconds = self.clock.seconds["train"] - self.state.block_began
             self.state.block_ms.append(1000 * seconds / (updates - 2))
 
-    def _update(self, ledger: Ledger | None) -> None:
-        """One update; every ``signals_every`` updates with a row of losses and gradient norms."""
+    def _signals(self, batch: Batch) -> SignalsRow | None:
+        """Gradient norms before the next update, every ``signals_every`` updates."""
         update = self.state.updates
-        with self.clock.running("train"):
-            batch = self.sampler.sample()
-        signals = None
-        if self.signals.due(update):
-            with self.clock.running("diagnose"):
-                seed = self.cell.stream(f"signals {update}")
-                signals = self.signals.before_update(update, batch, seed)
-        if ledger:
-            with self.clock.running("diagnose"):
-                info = ledger.watch(lambda: self.agent.update(batch))
-        else:
-            with self.clock.running("train"):
-                info = self.agent.update(batch)
-        self.unseen.append((update, info))
+        if not self.signals.due(update):
+            return None
+        with self.clock.running("diagnose"):
+            seed = self.cell.stream(f"signals {update}")
+            return self.signals.before_update(update, batch, seed)
+
+    def _updated(self, info: Info, signals: SignalsRow | None) -> None:
+        """An update is made: look at its losses now and then, and count it."""
+        self.unseen.append((self.state.updates, info))
         if signals is not None:
-            self._add("training", {"update": update, **self._refuse_divergence(), **signals})
+            losses = self._refuse_divergence()
+            self._add("training", {"update": self.state.updates, **losses, **signals})
         elif len(self.unseen) >= LOOK_EVERY:
             self._refuse_divergence()
         self.state.updates += 1
@@ -211,6 +240,7 @@ class CellRun:
         """A boundary between updates, at which a checkpoint is written if one is due."""
         if self.checkpoints and self.checkpoints.due():
             self._refuse_divergence()
+            self.apart()
             self.checkpoints.save(self._about(), self._checkpoint())
 
     def _alive(self) -> None:

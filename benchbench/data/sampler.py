@@ -71,7 +71,8 @@ class Sampler:
     was cut has no next observation and is left out, as is the data set's last row. A timeout is
     not a terminal: what follows it is unknown, not worth nothing. Where fewer than ``n_step`` rows
     are left before a cut, the return is of as many as there are. A stack never reaches back over
-    its episode's start; the first frame is repeated.
+    its episode's start; the first frame is repeated. ``frames`` are another sampler's
+    :attr:`source`, of the same data set on the same device.
 
     Raises :class:`UserError` where the training rows hold no reward at all or no transition.
     """
@@ -90,6 +91,7 @@ class Sampler:
         discount: float,
         seed: int,
         device: torch.device | str = "cpu",
+        frames: Tensor | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = torch.device(device)
@@ -116,7 +118,7 @@ class Sampler:
         )
 
         if observation == "pixels":
-            self._source = self._placed(_unwritten(dataset.frames))
+            self._source = self._placed(_unwritten(dataset.frames)) if frames is None else frames
             if not self._source.is_cuda:
                 self._disk = read_ahead(dataset.frames)
             table = stack_rows(dataset.step_in_episode, stack, spacing)
@@ -136,6 +138,11 @@ class Sampler:
         self._reward_N = torch.from_numpy(returns.astype(np.float32)).to(home)
         self._discount_N = torch.from_numpy(discounts.astype(np.float32)).to(home)
         self._next_N = torch.from_numpy(next_rows).to(home)
+
+    @property
+    def source(self) -> Tensor | None:
+        """The frames, wherever they lie; None where observations are states."""
+        return self._source if self._source.dtype == torch.uint8 else None
 
     @property
     def action_dim(self) -> int:
