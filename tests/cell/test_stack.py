@@ -13,13 +13,13 @@ from benchbench.agent.stacked import Stack
 from benchbench.cell.devices import Device
 from benchbench.cell.stack import StackedRun, can_stack
 from benchbench.cell.train import CellRun, run_cell
+from benchbench.envs.d4rl_reference import MAZE_STEPS
 from benchbench.results.checkpoints import Checkpoints, Stopped
 from benchbench.results.failures import Diverged
 from benchbench.results.tables import TABLES, to_table
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 
-pytestmark = pytest.mark.usefixtures("tiny_data")
 CPU = Device("cpu")
 SEEDS = 3
 
@@ -59,11 +59,17 @@ def assert_alike(one, other):
         pd.testing.assert_frame_equal(mine[name], theirs[name], rtol=1e-2, atol=1e-3)
 
 
-@pytest.fixture(scope="module")
-def alone(data_home):
+@pytest.fixture(scope="module", autouse=True)
+def short_episodes(data_home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBENCH_DATA", str(data_home))
-        return [run_cell(cell, CPU, lambda done: None) for cell in cells()]
+        patch.setitem(MAZE_STEPS, "open", 10)
+        yield
+
+
+@pytest.fixture(scope="module")
+def alone(short_episodes):
+    return [run_cell(cell, CPU, lambda done: None) for cell in cells()]
 
 
 @pytest.fixture
