@@ -38,6 +38,9 @@ from benchbench.suite.load import load_suite, suite_schema
 from benchbench.suite.model import Suite
 
 
+Lang = Literal["en", "zh", "both"]
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
@@ -198,12 +201,22 @@ def plan(
 @results_option
 @click.option(
     "--lang",
-    type=click.Choice(["en", "zh"]),
+    type=click.Choice(["en", "zh", "both"]),
     default="en",
     show_default=True,
-    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html.",
+    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html; both writes these and "
+    "the English ones, each with a link to the other.",
 )
-def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) -> None:
+@click.option(
+    "--format",
+    "paper",
+    type=click.Choice(["page", "pdf"]),
+    default="page",
+    show_default=True,
+    help="pdf: also every figure as PDF, tables/*.tex for LaTeX (booktabs), and figures/make.py, "
+    "which draws a figure again from the tables, to be changed.",
+)
+def report(suites: tuple[str, ...], results: Path, lang: Lang, paper: str) -> None:
     """Write and print the report of SUITE: its file, or its name under the results folder.
 
     Without SUITE: of every suite that has results.
@@ -215,7 +228,7 @@ def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) ->
         if not folders:
             raise UserError(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
-        _print_report(folder, lang)
+        _print_report(folder, lang, paper == "pdf")
 
 
 @main.command()
@@ -269,11 +282,11 @@ def _print_power(suite: Suite, results: Path) -> None:
     click.echo(f"\n{power_text(found)}")
 
 
-def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
+def _print_report(folder: Path, lang: Lang = "en", paper: bool = False) -> None:
     from benchbench.report import report_files, write_report
 
     try:
-        text = write_report(folder, lang)
+        text = write_report(folder, lang, paper)
     except OSError as error:
         raise UserError(
             f"{folder}: the report cannot be written ({error.strerror}); the results are safe; "
@@ -281,7 +294,11 @@ def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
         ) from None
     click.echo(text)
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
-    click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
+    shown = [lang] if lang != "both" else ["en", "zh"]
+    files = [str(path) for each in shown for path in report_files(folder, each)]
+    click.echo(f"report   {' and '.join(files)}")
+    if paper:
+        click.echo(f"paper    {folder}/figures/*.pdf, figures/make.py and tables/*.tex")
 
 
 def _suite_name(suite: str) -> str:

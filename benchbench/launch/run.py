@@ -12,6 +12,7 @@ from benchbench.core.errors import UserError
 from benchbench.core.processes import interruptible
 from benchbench.data.store import is_here, prepare
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
+from benchbench.launch.cards import keep_cards
 from benchbench.launch.executor import DEFAULTS, Executor, RunOptions
 from benchbench.launch.local import Local
 from benchbench.launch.progress import DataProgress, Progress
@@ -51,6 +52,7 @@ def run_suite(
             return []
         prepare_data(to_do)
         refuse_unmeasurable(to_do)
+        keep_cards(store, grid.cells)
         progress = _GatheringProgress(to_do, store, grid)
         try:
             executor.run(to_do, store, progress, options)
