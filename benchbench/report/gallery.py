@@ -72,32 +72,35 @@ def draw(study: Study, claims: pd.DataFrame, folder: Path, pdf: bool = False) ->
     for suffix in ("png", "svg", "pdf"):
         for old in folder.glob(f"*.{suffix}"):
             old.unlink()
-    shown, without_data = [], []
+    shown = []
+    for entry, figure in made(study, claims):
+        save(figure, folder, entry.name, pdf or entry.name.startswith(OVERVIEW))
+        shown.append(entry)
+    titles = {entry.title for entry in shown}
+    return Drawn(tuple(shown), tuple(e.title for e in GALLERY if e.title not in titles))
+
+
+def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
+    """Every figure that has data, the overview of ``claims`` first; one at a time."""
+    several = len(study.pairings) > 1
     for number, pairing in enumerate(study.pairings):
         contrast = pairing.contrast
-        frame = overview(claims[(claims["of"] == contrast.of)
-                                & (claims["against"] == contrast.against)])  # fmt: skip
+        of, against = contrast.of, contrast.against
+        frame = overview(claims[(claims["of"] == of) & (claims["against"] == against)])
         if frame["effect"].notna().any():
             name = f"{OVERVIEW}-{number + 1}" if number else OVERVIEW
             names = {row["claim"]: row["measure"].partition(",")[0] for _, row in frame.iterrows()}
-            sides = f"{contrast.of} − {contrast.against}, in units of δ"
+            sides = f"{of} − {against}, in units of δ"
             if contrast.expect:
                 sides = f"← against the claim    {sides}    as claimed →"
-            save(overview_figure(frame, names, sides), folder, name, pdf=True)
-            shown.append(Shown(
-                name, "All verdicts at a glance", AT_A_GLANCE,
-                contrast.name if len(study.pairings) > 1 else "",
-                f"{contrast.of} {contrast.against}",
-            ))  # fmt: skip
+            entry = Shown(name, "All verdicts at a glance", AT_A_GLANCE,
+                          contrast.name if several else "", f"{of} {against}")  # fmt: skip
+            yield entry, overview_figure(frame, names, sides)
     for entry, make in GALLERY.items():
         figures_of = make(study)
-        if not figures_of:
-            without_data.append(entry.title)
         for number, (of, figure) in enumerate(figures_of):
             name = f"{entry.name}-{number + 1}" if number else entry.name
-            save(figure, folder, name, pdf)
-            shown.append(replace(entry, name=name, of=of if len(figures_of) > 1 else ""))
-    return Drawn(tuple(shown), tuple(without_data))
+            yield replace(entry, name=name, of=of if len(figures_of) > 1 else ""), figure
 
 
 Figures = list[tuple[str, Figure]]

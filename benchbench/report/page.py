@@ -2,8 +2,9 @@
 
 :func:`write_report` reads a results folder and writes the page into it as Markdown and as one HTML
 file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, ``looks.json`` and
-``figures/``. The same tables give the same bytes: nothing here looks at the clock. What could not
-be measured is named, never left out in silence.
+``figures/``, and the discussion where the folder holds its template. The same tables give the same
+bytes: nothing here looks at the clock. What could not be measured is named, never left out in
+silence.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchbench.core.text import plain_table, wrapped
 from benchbench.report import lead
 from benchbench.report import sections as sections_of
 from benchbench.report import verdict_sections as verdicts
+from benchbench.report.discussion import write_discussion
 from benchbench.report.document import (
     Block,
     Document,
@@ -43,19 +45,21 @@ from benchbench.report.origins import (
     provenance,
     unfinished,
 )
+from benchbench.report.paper import write_paper
 from benchbench.report.tasks import tasks_section
 from benchbench.results.tables import read_results
 from benchbench.suite.model import Contrast, SeedPlan
 
 
 def write_report(
-    folder: Path, lang: Lang | Literal["both"] = "en", pdf: bool = False
+    folder: Path, lang: Lang | Literal["both"] = "en", paper: bool = False
 ) -> str:
     """Write the report of ``results/<suite>/`` into that folder; return its table as plain text.
 
     ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html``, 'both' these and the English ones;
     the tables and figures are the same. Pages in the other language that are there are written
-    again, so that none goes stale. Raises :class:`benchbench.core.errors.UserError` where the folder holds no
+    again, so that none goes stale. ``paper`` adds what a paper takes, see
+    :mod:`benchbench.report.paper`. Raises :class:`benchbench.core.errors.UserError` where the folder holds no
     results.
     """
     results = read_results(folder)
@@ -63,7 +67,7 @@ def write_report(
     results = study.results
     claims, learning, described = judge(study), learned(study), describe(study)
     looks, unplanned = look_table(study), note_look(folder, study)
-    drawn = draw(study, claims, folder / "figures", pdf)
+    drawn = draw(study, claims, folder / "figures", paper)
     wanted = LANGS if lang == "both" else (lang,)
     pages = [each for each in LANGS if each in wanted or report_files(folder, each)[0].exists()]
     found = Found(study, claims, described, learning, looks, unplanned, drawn, folder)
@@ -77,8 +81,10 @@ def write_report(
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
+    if paper:
+        write_paper(folder, study, claims)
+    write_discussion(folder)
     return terminal(study, claims, learning, Words(wanted[0]))
-
 
 @dataclass(frozen=True)
 class Found:

@@ -23,14 +23,14 @@ LINUX = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system
 def built(tmp_path_factory):
     """The wheel and the source distribution, built without network from a copy of the checkout."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("benchbench", "suites", "tests", "results"):
+    for name in ("benchbench", "suites", "tests", "results", ".build"):
         ignored = shutil.ignore_patterns("__pycache__", "*.parquet", "*.png", "*.svg", "*.html")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     code = (
-        "from setuptools import build_meta as build; import sys; out = sys.argv[1]\n"
-        "build.build_wheel(out); build.build_sdist(out)"
+        "import sys; sys.path.insert(0, '.build'); import backend; out = sys.argv[1]\n"
+        "backend.build_wheel(out); backend.build_sdist(out)"
     )
     out = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_suites_and_nothing_of_the_checkout_beside_the_packa
 def test_the_source_distribution_builds_and_tests_itself(built):
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.py", "suites/quickstart.yaml", "results/METHODS.md", "LICENSE",
+    assert {".build/backend.py", "suites/quickstart.yaml", "results/METHODS.md", "LICENSE",
             "tests/helpers/suites.py", "tests/conftest.py"} <= names  # fmt: skip
     assert not [name for name in names if name.endswith(".pyc")]
 
