@@ -37,7 +37,6 @@ from benchbench.routing import LOSSES, REGISTRY
 from benchbench.suite.load import load_suite, suite_schema
 from benchbench.suite.model import Suite
 
-
 Lang = Literal["en", "zh", "both"]
 
 
@@ -284,6 +283,7 @@ def _print_power(suite: Suite, results: Path) -> None:
 
 def _print_report(folder: Path, lang: Lang = "en", paper: bool = False) -> None:
     from benchbench.report import report_files, write_report
+    from benchbench.report.language import LANGS
 
     try:
         text = write_report(folder, lang, paper)
@@ -294,8 +294,8 @@ def _print_report(folder: Path, lang: Lang = "en", paper: bool = False) -> None:
         ) from None
     click.echo(text)
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
-    shown = [lang] if lang != "both" else ["en", "zh"]
-    files = [str(path) for each in shown for path in report_files(folder, each)]
+    files = [str(path) for each in LANGS if lang in (each, "both")
+             for path in report_files(folder, each)]  # fmt: skip
     click.echo(f"report   {' and '.join(files)}")
     if paper:
         click.echo(f"paper    {folder}/figures/*.pdf, figures/make.py and tables/*.tex")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchbench.analysis.claims import judge
 from benchbench.analysis.pairing import pair
 from benchbench.report.gallery import made
-from benchbench.report.style import style as house_style
 from benchbench.results.tables import Results
 
 
@@ -21,10 +17,3 @@ def figures(results: Results) -> Iterator[tuple[str, Figure]]:
     study = pair(results)
     for entry, figure in made(study, judge(study)):
         yield entry.name, figure
-
-
-@contextmanager
-def style(settings: Mapping[str, Any]) -> Iterator[None]:
-    """The report's rc settings and, over them, your own; undone afterwards."""
-    with house_style(), mpl.rc_context(dict(settings)):
-        yield

@@ -27,7 +27,6 @@ from benchbench.report import gradient_flow_figure as loop
 from benchbench.report.overview_figure import overview_figure
 from benchbench.report.style import save
 
-
 OVERVIEW = "overview"
 """Stem of the figure at the top of the page."""
 

@@ -15,7 +15,6 @@ from benchbench.report.document import (
     ForestLine,
     Paragraph,
     Picture,
-    Span,
     marked,
 )
 from benchbench.report.language import Words
@@ -84,6 +83,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
 
 
 def joined(sentences: list[str], words: Words) -> str:
+    """Sentences as a paragraph."""
     text = sentences[0]
     for sentence in sentences[1:]:
         text = words("{first} {second}", first=text, second=sentence)

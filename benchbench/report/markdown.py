@@ -22,7 +22,7 @@ from benchbench.report.language import NAMES, Words
 
 def to_markdown(document: Document) -> str:
     """The whole page; figures are ``figures/<name>.png`` beside it."""
-    words = Words(document.lang)
+    words = Words("zh" if document.lang == "zh" else "en")
     parts: list[str] = []
     for heading, blocks in document.sections():
         folded = heading is not None and heading.folded

@@ -149,9 +149,7 @@ FILES = (
 
 def files_and_citation(results: Results, words: Words) -> list[Block]:
     """Links to what lies beside the page, and an entry for a bibliography."""
-    items = [
-        (Span(name, "link", name), *marked(words(": ") + words(what))) for name, what in FILES
-    ]
+    items = [(Span(name, "link", name), *marked(words(": ") + words(what))) for name, what in FILES]
     where = words("Figures are in `figures/`, also as SVG and, with `--format pdf`, as PDF.")
     return [Bullets((*items, marked(where))), Code(citation(results))]
 

@@ -1,4 +1,4 @@
-"""The report: the question and its answer, an overview, what is open, the brief's table; more below.
+"""The report: question and answer, overview, what is open, the brief's table; the rest folded.
 
 :func:`write_report` reads a results folder and writes the page into it as Markdown and as one HTML
 file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, ``looks.json`` and
@@ -51,16 +51,14 @@ from benchbench.results.tables import read_results
 from benchbench.suite.model import Contrast, SeedPlan
 
 
-def write_report(
-    folder: Path, lang: Lang | Literal["both"] = "en", paper: bool = False
-) -> str:
+def write_report(folder: Path, lang: Lang | Literal["both"] = "en", paper: bool = False) -> str:
     """Write the report of ``results/<suite>/`` into that folder; return its table as plain text.
 
     ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html``, 'both' these and the English ones;
     the tables and figures are the same. Pages in the other language that are there are written
     again, so that none goes stale. ``paper`` adds what a paper takes, see
-    :mod:`benchbench.report.paper`. Raises :class:`benchbench.core.errors.UserError` where the folder holds no
-    results.
+    :mod:`benchbench.report.paper`. Raises :class:`benchbench.core.errors.UserError` where the
+    folder holds no results.
     """
     results = read_results(folder)
     study = pair(results)
@@ -85,6 +83,7 @@ def write_report(
         write_paper(folder, study, claims)
     write_discussion(folder)
     return terminal(study, claims, learning, Words(wanted[0]))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -179,7 +178,7 @@ def _of_contrast(
         for shown in found.drawn
         if shown.name.startswith(OVERVIEW) and shown.key in ("", name)
     ]
-    table = (
+    table: list[Block] = (
         [Paragraph(marked(words(BRIEF))), verdicts.brief_table(claims, words)]
         if contrast.expect
         else [verdicts.contrast_table(claims, contrast, words)]

@@ -79,11 +79,11 @@ import sys
 from pathlib import Path
 
 import benchbench
-from benchbench.report.drawing import figures, style
+from benchbench.report.drawing import figures
+from benchbench.report.style import style
 
 RESULTS = Path(__file__).resolve().parents[1]
 FORMAT = "pdf"  # or svg, png
-SETTINGS = {"font.size": 7}  # any of matplotlib's rcParams
 
 results = benchbench.load(RESULTS)
 # import dataclasses; results = dataclasses.replace(results, evaluations=…): fewer variants
@@ -92,7 +92,7 @@ for name, figure in figures(results):
     if sys.argv[1:] and name not in sys.argv[1:]:
         continue
     # figure.set_size_inches(3.3, 2.2); figure.axes[0].set_title("")
-    with style(SETTINGS):
+    with style():
         figure.savefig(Path(__file__).with_name(f"{name}.{FORMAT}"))
     print(f"{name}.{FORMAT}")
 '''
