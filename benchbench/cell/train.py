@@ -25,6 +25,7 @@ from benchbench.cell.build import (
     split,
 )
 from benchbench.cell.devices import Device
+from benchbench.cell.policy import policy_bytes
 from benchbench.cell.state import CellState, Clock
 from benchbench.core.provenance import git_state, versions
 from benchbench.data.store import open_dataset
@@ -35,7 +36,7 @@ from benchbench.diagnostics.signals import Signals
 from benchbench.envs.evaluate import Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
-from benchbench.results.store import TableRows
+from benchbench.results.store import POLICY, CellRows, TableRows
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,11 @@ class _Run:
         if self.evaluator:
             self.evaluator.close()
         self._describe(oracle)
-        return state.rows
+        rows = CellRows(state.rows)
+        if self.cell.keep_policy:
+            sha256 = self.dataset.sha256
+            rows.files = {POLICY: policy_bytes(self.cell, self.agent, self.sampler, sha256)}
+        return rows
 
     def _close_ledger(self, ledger: Ledger, start: int) -> None:
         """Check the routing of the block's first updates, and begin to time the others."""

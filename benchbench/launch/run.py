@@ -14,6 +14,7 @@ from benchbench.data.store import is_here, prepare
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
 from benchbench.launch.cards import keep_cards
 from benchbench.launch.executor import DEFAULTS, Executor, RunOptions
+from benchbench.launch.film import keep_films
 from benchbench.launch.local import Local
 from benchbench.launch.progress import DataProgress, Progress
 from benchbench.launch.resources import Slots
@@ -59,6 +60,8 @@ def run_suite(
         finally:
             progress.close()
             _gather(store, grid)
+        if grid.suite.keep.films:
+            keep_films(store, grid)
         return [FailedCell(*failed) for failed in progress.failures]
 
 

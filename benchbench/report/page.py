@@ -269,7 +269,8 @@ def _table(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
             measure = words.measure(part["measure"], short=True)
             rows.append([name, measure, *verdicts.values(part), verdict.text])
             name = ""
-        for _, part in verdicts.beside(over, aspect.row).iterrows():
+        beside = verdicts.beside(over, aspect.row if not name else 0)
+        for _, part in beside.iterrows():
             measure = words("beside it: {measure}", measure=words.measure(part["measure"], True))
             rows.append(["", measure, *verdicts.values(part), ""])
     sides = [words("before"), words("after")]

@@ -34,8 +34,14 @@ Q_ROW, SCORE_ROW = 4, 6
 
 
 def of_contrast(claims: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
-    """The claims' rows of one contrast."""
-    return claims[(claims["of"] == contrast.of) & (claims["against"] == contrast.against)]
+    """The claims' rows of one contrast.
+
+    Without the brief's expectations, what is neither tested nor measured is not spoken of.
+    """
+    mine = claims[(claims["of"] == contrast.of) & (claims["against"] == contrast.against)]
+    if contrast.expect or "verdict" not in mine:
+        return mine
+    return mine[(mine["verdict"] != "not tested") | (mine["n_pairs"] > 0)]
 
 
 def brief_table(claims: pd.DataFrame, words: Words) -> Table:

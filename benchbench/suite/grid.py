@@ -52,6 +52,8 @@ class Cell:
     diagnose: DiagnoseSettings
     own_code: tuple[tuple[str, str], ...] = ()
     """Names and hashes of the files of an agent or encoder of the user's own."""
+    keep_policy: bool = False
+    """Whether its weights are kept; no part of its key."""
 
     @property
     def variant(self) -> str:
@@ -180,6 +182,7 @@ def expand(suite: Suite) -> list[Cell]:
                         evaluate=suite.evaluate.overridden_by(env.evaluate),
                         diagnose=suite.diagnose,
                         own_code=own_code,
+                        keep_policy=suite.keep.policies,
                     )
                 )
     return cells

@@ -120,6 +120,19 @@ class Deltas(Settings):
         return values
 
 
+class KeepSettings(Settings):
+    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
+
+    policies: Annotated[bool, Strict()] = Field(
+        True, description="the weights of every finished cell, to be loaded, exported and filmed"
+    )
+    films: Annotated[bool, Strict()] = Field(
+        True,
+        description="after a run, a short film of an episode: the compared variants side by side "
+        "from the same start, on the first seed of each environment",
+    )
+
+
 CLAIMS = ("return", "action", "state", "q", "area", "score", "stability")
 """Names of the claims that a test decides, in the order of the brief's table."""
 
@@ -249,6 +262,7 @@ class Suite(Settings):
             "take fewer seeds; the others are described",
         )
     )
+    keep: KeepSettings = KeepSettings()
     deltas: Deltas = Deltas()
     margins: Margins = Margins()
     tolerance: Rate | None = Field(
