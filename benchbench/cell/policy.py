@@ -153,7 +153,7 @@ def load_policy(cell: Path | str) -> TrainedPolicy:
             network.load_state_dict(
                 {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
             )
-            network.eval()
+            network.eval().requires_grad_(False)
     except RuntimeError as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: does not fit the agent that its card names ({why})") from None

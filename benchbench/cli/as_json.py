@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
 if TYPE_CHECKING:
     from benchbench.cli.suite_audit import VariantAudit
@@ -52,7 +51,8 @@ def status_json(folder: Path, statuses: list[CellStatus]) -> dict[str, object]:
     rows = [
         {
             **_cell(one.cell), "state": one.state, "updates": one.cell.train.updates,
-            "done": one.heartbeat.updates if one.heartbeat else one.saved,
+            "done": one.cell.train.updates if one.state == "done"
+            else one.heartbeat.updates if one.heartbeat else one.saved or 0,
             "failure": str(one.failure) if one.failure else None,
         }
         for one in statuses
@@ -62,6 +62,8 @@ def status_json(folder: Path, statuses: list[CellStatus]) -> dict[str, object]:
 
 def report_json(folder: Path) -> dict[str, object]:
     """A report's verdicts, as ``claims.parquet`` beside it has them."""
+    import pandas as pd
+
     claims = pd.read_parquet(folder / "claims.parquet")
     return {"results": str(folder), "claims": claims.to_dict(orient="records")}
 

@@ -70,8 +70,9 @@ def film(
     here = [cell for cell in cells if cell.env == env and str(cell.seed) == seed]
     names = variants.split(",") if variants else _compared(here)
     chosen = [cell for name in names for cell in here if cell.variant == name]
-    if len(chosen) != len(names):
-        raise UserError(f"--pair {pair or env}: the suite has no such pair with {', '.join(names)}")
+    if not chosen or len(chosen) != len(names):
+        wanted_names = f" with {', '.join(names)}" if names else ""
+        raise UserError(f"--pair env={env},seed={seed}: the suite has no such pair{wanted_names}")
     path = out or store.folder / "films" / f"{chosen[0].data.folder}-seed{seed}-{size}.gif"
     pictures = play(store, chosen, None if seen else size)
     write_film(path, pictures, tall=size, most=len(pictures))
@@ -84,7 +85,7 @@ def _compared(cells: list[Cell]) -> list[str]:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--to",
     "tracker",
@@ -113,6 +114,8 @@ def export(
     """
     if (tracker is None) == (form is None):
         raise UserError("export: say either --to, for a tracker, or --format, for a policy")
+    if not source.exists():
+        raise UserError(f"{source}: is not there; name a results folder, or a cell's folder in one")
     if tracker:
         where = TRACKERS[tracker](source, out or source / tracker)
         click.echo(where)

@@ -99,8 +99,8 @@ def clean(suite: str, overrides: tuple[str, ...], results: Path, policies: bool,
 def merge(target: Path, folders: tuple[Path, ...]) -> None:
     """Join results folders of one suite, from several machines, into the folder TARGET.
 
-    Each is a folder such as results/quickstart, or an archive of 'pack'. A cell that is there twice must have come to the
-    same, except for times and machine, or nothing is merged.
+    Each is a folder such as results/quickstart, or an archive of 'pack'. A cell that is there
+    twice must have come to the same, except for times and machine, or nothing is merged.
     """
     from benchbench.results.lock import held
     from benchbench.results.merge import merge as merge_folders

@@ -25,9 +25,10 @@ def _cells(context: click.Context, parameter: click.Parameter, begun: str) -> li
     name, equals, _ = begun.partition("=")
     if not equals:
         return [n for n in ("env=", "variant=", "seed=") if n.startswith(begun)]
+    named = context.params.get("suite") or next(iter(context.args), "")
     try:
-        cells = expand(load_suite(Path(str(context.params["suite"]))))
-    except (UserError, KeyError, OSError):
+        cells = expand(load_suite(Path(str(named))))
+    except (UserError, OSError):
         return []
     values = dict.fromkeys(f"{name}={getattr(cell, name, '')}" for cell in cells)
     return [value for value in values if value.startswith(begun)]

@@ -20,6 +20,7 @@ def print_report(
     from benchbench.report import report_files, write_report
     from benchbench.report.language import LANGS
 
+    keep_cards_of(folder)
     try:
         text = write_report(folder, lang, paper)
     except OSError as error:
@@ -37,3 +38,17 @@ def print_report(
     click.echo(f"report   {' and '.join(files)}")
     if paper:
         click.echo(f"paper    {folder}/figures/*.pdf, figures/make.py and tables/*.tex")
+
+
+def keep_cards_of(folder: Path) -> None:
+    """Put pictures of the tasks beside results whose data are on this machine."""
+    from benchbench.launch.cards import keep_cards
+    from benchbench.results.store import Store
+    from benchbench.results.tables import read_suite
+    from benchbench.suite.grid import expand
+
+    try:
+        cells = expand(read_suite(folder)[0])
+    except UserError:
+        return  # code of the user's own that is not here; the report says the rest
+    keep_cards(Store(folder.parent, folder.name), cells)

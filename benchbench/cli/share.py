@@ -11,7 +11,7 @@ from benchbench.core.errors import UserError
 
 
 @click.command()
-@click.argument("scores", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("scores", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--delta",
     type=click.FloatRange(min=0, min_open=True),
@@ -50,8 +50,14 @@ def judge(scores: Path, delta: float, contrasts: tuple[str, ...], out: Path | No
 
 
 @click.command()
-@click.argument("folder", metavar="RESULTS", type=click.Path(path_type=Path, file_okay=False,
-                                                           exists=True))  # fmt: skip
+@click.argument(
+    "folder",
+    metavar="RESULTS",
+    type=click.Path(
+        path_type=Path,
+        file_okay=False,
+    ),
+)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="By default RESULTS.zip."
 )

@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced, write_text
 from benchbench.results.tables import TABLES, to_table
-from benchbench.routing import REGISTRY
-from benchbench.suite.model import Suite
+from benchbench.suite.model import Suite, of_other_code
 
 NAMES: dict[str, tuple[str, ...]] = {
     "env": ("env", "environment", "env_id", "task", "dataset"),
@@ -73,10 +72,13 @@ def read_scores(path: Path) -> pd.DataFrame:
         long = table[[chosen[name] for name in NAMES]].set_axis(list(NAMES), axis=1)
     long = long.dropna(subset=["score"])
     for name in ("seed", "step", "score"):
-        numbers = pd.to_numeric(long[name], errors="coerce")
-        if (bad := ~np.isfinite(numbers)).any():
-            row = int(np.flatnonzero(bad)[0]) + 2
-            raise UserError(f"{path}:{row}: {name} is '{long[name][bad].iloc[0]}', not a number")
+        numbers = pd.Series(pd.to_numeric(long[name], errors="coerce"), long.index)
+        bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(float)))
+        if len(bad):
+            raise UserError(
+                f"{path}: {name} is '{long[name].iloc[bad[0]]}', not a number, in row "
+                f"{int(bad[0]) + 1} of those with a score"
+            )
         long = long.assign(**{name: numbers})
     if long.empty:
         raise UserError(f"{path}: holds no score")
@@ -145,9 +147,7 @@ def write_foreign(
         "name": folder.name,
         "description": f"scores of other code{how if resampled else ''}",
         "seeds": sorted({int(seed) for seed in scores["seed"]}),
-        "variants": [name if name in REGISTRY else
-                     {"name": name, "encoder_in": [], "critic": "detached", "vae": "detached"}
-                     for name in names.values()],
+        "variants": [of_other_code(name) for name in names.values()],
         "envs": [{"id": env, "data": {"source": "file", "path": "of other code"}}
                  for env in dict.fromkeys(scores["env"])],
         "contrasts": [{"of": names[of], "against": names[against]} for of, against in contrasts],
