@@ -27,6 +27,7 @@ from benchbench.cell.build import (
     unseen_evaluator,
 )
 from benchbench.cell.devices import Device
+from benchbench.cell.policy import policy_bytes
 from benchbench.cell.state import CellState, Clock
 from benchbench.core.provenance import git_state, versions
 from benchbench.data.batch import Batch
@@ -39,7 +40,7 @@ from benchbench.diagnostics.signals import Signals
 from benchbench.envs.evaluate import Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
-from benchbench.results.store import TableRows
+from benchbench.results.store import POLICY, CellRows, TableRows
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,15 @@ class CellRun:
                     info = self.agent.update(batch)
                 batch = steps.send(info)
         except StopIteration:
-            return self.state.rows
+            return self.rows()
+
+    def rows(self) -> CellRows:
+        """What the finished cell comes to: its rows, and its policy where that is kept."""
+        rows = CellRows(self.state.rows)
+        if self.cell.keep_policy:
+            sha256 = self.dataset.sha256
+            rows.files = {POLICY: policy_bytes(self.cell, self.agent, self.sampler, sha256)}
+        return rows
 
     def steps(self) -> Generator[Batch, Info, None]:
         """The cell from here to its end, but for its plain updates, which whoever drives it makes.
