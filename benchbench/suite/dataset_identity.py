@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbench.core.folders import remembered_sha256
+from benchbench.core.settings import LONGEST_NAME
 from benchbench.suite.environments import DataSource, FileData, data_for, family_of
 
 VERSIONS = {"waypoint": 1, "reactive": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
@@ -73,5 +74,6 @@ class DataIdentity:
 
     @property
     def folder(self) -> str:
-        """The environment's id as a folder's name."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.env)
+        """The environment's id as a folder's name, inside the data folder and not hidden there."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.env)[:LONGEST_NAME]
+        return f"_{name}" if name.startswith(".") else name

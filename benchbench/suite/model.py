@@ -12,6 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, field_validator, model_validator
 
 from benchbench.core.settings import (
+    LARGEST,
+    LONGEST_NAME,
+    PLAIN_NAME,
+    SMALL_NAME,
     Count,
     Index,
     Number,
@@ -38,10 +42,16 @@ from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 
 
+RESERVED = ("baselines", "scaling")
+"""Folders beside the suites' results that hold something else."""
+
+MOST_SEEDS = 10_000
+
+
 class PixelSettings(Settings):
     """How a frame is drawn and stacked."""
 
-    size: Annotated[int, Strict(), Field(ge=16)] = Field(84, description="height and width, pixels")
+    size: Annotated[int, Strict(), Field(ge=16, le=LARGEST)] = Field(84, description="height and width, pixels")
     stack: Count = Field(3, description="frames in one observation")
     spacing: Count = Field(1, description="environment steps between the frames of a stack")
     centre: Annotated[bool, Strict()] = Field(
@@ -108,7 +118,7 @@ class DiagnoseSettings(Settings):
     holdout: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.1, description="share of the data set's episodes kept from training for probes and errors"
     )
-    probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
+    probe_frames: Annotated[int, Strict(), Field(ge=200, le=LARGEST)] = Field(
         2_000, description="held-out frames on which probes are fitted"
     )
     q_pairs: Index = Field(
@@ -201,7 +211,7 @@ class EnvSettings(Settings):
 class VariantSettings(Settings):
     """A variant defined in the suite, in the terms of ``benchbench.routing``."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)]
     encoder_in: tuple[Holder, ...] = Field(description="the optimizers that hold the encoder")
     critic: Flow
     vae: Flow
@@ -235,7 +245,7 @@ def of_other_code(name: str) -> str | dict[str, object]:
 class Suite(Settings):
     """A whole suite file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
     description: str = ""
     observation: Literal["pixels", "state"] = "pixels"
     seeds: Count | tuple[Index, ...] | SeedPlan = Field(
@@ -268,6 +278,15 @@ class Suite(Settings):
         "is met within this relative error, and nothing else",
     )
 
+    @field_validator("name", mode="after")
+    @classmethod
+    def _free_name(cls, value: str) -> str:
+        if value.casefold() in RESERVED:
+            raise ValueError(
+                f"results/{value} holds other things than a suite's results; choose another name"
+            )
+        return value
+
     @field_validator("seeds", mode="after")
     @classmethod
     def _some_seeds(
@@ -277,6 +296,12 @@ class Suite(Settings):
             if not value:
                 raise ValueError("is empty: give a count, or at least one seed")
             refuse_repeats(value, "seed")
+        count = value if isinstance(value, int) else 0
+        if count > MOST_SEEDS:
+            raise ValueError(
+                f"{count} is a count, of seeds 0, 1, …, and above {MOST_SEEDS:,}; for that one "
+                f"seed write [{count}]"
+            )
         return value
 
     @field_validator("variants", mode="after")
