@@ -42,7 +42,9 @@ class Verbs(click.Group):
             ) from None
         except Exception:
             traceback.print_exc()
-            click.echo("benchbench met something unforeseen; please report the lines above", err=True)
+            click.echo(
+                "benchbench met something unforeseen; please report the lines above", err=True
+            )
             ctx.exit(UNEXPECTED)
         finally:
             logging.getLogger("benchbench").removeHandler(handler)

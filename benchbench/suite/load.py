@@ -18,6 +18,7 @@ from benchbench.core.yaml_text import Loc, parse_yaml, read_yaml
 from benchbench.suite.model import Suite
 from benchbench.suite.shipped import find_suite
 
+
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     """Read and check a suite: ``path`` is its file, or the name of one that benchbench ships.
 
@@ -28,9 +29,7 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     the key and the cure.
     """
     path = find_suite(path)
-    raw, lines = read_yaml(
-        path, "check the path, or name a suite that 'benchbench suites' lists"
-    )
+    raw, lines = read_yaml(path, "check the path, or name a suite that 'benchbench suites' lists")
     if not isinstance(raw, dict):
         raise UserError(
             f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "

@@ -41,7 +41,6 @@ from benchbench.suite.distract import DistractSettings
 from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 
-
 RESERVED = ("baselines", "scaling")
 """Folders beside the suites' results that hold something else."""
 
@@ -51,7 +50,9 @@ MOST_SEEDS = 10_000
 class PixelSettings(Settings):
     """How a frame is drawn and stacked."""
 
-    size: Annotated[int, Strict(), Field(ge=16, le=LARGEST)] = Field(84, description="height and width, pixels")
+    size: Annotated[int, Strict(), Field(ge=16, le=LARGEST)] = Field(
+        84, description="height and width, pixels"
+    )
     stack: Count = Field(3, description="frames in one observation")
     spacing: Count = Field(1, description="environment steps between the frames of a stack")
     centre: Annotated[bool, Strict()] = Field(
