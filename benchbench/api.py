@@ -55,6 +55,7 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     jobs_per_device: int | None = None,
+    stack: int = 1,
     eval_processes: int | None = None,
     cluster: Path | None = None,
     address: str | None = None,
@@ -86,7 +87,7 @@ def run(
     if isinstance(executor, str):
         executor = choose_executor(
             executor, grid, device=device, jobs=jobs, per_device=jobs_per_device,
-            cluster=cluster, address=address,
+            cluster=cluster, address=address, stack=stack,
         )  # fmt: skip
     for env, why in grid.left_out.items():
         log.warning("left out %s: %s", env, why)

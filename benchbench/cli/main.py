@@ -26,6 +26,7 @@ from benchbench.cli.options import (
     per_device_option,
     results_option,
     set_option,
+    stack_option,
     suite_argument,
 )
 from benchbench.cli.perf import bench, scaling
@@ -69,6 +70,7 @@ def main() -> None:
 @device_option
 @jobs_option
 @per_device_option
+@stack_option
 @eval_processes_option
 @results_option
 @click.option(
@@ -129,6 +131,7 @@ def run(
     device: str,
     jobs: int | None,
     jobs_per_device: int | None,
+    stack: int,
     eval_processes: int | None,
     results: Path,
     retries: int,
@@ -162,7 +165,7 @@ def run(
     try:
         done = benchbench.run(
             suite, only=parse_only(only), overrides=overrides, results=results, executor=executor,
-            device=device, jobs=jobs, jobs_per_device=jobs_per_device,
+            device=device, jobs=jobs, jobs_per_device=jobs_per_device, stack=stack,
             eval_processes=eval_processes, cluster=cluster, address=address, retries=retries,
             fail_fast=not keep_going, checkpoint_every=checkpoint_every, silence=silence,
         )  # fmt: skip

@@ -77,6 +77,15 @@ per_device_option = click.option(
     help="Cells at a time on a device; auto fills 90 % of its free memory, "
     "by the peaks of finished cells.",
 )
+stack_option = click.option(
+    "--stack",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train up to N cells that differ in their seeds only as one program, which fills a GPU; "
+    "each is the cell that it is alone, up to rounding.",
+)
 
 eval_processes_option = click.option(
     "--eval-processes",

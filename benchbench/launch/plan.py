@@ -16,6 +16,7 @@ from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
 from benchbench.data.batch import Batch
 from benchbench.data.store import is_here, set_folder
+from benchbench.diagnostics.reference_encoder import Rating, stored_rating
 from benchbench.envs import make_pixel_env
 from benchbench.launch.resources import Slots
 from benchbench.results.store import Store
@@ -49,6 +50,17 @@ class Plan:
         """A rough wall time of the run, from a few updates and steps timed here."""
         return estimate_seconds(self.to_do, self.slots) if self.to_do else 0.0
 
+    def without_room(self) -> list[str]:
+        """Of the environments that were rated here: those that leave an encoder nothing to learn.
+
+        See 'benchbench data rate'.
+        """
+        kinds = {(cell.data, cell.pixels, cell.agent.encoder): cell for cell in self.grid.wanted}
+        ratings = ((cell, stored_rating(cell)) for cell in kinds.values())
+        delta = self.grid.suite.deltas.r2
+        told = (no_room(cell, rating, delta) for cell, rating in ratings if rating)
+        return [warning for warning in told if warning]
+
     def text(self) -> str:
         """The plan for the terminal."""
         cells, slots, to_do = self.grid.wanted, self.slots, self.to_do
@@ -65,6 +77,7 @@ class Plan:
         for identity in dict.fromkeys(cell.data for cell in cells):
             state = "here" if is_here(identity) else "missing, will be made"
             lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+        lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
         if size := policies_size(self.grid, self.store):
@@ -102,6 +115,18 @@ def _weights_size(cell: Cell) -> int:
         return sum(p.numel() * p.element_size() for p in parameters)
     except Exception:  # an agent of the user's own, which 'run' will name
         return 0
+
+
+def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
+    """A sentence on pictures that leave an encoder less than ``delta`` to learn; else None."""
+    if not rating.room < delta or rating.untrained is None or rating.trained is None:
+        return None
+    return (
+        f"{cell.env}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
+        f"trained on it with {rating.trained:.2f}; the room between is under deltas.r2 "
+        f"({delta:g}), so no way of training the encoder can show. Take harder pictures "
+        "(pixels.distract) or another task"
+    )
 
 
 def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:

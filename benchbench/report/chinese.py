@@ -35,6 +35,21 @@ MEASURES: dict[str, str] = {
     "R² of the state probe, encoder trained on the state": "状态探针的 R²，以状态训练的编码器（oracle）",
     "effective rank (srank 0.99), last evaluation": "有效秩（srank 0.99），最后一次评估",
     "share of dormant units, last evaluation": "休眠单元比例，最后一次评估",
+    "score lost under unseen distractions, mean over the last tenth of training":
+        "未见干扰下损失的分数，训练最后十分之一的均值",
+    "R² of a probe for the distractions' own state, last evaluation":
+        "干扰自身状态探针的 R²，最后一次评估",
+    "feature distance for the distractions alone, over all of it (0: all filtered out), last "
+    "evaluation": "仅由干扰造成的特征距离占全部的比例（0：全部滤除），最后一次评估",
+    "score under unseen distractions, mean over the last tenth of training":
+        "未见干扰下的分数，训练最后十分之一的均值",
+    "R² of the state probe under unseen distractions": "未见干扰下状态探针的 R²",
+    "R² of the return-to-go probe under unseen distractions": "未见干扰下剩余回报探针的 R²",
+    "R² of the dataset-action probe under unseen distractions": "未见干扰下数据动作探针的 R²",
+    "RMS of Q − own policy's return under unseen distractions, over σ_G":
+        "未见干扰下 Q − 自身策略回报的均方根，以 σ_G 计",
+    "RMS of Q − behaviour return under unseen distractions, over σ_G":
+        "未见干扰下 Q − 行为回报的均方根，以 σ_G 计",
     "linear CKA of the features of both variants (1 is the same)":
         "两个变体特征的线性 CKA（1 为相同）",
     "share of the squared Q error that a constant shift explains": "Q 误差平方中可由常数偏移解释的比例",
@@ -106,6 +121,8 @@ PHRASES: dict[str, str] = {
     "{clause}.": "{clause}。",
     "{measures}: {note}.": "{measures}：{note}。",
     "Of seven claims for `{of}`, {counts}.": "关于 `{of}` 的七项论断中，{counts}。",
+    "Beside them, {counts}.": "此外，{counts}。",
+    "no claim of the brief's": "不在原文论断之列",
     "{n} is {word} ({names})": "{n} 项{word}（{names}）",
     "{n} are {word} ({names})": "{n} 项{word}（{names}）",
     "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from benchbench.analysis.brief import AFTER, ALL, ASPECTS, BEFORE
+from benchbench.analysis.brief import AFTER, ALL, ASPECTS, BEFORE, BESIDE, ROWS, Aspect
 from benchbench.analysis.overview import overview, still_open
 from benchbench.analysis.verdicts import ORDER, row_verdict
 from benchbench.core.text import NONE, number
@@ -42,8 +44,8 @@ def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     """How a contrast's claims came out over all environments, in a sentence."""
     over = claims[claims["env"] == ALL]
     n = len(set(claims["env"]) - {ALL})
-    filled = {"of": contrast.of, "against": contrast.against, "n": n,
-              "counts": words.clauses(_counted(over, words))}  # fmt: skip
+    counts = words.clauses(_counted(over, words, ASPECTS if contrast.expect else ROWS))
+    filled = {"of": contrast.of, "against": contrast.against, "n": n, "counts": counts}
     if not contrast.expect:
         return words("`{of}` against `{against}`: {counts}.", **filled)
     if n:
@@ -59,6 +61,9 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
     over = claims[claims["env"] == ALL]
     several = sorted(set(claims["env"]) - {ALL})
     sentences = []
+    if contrast.expect and (over["row"] > len(ASPECTS)).any():
+        counts = words.clauses(_counted(over, words, BESIDE))
+        sentences.append(words("Beside them, {counts}.", counts=counts))
     if several:
         found = _by_environment(claims, words)
         sentences.append(
@@ -90,9 +95,9 @@ def joined(sentences: list[str], words: Words) -> str:
     return text
 
 
-def _counted(over: pd.DataFrame, words: Words) -> list[str]:
+def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> list[str]:
     by_word: dict[str, list[str]] = {}
-    for aspect in ASPECTS:
+    for aspect in aspects:
         parts = over[over["row"] == aspect.row]
         if parts.empty:
             continue

@@ -16,7 +16,7 @@ from typing import Literal
 
 import pandas as pd
 
-from benchbench.analysis.brief import ALL, ASPECTS
+from benchbench.analysis.brief import ALL, ROWS
 from benchbench.analysis.claims import judge, learned
 from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
@@ -262,7 +262,7 @@ def terminal(study: Study, claims: pd.DataFrame, learning: pd.DataFrame, words: 
 def _table(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     over = claims[claims["env"] == ALL]
     rows = []
-    for aspect in ASPECTS:
+    for aspect in ROWS:
         name = words.said(aspect.name)
         for _, part in over[over["row"] == aspect.row].iterrows():
             verdict = verdicts.verdict_span(part["verdict"], part["label"], words)

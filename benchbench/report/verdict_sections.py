@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from benchbench.analysis.brief import ALL, ASPECTS, Said
+from benchbench.analysis.brief import ALL, BESIDE, ROWS, Said
 from benchbench.analysis.claims import ALPHA
 from benchbench.analysis.curves import pair_hours
 from benchbench.analysis.pairing import Study
@@ -48,8 +48,10 @@ def brief_table(claims: pd.DataFrame, words: Words) -> Table:
     """The brief's table, row for row in its order: its words first, below them what was found."""
     over = claims[claims["env"] == ALL]
     rows = []
-    for aspect in ASPECTS:
+    for aspect in ROWS:
         parts = over[over["row"] == aspect.row]
+        if parts.empty and aspect in BESIDE:
+            continue
         measures, sides, effects = [], [], []
         for _, part in parts.iterrows():
             measures.append(marked(words.measure(part["measure"])))
@@ -64,6 +66,8 @@ def brief_table(claims: pd.DataFrame, words: Words) -> Table:
             sides.append(both)
             effects.append((Span(effect),))
         claimed = words("claimed: {word}", word=words.said(aspect.impact))
+        if aspect in BESIDE:
+            claimed = words("no claim of the brief's")
         rows.append((
             cell([(Span(words.said(aspect.name), "strong"),), *measures]),
             cell([_said(aspect.before, words), *((Span(before),) for before, _ in sides)]),
