@@ -128,10 +128,10 @@ class CellRun:
                     info = self.agent.update(batch)
                 batch = steps.send(info)
         except StopIteration:
-            return self.finished()
+            return self.rows()
 
-    def finished(self) -> CellRows:
-        """The rows of a cell that has come to its end, with what is published beside them."""
+    def rows(self) -> CellRows:
+        """What the finished cell comes to: its rows, and its policy where that is kept."""
         rows = CellRows(self.state.rows)
         if self.cell.keep_policy:
             sha256 = self.dataset.sha256

@@ -87,6 +87,18 @@ class Plan:
         return "\n".join(lines)
 
 
+def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
+    """A sentence on pictures that leave an encoder less than ``delta`` to learn; else None."""
+    if not rating.room < delta or rating.untrained is None or rating.trained is None:
+        return None
+    return (
+        f"{cell.env}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
+        f"trained on it with {rating.trained:.2f}; the room between is under deltas.r2 "
+        f"({delta:g}), so no way of training the encoder can show. Take harder pictures "
+        "(pixels.distract) or another task"
+    )
+
+
 def policies_size(grid: Grid, store: Store) -> str:
     """What the kept policies of the wanted cells take on the disk; '' where none are kept."""
     if not any(cell.keep_policy for cell in grid.wanted):
@@ -115,18 +127,6 @@ def _weights_size(cell: Cell) -> int:
         return sum(p.numel() * p.element_size() for p in parameters)
     except Exception:  # an agent of the user's own, which 'run' will name
         return 0
-
-
-def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
-    """A sentence on pictures that leave an encoder less than ``delta`` to learn; else None."""
-    if not rating.room < delta or rating.untrained is None or rating.trained is None:
-        return None
-    return (
-        f"{cell.env}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
-        f"trained on it with {rating.trained:.2f}; the room between is under deltas.r2 "
-        f"({delta:g}), so no way of training the encoder can show. Take harder pictures "
-        "(pixels.distract) or another task"
-    )
 
 
 def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:

@@ -120,9 +120,9 @@ PHRASES: dict[str, str] = {
     "{first} {second}": "{first}{second}",
     "{clause}.": "{clause}。",
     "{measures}: {note}.": "{measures}：{note}。",
-    "Of seven claims for `{of}`, {counts}.": "关于 `{of}` 的七项论断中，{counts}。",
     "Beside them, {counts}.": "此外，{counts}。",
     "no claim of the brief's": "不在原文论断之列",
+    "Of seven claims for `{of}`, {counts}.": "关于 `{of}` 的七项论断中，{counts}。",
     "{n} is {word} ({names})": "{n} 项{word}（{names}）",
     "{n} are {word} ({names})": "{n} 项{word}（{names}）",
     "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.":

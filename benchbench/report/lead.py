@@ -44,16 +44,22 @@ def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     """How a contrast's claims came out over all environments, in a sentence."""
     over = claims[claims["env"] == ALL]
     n = len(set(claims["env"]) - {ALL})
-    counts = words.clauses(_counted(over, words, ASPECTS if contrast.expect else ROWS))
-    filled = {"of": contrast.of, "against": contrast.against, "n": n, "counts": counts}
+    aspects = ASPECTS if contrast.expect else ROWS
+    filled = {"of": contrast.of, "against": contrast.against, "n": n,
+              "counts": words.clauses(_counted(over, words, aspects))}  # fmt: skip
     if not contrast.expect:
         return words("`{of}` against `{against}`: {counts}.", **filled)
     if n:
-        return words(
+        said = words(
             "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.",
             **filled,
         )
-    return words("Of seven claims for `{of}`, {counts}.", **filled)
+    else:
+        said = words("Of seven claims for `{of}`, {counts}.", **filled)
+    if (over["row"] > len(ASPECTS)).any():
+        counts = words.clauses(_counted(over, words, BESIDE))
+        said = joined([said, words("Beside them, {counts}.", counts=counts)], words)
+    return said
 
 
 def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str) -> str:
@@ -61,9 +67,6 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
     over = claims[claims["env"] == ALL]
     several = sorted(set(claims["env"]) - {ALL})
     sentences = []
-    if contrast.expect and (over["row"] > len(ASPECTS)).any():
-        counts = words.clauses(_counted(over, words, BESIDE))
-        sentences.append(words("Beside them, {counts}.", counts=counts))
     if several:
         found = _by_environment(claims, words)
         sentences.append(

@@ -53,10 +53,10 @@ class Cell:
     diagnose: DiagnoseSettings
     own_code: tuple[tuple[str, str], ...] = ()
     """Names and hashes of the files of an agent or encoder of the user's own."""
-    keep_policy: bool = False
-    """Whether its weights are kept; no part of its key."""
     pictures: tuple[tuple[str, str], ...] = ()
     """Folders of the user's own pictures that distract, and their hashes."""
+    keep_policy: bool = False
+    """Whether its weights are kept; no part of its key."""
 
     @property
     def variant(self) -> str:
@@ -193,8 +193,8 @@ def expand(suite: Suite) -> list[Cell]:
                         evaluate=evaluate,
                         diagnose=suite.diagnose,
                         own_code=own_code,
-                        keep_policy=suite.keep.policies,
                         pictures=pictures,
+                        keep_policy=suite.keep.policies,
                     )
                 )
     return cells
