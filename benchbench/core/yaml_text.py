@@ -107,7 +107,7 @@ class _Walk:
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 yield from self.places(value, (*at, index))
-        elif node.tag in _NUMBER_TAGS:
+        elif isinstance(node, yaml.ScalarNode) and node.tag in _NUMBER_TAGS:
             key = ".".join(map(str, at))
             _refuse_odd_number(node, f"{self.place(node.start_mark)}: {key}{': ' if key else ''}")
 
