@@ -42,7 +42,7 @@ from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 from benchbench.suite.keep import KeepSettings
 
-RESERVED = ("baselines", "scaling")
+RESERVED = ("baselines", "images", "scaling")
 """Folders beside the suites' results that hold something else."""
 
 MOST_SEEDS = 10_000
