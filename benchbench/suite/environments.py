@@ -98,11 +98,16 @@ class MinariData(Settings):
 
 
 class FileData(Settings):
-    """One HDF5 or NPZ file of yours, under D4RL's key names, with a ``frames`` key."""
+    """HDF5 or NPZ files of yours, under D4RL's key names, with a ``frames`` key."""
 
     source: Literal["file"] = "file"
     path: Annotated[str, Field(min_length=1)] = Field(
-        description="the file; a relative path is taken from where benchbench is started"
+        description="the file, a folder of files that are an episode each, or a pattern of such "
+        "files (run_*.npz); a relative path is taken from where benchbench is started"
+    )
+    fit: Literal["crop", "pad", "stretch"] | None = Field(
+        None,
+        description="how pictures of another shape or size are made the suite's",
     )
 
     @field_validator("path")
