@@ -152,21 +152,24 @@ def test_another_content_under_the_same_name_is_another_data_set(tmp_path, tiny_
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"rewards": None}, "has no key 'rewards'"),
+        ({"actions": None}, "has no key 'actions'"),
         ({"frames": None}, "has no key 'frames'"),
         ({"frames": np.zeros((900, 16, 16, 3))}, "'frames' holds float64"),
         ({"frames": np.zeros((900, 16, 12, 3), np.uint8)}, "'frames' holds uint8 of the shape"),
         ({"frames": np.zeros((900, 24, 24, 3), np.uint8)}, "write pixels: {size: 24}"),
         ({"frames": np.zeros((899, 16, 16, 3), np.uint8)}, "'frames' has 899 rows"),
         ({"actions": np.zeros(900)}, "'actions' has the shape (900,)"),
-        ({"actions": np.zeros((7, 2))}, "'actions' has 7 rows and 'rewards' 900"),
+        ({"actions": np.zeros((7, 2))}, "'rewards' has 900 rows and 'actions' 7"),
         ({"rewards": np.full(900, np.nan)}, "'rewards' is not a finite number in row 0 and 899"),
         ({"rewards": np.array(["x"] * 900)}, "'rewards' holds <U1, not numbers"),
-        ({"rewards": np.zeros(0)}, "'rewards' is empty"),
+        ({"rewards": np.zeros(0)}, "'rewards' has 0 rows and 'actions' 900"),
         ({"timeouts": np.ones(900, bool)}, "every episode is one row long"),
         ({"state_names": np.array(["a", "b"])}, "'state_names' has 2 different names for 1"),
         ({"state_names": np.array([b"a\xff", b"b"])}, "'state_names' has 2 different names for 1"),
-        ({"actions": np.ones((900, 2), order="F")}, "order, which numpy.ascontiguousarray fixes"),
+        (
+            {"actions": np.ones((900, 2), order="F")},
+            "in Fortran's order; save np.ascontiguousarray",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_file_and_the_key(tmp_path, monkeypatch, changed, words):
