@@ -25,8 +25,8 @@ TINY = {
 }
 """A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
 
-
 TIMES = [
     "total_seconds", "train_seconds", "evaluate_seconds", "diagnose_seconds", "update_ms",
-    "started_at", "peak_memory_mb",
+    "started_at", "peak_memory_mb", "git_commit", "git_dirty",
 ]  # fmt: skip
+"""Columns in which equal runs differ: times, and the checkout's commit while one works on it."""
