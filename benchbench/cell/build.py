@@ -34,9 +34,13 @@ def split(cell: Cell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_sampler(
-    cell: Cell, dataset: Dataset, train_rows: np.ndarray, device: torch.device
+    cell: Cell,
+    dataset: Dataset,
+    train_rows: np.ndarray,
+    device: torch.device,
+    frames: torch.Tensor | None = None,
 ) -> Sampler:
-    """The cell's batches."""
+    """The cell's batches; ``frames`` are the data set's, where they lie on the device already."""
     return Sampler(
         dataset,
         train_rows,
@@ -50,6 +54,7 @@ def make_sampler(
         seed=cell.stream("batches"),
         device=device,
         layer=data_layer(cell, device),
+        frames=frames,
     )
 
 

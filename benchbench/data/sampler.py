@@ -76,7 +76,8 @@ class Sampler:
     was cut has no next observation and is left out, as is the data set's last row. A timeout is
     not a terminal: what follows it is unknown, not worth nothing. Where fewer than ``n_step`` rows
     are left before a cut, the return is of as many as there are. A stack never reaches back over
-    its episode's start; the first frame is repeated.
+    its episode's start; the first frame is repeated. ``frames`` are another sampler's
+    :attr:`source`, of the same data set on the same device.
 
     Raises :class:`UserError` where the training rows hold no reward at all or no transition.
     """
@@ -96,6 +97,7 @@ class Sampler:
         seed: int,
         device: torch.device | str = "cpu",
         layer: Layer | None = None,
+        frames: Tensor | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = torch.device(device)
@@ -124,7 +126,7 @@ class Sampler:
         )
 
         if observation == "pixels":
-            self._source = self._placed(_unwritten(dataset.frames))
+            self._source = self._placed(_unwritten(dataset.frames)) if frames is None else frames
             if not self._source.is_cuda:
                 self._disk = read_ahead(dataset.frames)
             table = stack_rows(dataset.step_in_episode, stack, spacing)
@@ -149,6 +151,11 @@ class Sampler:
         self._reward_N = torch.from_numpy(returns.astype(np.float32)).to(home)
         self._discount_N = torch.from_numpy(discounts.astype(np.float32)).to(home)
         self._next_N = torch.from_numpy(next_rows).to(home)
+
+    @property
+    def source(self) -> Tensor | None:
+        """The frames, wherever they lie; None where observations are states."""
+        return self._source if self._source.dtype == torch.uint8 else None
 
     @property
     def action_dim(self) -> int:
@@ -215,18 +222,18 @@ class Sampler:
         self._rng.bit_generator.state = state
 
     def _gather(self, rows: np.ndarray, layer: Layer | None) -> Batch:
-        row_B = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self._source.device)
+        row_B = sent(torch.from_numpy(np.asarray(rows, dtype=np.int64)), self._source.device)
         next_B = self._next_N[row_B]
         if self._disk:
             self._disk.ask(self._stacks_NS[torch.cat([row_B, next_B])].numpy())
         return Batch(
             obs=self._observations(row_B, layer),
-            proprio_BP=self._proprio_NP[row_B].to(self.device),
-            action_BA=self._action_NA[row_B].to(self.device),
-            reward_B=self._reward_N[row_B].to(self.device),
-            discount_B=self._discount_N[row_B].to(self.device),
+            proprio_BP=sent(self._proprio_NP[row_B], self.device),
+            action_BA=sent(self._action_NA[row_B], self.device),
+            reward_B=sent(self._reward_N[row_B], self.device),
+            discount_B=sent(self._discount_N[row_B], self.device),
             next_obs=self._observations(next_B, layer),
-            next_proprio_BP=self._proprio_NP[next_B].to(self.device),
+            next_proprio_BP=sent(self._proprio_NP[next_B], self.device),
         )
 
     def _observations(self, row_B: Tensor, layer: Layer | None) -> Tensor:
@@ -242,9 +249,7 @@ class Sampler:
             stacked = torch.cat(frames, dim=-1)
         else:
             stacked = _interleaved(source, rows_BS)
-        if self.device.type == "cuda" and not stacked.is_cuda:
-            # From pinned memory the copy does not wait for the device's queue.
-            stacked = stacked.pin_memory().to(self.device, non_blocking=True)
+        stacked = sent(stacked, self.device)
         if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
             stacked = stacked.permute(0, 3, 1, 2)
         return stacked
@@ -299,6 +304,16 @@ def _interleaved(source: Tensor, rows_BS: Tensor) -> Tensor:
             for channel in range(depth):
                 pixels[:, place * depth + channel] = frames[:, channel]
     return stacked
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; from pinned memory, so that the copy does not wait for its queue.
+
+    A plain copy to a GPU waits until all that was asked of it before is done.
+    """
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _unwritten(frames: np.ndarray) -> Tensor:

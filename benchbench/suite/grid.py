@@ -55,6 +55,8 @@ class Cell:
     """Names and hashes of the files of an agent or encoder of the user's own."""
     pictures: tuple[tuple[str, str], ...] = ()
     """Folders of the user's own pictures that distract, and their hashes."""
+    keep_policy: bool = False
+    """Whether its weights are kept; no part of its key."""
 
     @property
     def variant(self) -> str:
@@ -192,6 +194,7 @@ def expand(suite: Suite) -> list[Cell]:
                         diagnose=suite.diagnose,
                         own_code=own_code,
                         pictures=pictures,
+                        keep_policy=suite.keep.policies,
                     )
                 )
     return cells

@@ -129,6 +129,19 @@ class DiagnoseSettings(Settings):
     )
 
 
+class KeepSettings(Settings):
+    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
+
+    policies: Annotated[bool, Strict()] = Field(
+        True, description="the weights of every finished cell, to be loaded, exported and filmed"
+    )
+    films: Annotated[bool, Strict()] = Field(
+        True,
+        description="after a run, a short film of an episode: the compared variants side by side "
+        "from the same start, on the first seed of each environment",
+    )
+
+
 class EnvSettings(Settings):
     """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
 
@@ -212,6 +225,13 @@ class VariantSettings(Settings):
         return Routing(**self.model_dump())
 
 
+def of_other_code(name: str) -> str | dict[str, object]:
+    """How a suite names a variant that other code trained: nothing is known of its routing."""
+    if name in REGISTRY:
+        return name
+    return {"name": name, "encoder_in": [], "critic": "detached", "vae": "detached"}
+
+
 class Suite(Settings):
     """A whole suite file."""
 
@@ -239,6 +259,7 @@ class Suite(Settings):
         "robustness where evaluate.distract is stated. Fewer take fewer seeds; the others are "
         "described",
     )
+    keep: KeepSettings = KeepSettings()
     deltas: Deltas = Deltas()
     margins: Margins = Margins()
     tolerance: Rate | None = Field(

@@ -15,6 +15,7 @@ TINY = {
     "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
     "train": {"updates": 12, "batch_size": 16, "n_step": 2},
     "evaluate": {"every": 5, "episodes": 1},
+    "keep": {"films": False},
     "diagnose": {
         "signals_every": 4,
         "holdout": 0.3,

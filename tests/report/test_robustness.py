@@ -10,9 +10,10 @@ from benchbench.analysis.pairing import pair
 from benchbench.analysis.secondary_measures import describe, reported
 from benchbench.report.chinese import MEASURES
 from benchbench.report.language import Words
+from benchbench.report.lead import answer
 from benchbench.report.page import terminal
 from benchbench.report.sections import described_section
-from benchbench.report.verdict_sections import brief_table, verdict_sentences
+from benchbench.report.verdict_sections import brief_table
 
 UNSEEN = {"evaluate": {"distract": {"preset": "hard"}}}
 LOST = {"before": 5.0, "after": 45.0}
@@ -73,7 +74,7 @@ def test_the_pages_keep_it_apart_from_the_briefs_claims(study, claims):
         ("zh", "此外，1 项更高（稳健性）。", "稳健性"),
     ):
         words = Words(lang)
-        assert said in verdict_sentences(claims, contrast, words, "")
+        assert said in answer(claims, contrast, words)
         cells = [row[0].lines[0][0].text for row in brief_table(claims, words).rows]
         assert [text for text in cells if name in text] == cells[-1:]
         assert len(cells) == 8
