@@ -36,6 +36,7 @@ from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margin
 from benchbench.suite.distract import DistractSettings
 from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
+from benchbench.suite.keep import KeepSettings
 from benchbench.suite.pixels import PixelSettings
 
 
@@ -103,19 +104,6 @@ class DiagnoseSettings(Settings):
         2_000,
         description="updates of the reference encoder that is trained on the simulator's state, "
         "once for each data set and encoder; 0: off",
-    )
-
-
-class KeepSettings(Settings):
-    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
-
-    policies: Annotated[bool, Strict()] = Field(
-        True, description="the weights of every finished cell, to be loaded, exported and filmed"
-    )
-    films: Annotated[bool, Strict()] = Field(
-        True,
-        description="after a run, a short film of an episode: the compared variants side by side "
-        "from the same start, on the first seed of each environment",
     )
 
 
@@ -200,13 +188,6 @@ class VariantSettings(Settings):
     def routing(self) -> Routing:
         """The routing that these settings describe."""
         return Routing(**self.model_dump())
-
-
-def of_other_code(name: str) -> str | dict[str, object]:
-    """How a suite names a variant that other code trained: nothing is known of its routing."""
-    if name in REGISTRY:
-        return name
-    return {"name": name, "encoder_in": [], "critic": "detached", "vae": "detached"}
 
 
 class Suite(Settings):
