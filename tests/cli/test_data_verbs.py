@@ -232,9 +232,7 @@ def test_list_verify_and_show_tell_of_a_set(tmp_path, tiny_data, monkeypatch):
     assert code == 0, told
     assert "900 in 15 episodes" in " ".join(told.split())
     pictures = sorted(tmp_path.glob("my-robot-*.png"))
-    assert [path.stem.endswith("-distracted") for path in pictures] == [True, False] or (
-        [path.stem.endswith("-distracted") for path in pictures] == [False, True]
-    )
+    assert sorted(path.stem.endswith("-distracted") for path in pictures) == [False, True]
     assert all(path.stat().st_size > 10_000 for path in pictures)
 
     assert run("data", "verify")[0] == 0
@@ -266,6 +264,26 @@ def test_the_main_suite_starts_anywhere_and_says_what_it_costs_on_a_cpu(tmp_path
     main_suite = Path(__file__).parents[2] / "suites" / "pixel_d4rl.yaml"
     code, told = run("run", main_suite, "--results", tmp_path, "--device", "cpu")
     assert code == 130, told
-    assert "14,000,000 updates on a CPU: about 10.0 h" in told
+    assert "28,000,000 updates on a CPU: about 10.0 h" in told
     assert "'benchbench run quickstart'" in told
     assert "left out hopper-medium-v2" in told
+
+
+def test_pictures_that_leave_nothing_to_learn_are_told_by_rate_and_by_the_plan(tiny_data, tmp_path):
+    """Against a delta of 3 no pictures have room; R² is at most 1."""
+    pixels = TINY["pixels"] | {"distract": {"tint": {"strength": 0.7}}}
+    suite = tmp_path / "tinted.yaml"
+    told = TINY | {"pixels": pixels, "diagnose": TINY["diagnose"] | {"oracle_updates": 2}}
+    suite.write_text(yaml.safe_dump(told | {"name": "tinted"}))
+    plan = ("plan", suite, "--results", tmp_path, "--device", "cpu", "--set", "deltas.r2=3")
+    code, before = run(*plan)
+    assert code == 0, before
+    assert f"pictures {OPEN}" not in before  # nobody has rated them yet
+    code, rated = run("data", "rate", suite, "--set", "deltas.r2=3")
+    assert code == 0, rated
+    row = next(line for line in rated.splitlines() if line.startswith(OPEN))
+    assert "tint 0.7" in row
+    assert row.endswith("no room")
+    assert "the room between is under deltas.r2 (3)" in " ".join(rated.split())
+    code, after = run(*plan)
+    assert f"pictures {OPEN}: an untrained encoder reads the state with R²" in after
