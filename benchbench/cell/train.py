@@ -300,7 +300,7 @@ class _Run:
 
     def _add(self, table: str, *rows: dict[str, object]) -> None:
         cell = self.cell
-        head = {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+        head = {"key": cell.key, "env": cell.stratum, "seed": cell.seed, "variant": cell.variant}
         self.state.rows[table].extend({**head, **row} for row in rows)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +33,8 @@ only_option = click.option(
     "--only",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Run a part of the grid: env=…, variant=… or seed=…; repeat it to name several.",
+    help="Run a part of the grid: env=…, condition=…, variant=… or seed=…; repeat it to name "
+    "several.",
 )
 device_option = click.option(
     "--device",
@@ -60,6 +66,37 @@ eval_processes_option = click.option(
     help="Processes that play a cell's episodes side by side, its own among them; auto is as many "
     "as CPUs are left to each cell. Scores do not depend on it.",
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What run and plan are both asked: the suite, the part of its grid, and where it runs."""
+
+    suite: Path
+    only: tuple[str, ...]
+    overrides: tuple[str, ...]
+    results: Path
+    device: str
+    jobs: int | None
+    jobs_per_device: int | None
+
+    def arguments(self) -> dict[str, Any]:
+        """As :func:`benchbench.run` and :func:`benchbench.plan` take them."""
+        return {**vars(self), "only": parse_only(self.only)}
+
+
+def asks(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the arguments of :class:`Asked`, and that as its first argument."""
+
+    @functools.wraps(verb)
+    def called(**given: Any) -> None:
+        names = [field.name for field in dataclasses.fields(Asked)]
+        verb(Asked(**{name: given.pop(name) for name in names}), **given)
+
+    for option in reversed((suite_argument, only_option, set_option, device_option, jobs_option,
+                            per_device_option, results_option)):  # fmt: skip
+        called = option(called)
+    return called
 
 
 def parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:

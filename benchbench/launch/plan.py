@@ -100,7 +100,7 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
     kinds: dict[object, float] = {}
     total = 0.0
     for cell in cells:
-        kind = (cell.env, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
+        kind = (cell.stratum, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
         if kind not in kinds:
             evaluations = cell.train.updates // cell.evaluate.every + 1
             update_seconds, act_seconds = _agent_seconds(cell, slots)
@@ -120,7 +120,7 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
         state = "done" if store.is_done(cell.key) else "-"
         if state == "-" and store.failure(cell.key):
             state = "failed"
-        rows.setdefault((cell.env, cell.seed), {})[cell.variant] = state
+        rows.setdefault((cell.stratum, cell.seed), {})[cell.variant] = state
     wide = max(len(env) for env, _ in rows)
     widths = [max(len(v), 6) for v in variants]
     header = "  ".join(v.ljust(w) for v, w in zip(variants, widths, strict=True))

@@ -110,10 +110,11 @@ DataSource = Annotated[
     Field(discriminator="source"),
 ]
 
-_SOURCES: dict[str, type[Settings]] = {
+SOURCES: dict[str, type[Settings]] = {
     model.model_fields["source"].default: model
     for model in (WaypointData, ReactiveData, D4RLData, VD4RLData, MinariData, FileData)
 }
+"""Settings of each source, by its name."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             "name, with data: {source: file, path: …})"
         )
     if data is None:
-        data = _SOURCES[family.source]()  # type: ignore[assignment]
+        data = SOURCES[family.source]()  # type: ignore[assignment]
     assert data is not None
     if data.source not in family.sources:
         raise ValueError(

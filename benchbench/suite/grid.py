@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -52,6 +52,16 @@ class Cell:
     diagnose: DiagnoseSettings
     own_code: tuple[tuple[str, str], ...] = ()
     """Names and hashes of the files of an agent or encoder of the user's own."""
+    name: str = ""
+    """What the suite calls the environment, where it is not the id; no part of the key."""
+    condition: str = ""
+    """The suite's condition, whose settings stand above; no part of the key."""
+
+    @property
+    def stratum(self) -> str:
+        """What tables call the environment: its name, and the condition."""
+        name = self.name or self.env
+        return f"{name}@{self.condition}" if self.condition else name
 
     @property
     def variant(self) -> str:
@@ -61,7 +71,7 @@ class Cell:
     @property
     def label(self) -> str:
         """How people name the cell."""
-        return f"{self.env} seed {self.seed} {self.variant}"
+        return f"{self.stratum} seed {self.seed} {self.variant}"
 
     def under(self, routing: Routing) -> Cell:
         """The same cell under another variant."""
@@ -125,7 +135,7 @@ class Grid:
 
     @classmethod
     def of(cls, suite: Suite, only: Mapping[str, Collection[str]] = NOTHING) -> Grid:
-        """The suite's grid; ``only`` names the values of env, variant and seed that are wanted.
+        """The suite's grid; ``only`` names what is wanted, as :func:`select` does.
 
         Raises :class:`UserError` as :func:`expand` and :func:`select` do.
         """
@@ -153,12 +163,13 @@ class Grid:
 
 
 def expand(suite: Suite) -> list[Cell]:
-    """The suite's cells: envs × seeds × variants, the variants of a pair side by side.
+    """The suite's cells: strata × seeds × variants, the variants of a pair side by side.
 
     Raises :class:`UserError` where the code of an agent or encoder of the user's own is not here.
     """
     cells = []
-    for env in suite.envs:
+    for stratum in suite.strata:
+        env = stratum.env
         pixels = suite.pixels.overridden_by(env.pixels)
         data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         agent = suite.agent.overridden_by(env.agent)
@@ -180,6 +191,8 @@ def expand(suite: Suite) -> list[Cell]:
                         evaluate=suite.evaluate.overridden_by(env.evaluate),
                         diagnose=suite.diagnose,
                         own_code=own_code,
+                        name=env.name or "",
+                        condition=stratum.condition,
                     )
                 )
     return cells
@@ -199,21 +212,29 @@ def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
 
 
 def select(cells: Sequence[Cell], only: Mapping[str, Collection[str]]) -> list[Cell]:
-    """The cells that match ``only``: the values wanted of ``env``, ``variant`` and ``seed``.
+    """The cells that match ``only``: the values wanted of env, condition, variant and seed.
 
-    Raises :class:`UserError` where a wanted value is none of the grid's, and so would pass unseen.
+    An environment's value is its label, its name or its id. Raises :class:`UserError` where a
+    wanted value is none of the grid's, and so would pass unseen.
     """
-    values = {
-        "env": lambda cell: cell.env,
-        "variant": lambda cell: cell.variant,
-        "seed": lambda cell: str(cell.seed),
-    }
     for name, wanted in only.items():
-        if name not in values:
-            raise UserError(f"--only {name}=…: choose env, variant or seed")
-        there = dict.fromkeys(values[name](cell) for cell in cells)
+        if name not in _NAMED:
+            raise UserError(f"--only {name}=…: choose {', '.join(_NAMED)}")
+        there = dict.fromkeys(value for cell in cells for value in _NAMED[name](cell) if value)
         for value in sorted(set(wanted) - set(there)):
-            raise UserError(
-                f"--only {name}={value}: the grid has no such {name}; it has {', '.join(there)}"
-            )
-    return [c for c in cells if all(values[name](c) in wanted for name, wanted in only.items())]
+            has = f"it has {', '.join(there)}" if there else "the suite states none"
+            raise UserError(f"--only {name}={value}: the grid has no such {name}; {has}")
+    return [
+        cell
+        for cell in cells
+        if all({*_NAMED[name](cell)} & {*wanted} for name, wanted in only.items())
+    ]
+
+
+_NAMED: dict[str, Callable[[Cell], tuple[str, ...]]] = {
+    "env": lambda cell: (cell.stratum, cell.name, cell.env),
+    "condition": lambda cell: (cell.condition,),
+    "variant": lambda cell: (cell.variant,),
+    "seed": lambda cell: (str(cell.seed),),
+}
+"""What ``--only`` may ask for, and the values by which a cell has it."""

@@ -14,26 +14,18 @@ from pydantic import Field, Strict, field_validator, model_validator
 from benchbench.core.settings import (
     Count,
     Index,
-    Number,
     Rate,
     Settings,
     refuse_repeats,
     suggest,
 )
-from benchbench.routing import (
-    REGISTRY,
-    Clear,
-    Combine,
-    CriticTerms,
-    Encoders,
-    Flow,
-    Holder,
-    Routing,
-    VaeWeights,
-)
+from benchbench.routing import REGISTRY, Routing
 from benchbench.suite.agent import AgentSettings, refusal
 from benchbench.suite.comparisons import Contrast, SeedPlan
+from benchbench.suite.diagnose import DiagnoseSettings
 from benchbench.suite.environments import DataSource, data_for, family_of
+from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
+from benchbench.suite.variants import VariantSettings
 
 
 class PixelSettings(Settings):
@@ -66,36 +58,6 @@ class EvaluateSettings(Settings):
 
     every: Count = Field(5_000, description="updates between evaluations")
     episodes: Count = 10
-
-
-class DiagnoseSettings(Settings):
-    """What is measured beside the score; it never changes the training."""
-
-    signals_every: Count = Field(
-        500, description="updates between samples of losses and gradient norms"
-    )
-    holdout: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
-        0.1, description="share of the data set's episodes kept from training for probes and errors"
-    )
-    probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
-        2_000, description="held-out frames on which probes are fitted"
-    )
-    q_pairs: Index = Field(
-        32,
-        description="held-out states and actions from which the policy is played on, for the true "
-        "value of Q; 0: off",
-    )
-    q_horizon: Count = Field(
-        400, description="steps of each of these roll-outs; at discount 0.99, 2 % is left out"
-    )
-    q_every: Count = Field(
-        10, description="evaluations between these roll-outs; the last one always has them"
-    )
-    oracle_updates: Index = Field(
-        2_000,
-        description="updates of the reference encoder that is trained on the simulator's state, "
-        "once for each data set and encoder; 0: off",
-    )
 
 
 class Deltas(Settings):
@@ -138,21 +100,9 @@ class Margins(Settings):
     memory: Rate = Field(0.10, description="relative growth of the peak memory")
 
 
-class EnvSettings(Settings):
-    """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
+class Overrides(Settings):
+    """What may differ from the suite's settings: in an environment, or under a condition."""
 
-    id: str = Field(
-        description="an environment's id, such as bullet-maze2d-open-v0, hopper-medium-v2, "
-        "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
-        "file of your own ('benchbench data list' names them)"
-    )
-    data: DataSource | None = Field(
-        None, description="where the data come from; by default the source that fits the id"
-    )
-    when: Literal["always", "available"] = Field(
-        "always",
-        description="available: leave the environment out, and say so, where its data are not here",
-    )
     observation: Literal["pixels", "state"] | None = None
     pixels: PixelSettings | None = None
     action_repeat: Count | None = Field(
@@ -166,6 +116,41 @@ class EnvSettings(Settings):
     agent: AgentSettings | None = None
     train: TrainSettings | None = None
     evaluate: EvaluateSettings | None = None
+
+
+class Condition(Overrides):
+    """Settings under which every environment stands once; they go before an environment's own."""
+
+    data: dict[str, Any] | None = Field(
+        None, description="keys of an environment's data, put in the place of its own"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dotted(cls, values: Any) -> Any:
+        return unfolded(values) if isinstance(values, dict) else values
+
+
+class EnvSettings(Overrides):
+    """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
+
+    id: str = Field(
+        description="an environment's id, such as bullet-maze2d-open-v0, hopper-medium-v2, "
+        "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
+        "file of your own ('benchbench data list' names them)"
+    )
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$")] | None = Field(
+        None,
+        description="what the environment is called in tables; with it, one id may stand in a "
+        "suite several times, under different settings",
+    )
+    data: DataSource | None = Field(
+        None, description="where the data come from; by default the source that fits the id"
+    )
+    when: Literal["always", "available"] = Field(
+        "always",
+        description="available: leave the environment out, and say so, where its data are not here",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -194,33 +179,6 @@ class EnvSettings(Settings):
         return self
 
 
-class VariantSettings(Settings):
-    """A variant defined in the suite, in the terms of ``benchbench.routing``."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    encoder_in: tuple[Holder, ...] = Field(description="the optimizers that hold the encoder")
-    critic: Flow
-    vae: Flow
-    actor: Flow = "detached"
-    encoders: Encoders = Field("shared", description="one encoder for all networks or one each")
-    critic_terms: CriticTerms = Field("both", description="the terms that reach the encoder")
-    vae_weights: VaeWeights = Field("advantage", description="of the VAE's gradient on the encoder")
-    clear: Clear = Field("before", description="zero_grad before the backward or after the step")
-    combine: Combine = Field("sum", description="how two gradients in [own] become one")
-    why: str = ""
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if self.name in REGISTRY:
-            raise ValueError(f"'{self.name}' is a variant of benchbench's own; choose another name")
-        self.routing()
-        return self
-
-    def routing(self) -> Routing:
-        """The routing that these settings describe."""
-        return Routing(**self.model_dump())
-
-
 class Suite(Settings):
     """A whole suite file."""
 
@@ -232,6 +190,11 @@ class Suite(Settings):
     )
     variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
     envs: tuple[EnvSettings, ...] = Field(min_length=1)
+    conditions: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Condition] = Field(
+        {},
+        description="settings under each of which the whole grid stands, by name, such as "
+        "{plain: {}, small-lr: {agent.encoder_lr: 1e-4}}; keys as --set takes them",
+    )
     pixels: PixelSettings = PixelSettings()
     agent: AgentSettings = AgentSettings()
     train: TrainSettings = TrainSettings()
@@ -282,7 +245,15 @@ class Suite(Settings):
     @field_validator("envs", mode="after")
     @classmethod
     def _distinct_envs(cls, value: tuple[EnvSettings, ...]) -> tuple[EnvSettings, ...]:
-        refuse_repeats([env.id for env in value], "environment")
+        names = [env.name or env.id for env in value]
+        if "all" in names:
+            raise ValueError(f"{names.index('all')}.name: 'all' is the mean of all; choose another")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"names the environment {name!r} twice; give one of them a name: of its own, "
+                    "and other settings"
+                )
         return value
 
     @field_validator("claims", mode="after")
@@ -305,8 +276,13 @@ class Suite(Settings):
         return self
 
     @model_validator(mode="after")
+    def _strata_differ(self) -> Self:
+        refuse_equal_strata(self)
+        return self
+
+    @model_validator(mode="after")
     def _state_has_no_routing(self) -> Self:
-        kinds = {env.observation or self.observation for env in self.envs}
+        kinds = {one.env.observation or self.observation for one in self.strata}
         names = [routing.name for routing in self.routings]
         if "state" in kinds and names != ["frozen"]:
             raise ValueError(
@@ -317,21 +293,27 @@ class Suite(Settings):
 
     @model_validator(mode="after")
     def _state_has_no_proprio(self) -> Self:
-        for index, env in enumerate(self.envs):
-            if env.proprio and (env.observation or self.observation) == "state":
+        for one in self.strata:
+            if one.env.proprio and (one.env.observation or self.observation) == "state":
                 raise ValueError(
-                    f"envs.{index}.proprio: {env.id} is seen as its state, which holds all that "
+                    f"{one.at}.proprio: {one.label} is seen as its state, which holds all that "
                     "could stand beside an image; take proprio out, or write observation: pixels"
                 )
         return self
 
     @model_validator(mode="after")
     def _variants_fit_the_agents(self) -> Self:
-        for algorithm in {self.agent.overridden_by(env.agent).algorithm for env in self.envs}:
+        agents = [self.agent.overridden_by(one.env.agent) for one in self.strata]
+        for algorithm in dict.fromkeys(agent.algorithm for agent in agents):
             for routing in self.routings:
                 if reason := refusal(algorithm, routing):
                     raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
         return self
+
+    @property
+    def strata(self) -> tuple[Stratum, ...]:
+        """Environments × conditions, in the file's order: what has verdicts of its own."""
+        return strata_of(self)
 
     @property
     def seed_list(self) -> tuple[int, ...]:

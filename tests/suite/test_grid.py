@@ -214,7 +214,7 @@ def test_select_keeps_what_matches_every_name(envs, seeds, variants, data):
         ({"variant": {"after", "frozen"}}, "--only variant=frozen: the grid has no such variant"),
         ({"seed": {"7"}}, "the grid has no such seed; it has 0, 1"),
         ({"env": {"open"}}, "the grid has no such env; it has maze2d-open-v0"),
-        ({"colour": {"red"}}, "choose env, variant or seed"),
+        ({"colour": {"red"}}, "choose env, condition, variant, seed"),
     ],
 )
 def test_select_refuses_what_is_not_there(only, words):
