@@ -120,6 +120,21 @@ def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
     return Evaluator(pool, seeds, stack=cell.pixels.stack, spacing=cell.pixels.spacing)
 
 
+def final_evaluator(cell: Cell, evaluator: Evaluator, update: int) -> Evaluator:
+    """An evaluation's final episodes, in the pool of its others.
+
+    They follow from (env, seed) and the update, so that no two evaluations have a start in common
+    and all variants of a pair have the same.
+    """
+    count = cell.evaluate.final_episodes
+    return Evaluator(
+        evaluator.pool,
+        [cell.stream(f"final episode {update} {index}") for index in range(count)],
+        stack=cell.pixels.stack,
+        spacing=cell.pixels.spacing,
+    )
+
+
 def make_policy(agent: Agent, sampler: Sampler, device: torch.device) -> Policy:
     """The agent as the evaluator wants it: from raw observations to the environment's actions."""
 

@@ -18,6 +18,7 @@ import torch
 
 from benchbench.agent.protocol import Info
 from benchbench.cell.build import (
+    final_evaluator,
     make_agent,
     make_evaluator,
     make_policy,
@@ -32,10 +33,11 @@ from benchbench.diagnostics.evaluation import Measures
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.reference_encoder import oracle_state_r2
 from benchbench.diagnostics.signals import Signals
-from benchbench.envs.evaluate import Policy
+from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
 from benchbench.results.store import TableRows
+from benchbench.results.tables import FINAL_SHARE
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -194,6 +196,7 @@ class _Run:
             mean = float(returns.mean())
             score = self.evaluator.score(mean)
             played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
+            played |= self._final_episodes(self.evaluator, update)
         with self.clock.running("diagnose"):
             index = len(self.state.scores)
             measures = self.measures.at_evaluation(
@@ -201,6 +204,16 @@ class _Run:
             )
         self.state.scores.append(score)
         self._add("evaluations", {"update": update, **played, **measures})
+
+    def _final_episodes(self, evaluator: Evaluator, update: int) -> dict[str, object]:
+        """What the fresh starts give, in the last tenth of training; empty before."""
+        late = update >= (1 - FINAL_SHARE) * self.cell.train.updates
+        if not (late and self.cell.evaluate.final_episodes):
+            return {}
+        with self.clock.running("evaluate"):
+            returns = final_evaluator(self.cell, evaluator, update).returns(self.policy)
+        score = evaluator.score(float(returns.mean()))
+        return {"fresh_score": score, "fresh_returns": returns.tolist()}
 
     # ------------------------------------------------------------------ stopping and going on
 

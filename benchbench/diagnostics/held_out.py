@@ -31,10 +31,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Where probes are fitted (training episodes), and where everything is scored (held out)."""
+    """Where probes are fitted, and other rows, held out, on which everything is scored."""
 
     fit: Rows
     score: Rows
+    variance: np.ndarray | None = None
+    """Of states, actions and return (T,), over which R² is taken; None: of the scored rows."""
 
     @property
     def sigma(self) -> float:
@@ -54,8 +56,9 @@ class HeldOut:
         features, _ = encode(encoder, self.fit.batch.obs)
         held_out, activity = encode(encoder, self.score.batch.obs)
         r2 = probe_r2(
-            features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score)
-        )
+            features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score),
+            self.variance,
+        )  # fmt: skip
         dims = self.score.states.shape[1]
         return errors | {
             "state_r2": mean_r2(r2[:dims]),
@@ -75,6 +78,7 @@ class HeldOut:
             self.fit.episodes,
             _clock(self.score),
             self.score.returns[:, None],
+            None if self.variance is None else self.variance[-1:],
         )
         return mean_r2(clock_r2)
 

@@ -17,6 +17,9 @@ from benchbench.suite.grid import Cell
 FITTED, SCORED = 2, 1
 """The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
 
+HALVED = 4
+"""The fewest held-out ones that probes are both fitted and scored on, two each."""
+
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     """Raise :class:`UserError` where a cell's data hold no reward, or too few returns to probe for.
@@ -25,8 +28,7 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     The sets have to be here.
     """
     asked = {
-        (c.data, c.agent.discount, c.diagnose.holdout, c.seed, c.proprio, c.observation): c
-        for c in cells
+        (c.data, c.agent.discount, c.diagnose, c.seed, c.proprio, c.observation): c for c in cells
     }
     opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
     for cell in asked.values():
@@ -46,6 +48,13 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             reward_scale(dataset.rewards[split[0]])
         except UserError as error:
             raise UserError(f"{identity.env}: {error}") from None
+        held_out = len(np.unique(dataset.episode[split[1][is_known[split[1]]]]))
+        if cell.diagnose.probe_on == "held-out" and held_out < HALVED:
+            raise UserError(
+                f"{identity.env}: diagnose.probe_on: held-out needs {HALVED} held-out episodes "
+                f"whose returns are known, and there are {held_out}; raise diagnose.holdout, or "
+                "take more data"
+            )
         for rows, needed in zip(split, (FITTED, SCORED), strict=True):
             if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
                 raise UserError(why_unknown(identity.env, dataset, discount))

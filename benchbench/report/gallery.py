@@ -23,6 +23,7 @@ from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import paired_scores
 from benchbench.report import charts, figures
 from benchbench.report import gradient_flow_figure as loop
+from benchbench.report.condition_section import CAPTION, TITLE, condition_figures
 from benchbench.report.style import save
 
 
@@ -62,6 +63,10 @@ def draw(study: Study, folder: Path) -> Drawn:
             name = f"{entry.name}-{number + 1}" if number else entry.name
             save(figure, folder, name)
             shown.append(replace(entry, name=name, of=of if len(figures_of) > 1 else ""))
+    for number, (of, figure) in enumerate(condition_figures(study)):
+        entry = Shown(f"conditions-{number + 1}" if number else "conditions", TITLE, CAPTION)
+        save(figure, folder, entry.name)
+        shown.append(replace(entry, of=of if len(study.pairings) > 1 else ""))
     return Drawn(tuple(shown), tuple(without_data))
 
 

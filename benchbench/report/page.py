@@ -17,12 +17,14 @@ import pandas as pd
 
 from benchbench.analysis.brief import ALL, ASPECTS
 from benchbench.analysis.claims import judge, learned
+from benchbench.analysis.conditions import dependence, has_conditions
 from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, pairs
 from benchbench.core.text import plain_table, wrapped
 from benchbench.report import sections
 from benchbench.report import verdict_sections as verdicts
+from benchbench.report.condition_section import TITLE, condition_section
 from benchbench.report.discussion import write_discussion
 from benchbench.report.document import (
     Block,
@@ -66,6 +68,8 @@ def write_report(folder: Path, lang: Lang = "en") -> str:
             whole = to_html(document, folder / "figures", words)
             html.write_text(whole, encoding="utf-8", newline="\n")
     tables = {"claims": claims, "described": described, "pairs": pairs(study)}
+    if has_conditions(study):
+        tables["conditions"] = dependence(study)
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
@@ -120,6 +124,7 @@ def page(found: Found, words: Words) -> Document:
         titled += [
             (f"verdicts{end}", words("Verdicts by environment") + which,
              verdicts.matrix(mine, words)),
+            (f"conditions{end}", words(TITLE) + which, condition_section(study, contrast, words)),
             (f"table{end}", words(title) + which,
              [table, *verdicts.how_to_read(mine, contrast, words)]),
             (f"power{end}", words("What would decide it") + which,

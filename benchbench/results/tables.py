@@ -25,6 +25,9 @@ import pyarrow.parquet as pq
 from benchbench.core.errors import UserError
 from benchbench.suite.model import Suite
 
+FINAL_SHARE = 0.1
+"""The end of the training over which the final score is a mean."""
+
 FORMAT = 1
 """Version of the tables' layout, stored in each file's metadata under ``benchbench_format``."""
 
@@ -71,6 +74,8 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("score", pa.float64(), "D4RL-normalised score x 100, mean over the episodes"),
         ("return_mean", pa.float64(), "mean undiscounted return"),
         ("returns", pa.list_(pa.float64()), "undiscounted return of each episode"),
+        ("fresh_score", pa.float64(), "score over the final episodes, in the last tenth"),
+        ("fresh_returns", pa.list_(pa.float64()), "undiscounted return of each of these"),
         (
             "state_r2",
             pa.float64(),
@@ -136,7 +141,18 @@ TABLES = tuple(_COLUMNS)
 
 ADDED: dict[str, frozenset[str]] = {
     "cells": frozenset({"oracle_state_r2"}),
-    "evaluations": frozenset({"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail"}),
+    "evaluations": frozenset(
+        {
+            "dormant",
+            "q_error",
+            "q_bias",
+            "q_spearman",
+            "q_slope",
+            "q_tail",
+            "fresh_score",
+            "fresh_returns",
+        }
+    ),
     "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
 }
 """Columns that came after the first files of this format. A file without one was written before it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
@@ -12,6 +12,8 @@ from benchbench.core.settings import Count, Index, Number, Settings
 class DiagnoseSettings(Settings):
     """What is measured beside the score; it never changes the training."""
 
+    LATER = frozenset({"probe_on"})
+
     signals_every: Count = Field(
         500, description="updates between samples of losses and gradient norms"
     )
@@ -20,6 +22,12 @@ class DiagnoseSettings(Settings):
     )
     probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
         2_000, description="held-out frames on which probes are fitted"
+    )
+    probe_on: Literal["training", "held-out"] = Field(
+        "training",
+        description="the frames on which probes are fitted. held-out: one half of the held-out "
+        "episodes, and scored on the other, so that no encoder has trained on either; R² is then "
+        "over the variance of the whole data set, and not of a pair's own held-out rows",
     )
     q_pairs: Index = Field(
         32,

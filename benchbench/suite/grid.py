@@ -93,8 +93,8 @@ class Cell:
             "data": self.data.settings(),
             "agent": self.agent.identity() | dict(self.own_code),
             "train": self.train.model_dump(mode="json"),
-            "evaluate": self.evaluate.model_dump(mode="json"),
-            "diagnose": self.diagnose.model_dump(mode="json"),
+            "evaluate": self.evaluate.identity(),
+            "diagnose": self.diagnose.identity(),
         }
 
     @cached_property
@@ -171,10 +171,11 @@ def expand(suite: Suite) -> list[Cell]:
     for stratum in suite.strata:
         env = stratum.env
         pixels = suite.pixels.overridden_by(env.pixels)
-        data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
+        named = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         agent = suite.agent.overridden_by(env.agent)
         own_code = hash_own_code(agent)
         for seed in suite.seed_list:
+            data = named.of_pair(seed)
             for routing in suite.routings:
                 cells.append(
                     Cell(

@@ -56,8 +56,15 @@ class TrainSettings(Settings):
 class EvaluateSettings(Settings):
     """When and on how many episodes the policy is scored."""
 
+    LATER = frozenset({"final_episodes"})
+
     every: Count = Field(5_000, description="updates between evaluations")
-    episodes: Count = 10
+    episodes: Count = Field(10, description="of an evaluation, from the same starts each time")
+    final_episodes: Index = Field(
+        0,
+        description="more episodes of each evaluation in the last tenth of training, from starts "
+        "that no other evaluation has: the final score is then theirs; 0: of the others",
+    )
 
 
 class Deltas(Settings):

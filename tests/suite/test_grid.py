@@ -74,6 +74,7 @@ OTHER = {
     ("agent", "algorithm"): "drq-bc",
     ("agent", "precision"): "bf16", ("agent", "hidden"): [5],
     ("agent", "discount"): 0.5, ("agent", "expectile"): 0.5, ("agent", "doubleq_min"): 0.5,
+    ("diagnose", "probe_on"): "held-out",
     ("train", "augmentation"): "random-shift", ("diagnose", "holdout"): 0.2,
 }  # fmt: skip
 
@@ -220,3 +221,16 @@ def test_select_keeps_what_matches_every_name(envs, seeds, variants, data):
 def test_select_refuses_what_is_not_there(only, words):
     with pytest.raises(UserError, match=words):
         select(expand(suite()), only)
+
+
+def test_a_data_set_may_follow_the_pair():
+    """One set a seed, shared by its variants; seed 0's is the set that a plain suite has."""
+    env = {"id": KNOWN_ENVS[0], "data": {"seed": "pair"}}
+    cells = expand(suite([env], seeds=[0, 4]))
+    assert {(cell.seed, cell.data.source.seed) for cell in cells} == {(0, 0), (4, 4)}
+    assert len({cell.data.key for cell in cells}) == 2
+    plain = expand(suite([KNOWN_ENVS[0]], seeds=[0, 4]))
+    assert [cell.key for cell in cells[:2]] == [cell.key for cell in plain[:2]]
+    assert {cell.key for cell in cells[2:]}.isdisjoint(cell.key for cell in plain)
+    stored = suite([env]).model_dump(mode="json", exclude_unset=True)
+    assert Suite.model_validate(stored).envs[0].data.seed == "pair"
