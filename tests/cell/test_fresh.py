@@ -123,7 +123,8 @@ def test_too_few_held_out_episodes_are_refused_before_the_first_cell():
 
 def test_a_suite_of_conditions_names_and_data_sets_runs_and_is_reported(tmp_path):
     suite = tiny(
-        seeds=2, env={"seed": "pair"}, name="axes", **FRESH,
+        seeds=2, env={"seed": "pair"}, name="axes", diagnose=FRESH["diagnose"],
+        evaluate={"every": 12, "final_episodes": 1},
         conditions={"plain": {}, "slow": {"agent.encoder_lr": 1e-5}},
     )  # fmt: skip
     plan = benchbench.plan(suite, results=tmp_path, device="cpu").text()

@@ -102,6 +102,7 @@ def test_the_key_changes_with_every_setting():
     assert len(keys) == changed + 2
 
 
+AS_BEFORE = ("evaluate.final_episodes=0", "diagnose.probe_on=training")
 OLDER_QUICKSTART = ("train.updates=2500", "evaluate.episodes=16", "diagnose.q_pairs=12")
 
 
@@ -112,14 +113,14 @@ OLDER_QUICKSTART = ("train.updates=2500", "evaluate.episodes=16", "diagnose.q_pa
         ("tests/helpers/bullet_quickstart", (), "01a0bff870c52555"),
         ("tests/helpers/bullet_quickstart", OLDER_QUICKSTART, "f655adfcec962b24"),
         ("suites/nightly", (), "8c36a28e80edcc56"),
-        ("suites/pixel_d4rl", (), "e2886d5e981ab55c"),
+        ("suites/pixel_d4rl", AS_BEFORE, "e2886d5e981ab55c"),
         ("suites/reference_cloning", (), "094f6d08e3b050e4"),
         ("suites/reference_cpu", (), "b2bcdc0d57acf50b"),
         ("suites/reference_drq", (), "0e7980016bb4b9ea"),
         ("suites/reference_shift", (), "d08c6ea87120ad4c"),
         ("suites/reference_states", (), "3e50959b107173d5"),
         ("suites/reference_umaze", (), "c363810f47c9ba05"),
-        ("suites/vd4rl", (), "224d2dce360068f7"),
+        ("suites/vd4rl", AS_BEFORE, "224d2dce360068f7"),
     ],
 )
 def test_cells_of_stored_results_keep_their_keys(file, overrides, key):
