@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -36,6 +36,10 @@ class PixelAgent:
     obs_encoder: nn.Module
     obs_encoder_target: nn.Module
     optimizers: RoutedOptimizers
+    counters: ClassVar[tuple[str, ...]] = ()
+    """Attributes that an update changes beside weights and streams: plain numbers."""
+    constants: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are tensors and never change; they follow from the data."""
 
     def assemble(
         self,
@@ -61,22 +65,28 @@ class PixelAgent:
         for name in targets:
             target = copy.deepcopy(getattr(self, name)).requires_grad_(False)
             setattr(self, f"{name}_target", target)
-        self.optimizers = RoutedOptimizers(
-            self.routing,
-            {loss: self.encoder(loss) for loss in LOSSES},
-            heads={loss: getattr(self, name) for loss, name in heads.items()},
-            learning_rates=learning_rates,
-            encoder_lr=encoder_lr,
-        )
+        self._heads, self._rates = dict(heads), (dict(learning_rates), encoder_lr)
+        self._settle(RoutedOptimizers)
         self._streams = {
             purpose: torch.Generator(self.device).manual_seed(stream(purpose))
             for purpose in (*noise, "augmentation")
         }
         self._noise = self._streams
+
+    def _settle(self, kind: type[RoutedOptimizers]) -> None:
+        """Make the optimizers of the modules as they are now, and the lists of their weights."""
+        self.optimizers = kind(
+            self.routing,
+            {loss: self.encoder(loss) for loss in LOSSES},
+            {loss: getattr(self, name) for loss, name in self._heads.items()},
+            *self._rates,
+        )
         online, copies = self.modules(), self.target_modules()
         self._online = [p for m in online.values() for p in m.parameters()]
-        self._followed: list[torch.Tensor] = [p for n in targets for p in online[n].parameters()]
-        self._targets: list[torch.Tensor] = [p for n in targets for p in copies[n].parameters()]
+        self._followed: list[torch.Tensor] = [
+            p for name in copies for p in online[name].parameters()
+        ]
+        self._targets: list[torch.Tensor] = [p for m in copies.values() for p in m.parameters()]
 
     def modules(self) -> dict[str, nn.Module]:
         """The trained modules by the brief's names."""

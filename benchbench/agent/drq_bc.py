@@ -100,6 +100,8 @@ class DrQBC(PixelAgent):
     """DrQ+BC under one routing; see the module's docstring."""
 
     critic_target: TwinQ
+    counters = ("_updates",)
+    constants = ("_mean_A", "_std_A")
 
     def __init__(
         self,

@@ -108,6 +108,8 @@ class PixelEncoder(nn.Module):
 
     mean_image: torch.Tensor
     """(1, C, H, W) float32."""
+    in_place = True
+    """Whether frames are scaled where they were converted; ``vmap`` cannot do that."""
 
     def __init__(
         self,
@@ -152,7 +154,11 @@ class PixelEncoder(nn.Module):
         # Channels are last in memory; on flat rows the arithmetic is several times as fast.
         pixels = obs_BCHW.permute(0, 2, 3, 1).flatten(1).to(self.mean_image.dtype)
         mean = self.mean_image.permute(0, 2, 3, 1).flatten()
-        torch.addcdiv(-mean, pixels, pixels.new_full((), 255.0), out=pixels)
+        most = pixels.new_full((), 255.0)
+        if self.in_place:
+            torch.addcdiv(-mean, pixels, most, out=pixels)
+        else:
+            pixels = torch.addcdiv(-mean, pixels, most)
         pixels_BCHW = pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
         with torch.autocast(obs_BCHW.device.type, torch.bfloat16, enabled=self.bf16):
             return self.trunk(_rows(self.body(pixels_BCHW))).to(self.mean_image.dtype)

@@ -27,11 +27,12 @@ WORST = 0.05
 
 LAST = (
     "state_r2", "return_r2", "action_r2", "time_return_r2", "srank", "dormant", "td_error",
-    "q_behaviour_error",
+    "q_behaviour_error", "distract_r2", "filtering", "unseen_state_r2", "unseen_return_r2",
+    "unseen_action_r2", "unseen_q_behaviour_error",
 )  # fmt: skip
 """Columns of ``evaluations`` that are read at a cell's last evaluation."""
 
-OWN_RETURNS = ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail")
+OWN_RETURNS = ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail", "unseen_q_error")
 """Columns that only the evaluations with roll-outs have, read at the pair's last one of those."""
 
 CELL = ["key", "env", "seed", "variant"]
@@ -43,9 +44,10 @@ def measure_cells(results: Results) -> pd.DataFrame:
     Columns: ``key, env, seed, variant``; ``steps``, the updates at which it was evaluated; those of
     :data:`LAST` and :data:`OWN_RETURNS`; ``random_state_r2`` (the untrained encoder's),
     ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``; ``final_score``, the mean over
-    the last tenth of training, of fresh episodes where there are; ``best_score``,
-    ``untrained_score``; ``q_shift``, the part of the squared error against the own returns that a
-    constant shift explains, and ``q_rest``, the root of what is left of it;
+    the last tenth of training, of fresh episodes where there are; ``unseen_score``, that of the
+    fixed episodes under distractions not seen in training, and ``unseen_drop`` to it from theirs
+    without; ``best_score``, ``untrained_score``; ``q_shift``, the part of the squared error against
+    the own returns that a constant shift explains, and ``q_rest``, the root of what is left of it;
     ``updates_to_threshold`` (infinite where it was never held); ``change_variance``,
     ``oscillation``, ``drawdown``; and as means over the training samples ``grad_log_ratio``,
     ``grad_cosine``, ``grad_negative``, ``grad_split``, ``moved_critic``, ``moved_vae``.
@@ -227,7 +229,7 @@ def drawdown(scores: Sequence[float], worst: float = WORST) -> float:
 
 _OF_CURVE = (
     "steps", "random_state_r2", "auc", "final_score", "updates_to_threshold", "change_variance",
-    "oscillation", "drawdown", *LAST,
+    "oscillation", "drawdown", "unseen_score", "unseen_drop", *LAST,
 )  # fmt: skip
 _OF_SIGNALS = (
     "grad_log_ratio", "grad_cosine", "grad_negative", "grad_split", "moved_critic", "moved_vae"
@@ -240,6 +242,7 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
     first, last = curve.iloc[0], curve.iloc[-1]
     fresh = curve["fresh_score"].astype(float)
     final = fresh.to_list() if fresh.notna().any() else scores
+    unseen = late_score(updates, curve["unseen_score"].astype(float).to_list())
     return {
         "steps": tuple(updates),
         "random_state_r2": first["state_r2"] if updates[0] == 0 else float("nan"),
@@ -249,6 +252,8 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
         "change_variance": change_variance(updates, scores, returns, slope),
         "oscillation": oscillation(updates, scores, returns, slope),
         "drawdown": drawdown(scores),
+        "unseen_score": unseen,
+        "unseen_drop": late_score(updates, scores) - unseen,
         **{column: last[column] for column in LAST},
     }
 

@@ -36,6 +36,8 @@ class Pairing:
     ids: Mapping[str, str] = field(default_factory=dict)
     merged: bool = False
     """Whether the strata of one environment are one pair a seed, the mean over them."""
+    unseen: bool = False
+    """Whether the suite also evaluates under distractions that the training has not seen."""
     _known: dict[tuple[str, Scale], Sides] = field(default_factory=dict, repr=False)
 
     def where(self, keep: Callable[[pd.DataFrame], pd.Series]) -> Pairing:
@@ -147,7 +149,9 @@ def pair(results: Results) -> Study:
         results = replace(results, plan=plan)
     cells = measure_cells(results)
     ids = {one.label: one.env.id for one in suite.strata}
-    pairings = tuple(Pairing(contrast, cells, plan, ids) for contrast in suite.compared)
+    pairings = tuple(
+        Pairing(contrast, cells, plan, ids, unseen=suite.has_unseen) for contrast in suite.compared
+    )
     return Study(results, cells, pairings)
 
 

@@ -16,6 +16,7 @@ from benchbench.core.errors import UserError
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, split_episodes
 from benchbench.envs import make_pixel_env, proprio_columns
+from benchbench.envs.distraction import data_layer, episode_layer
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.envs.pool import Pool
 from benchbench.results.failures import Diverged
@@ -33,9 +34,13 @@ def split(cell: Cell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_sampler(
-    cell: Cell, dataset: Dataset, train_rows: np.ndarray, device: torch.device
+    cell: Cell,
+    dataset: Dataset,
+    train_rows: np.ndarray,
+    device: torch.device,
+    frames: torch.Tensor | None = None,
 ) -> Sampler:
-    """The cell's batches."""
+    """The cell's batches; ``frames`` are the data set's, where they lie on the device already."""
     return Sampler(
         dataset,
         train_rows,
@@ -48,6 +53,8 @@ def make_sampler(
         discount=cell.agent.discount,
         seed=cell.stream("batches"),
         device=device,
+        layer=data_layer(cell, device),
+        frames=frames,
     )
 
 
@@ -116,8 +123,17 @@ def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
         proprio=cell.proprio,
         pixels=cell.observation == "pixels",
     )
-    seeds = [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)]
-    return Evaluator(pool, seeds, stack=cell.pixels.stack, spacing=cell.pixels.spacing)
+    return _evaluator(cell, pool)
+
+
+def unseen_evaluator(cell: Cell, evaluator: Evaluator | None) -> Evaluator | None:
+    """The same episodes under distractions that the training has not seen, in the same pool.
+
+    None where the suite names none, or there is no environment.
+    """
+    if evaluator is None or cell.unseen is None or cell.observation != "pixels":
+        return None
+    return _evaluator(cell, evaluator.pool, unseen=True)
 
 
 def final_evaluator(cell: Cell, evaluator: Evaluator, update: int) -> Evaluator:
@@ -126,12 +142,28 @@ def final_evaluator(cell: Cell, evaluator: Evaluator, update: int) -> Evaluator:
     They follow from (env, seed) and the update, so that no two evaluations have a start in common
     and all variants of a pair have the same.
     """
-    count = cell.evaluate.final_episodes
+    evaluate = cell.evaluate
+    streams = [f"final episode {update} {index}" for index in range(evaluate.final_episodes)]
+    first = evaluate.episodes + update * evaluate.final_episodes
+    return _evaluator(cell, evaluator.pool, streams, first)
+
+
+def _evaluator(
+    cell: Cell,
+    pool: Pool,
+    streams: Sequence[str] | None = None,
+    first: int = 0,
+    unseen: bool = False,
+) -> Evaluator:
+    if streams is None:
+        streams = [f"episode {index}" for index in range(cell.evaluate.episodes)]
     return Evaluator(
-        evaluator.pool,
-        [cell.stream(f"final episode {update} {index}") for index in range(count)],
+        pool,
+        [cell.stream(stream) for stream in streams],
         stack=cell.pixels.stack,
         spacing=cell.pixels.spacing,
+        layer=episode_layer(cell, unseen=unseen),
+        first=first,
     )
 
 

@@ -57,8 +57,12 @@ class Clock:
 
     @contextmanager
     def running(self, part: str) -> Iterator[None]:
-        """Book the block's time to ``part``."""
+        """Book the block's time to ``part``; what the device still had to do before is training."""
         start = time.perf_counter()
+        if part != "train":
+            self._device.synchronize()
+            self.seconds["train"] += time.perf_counter() - start
+            start = time.perf_counter()
         yield
         if part != "train":
             self._device.synchronize()
@@ -71,6 +75,15 @@ class Clock:
         """
         self.seconds = seconds
         self._start -= total
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that passed for other cells in this process."""
+        self._start += seconds
+
+    def share(self, part: str, seconds: float, cells: int) -> None:
+        """Time that passed for so many cells at once, this one among them."""
+        self.seconds[part] += seconds / cells
+        self.leave_out(seconds - seconds / cells)
 
     def total(self) -> float:
         """Seconds of the cell so far."""

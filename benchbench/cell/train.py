@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,11 +25,15 @@ from benchbench.cell.build import (
     make_policy,
     make_sampler,
     split,
+    unseen_evaluator,
 )
 from benchbench.cell.devices import Device
+from benchbench.cell.policy import policy_bytes
 from benchbench.cell.state import CellState, Clock
 from benchbench.core.provenance import git_state, versions
-from benchbench.data.store import open_dataset
+from benchbench.data.batch import Batch
+from benchbench.data.sampler import Sampler
+from benchbench.data.store import Dataset, open_dataset
 from benchbench.diagnostics.evaluation import Measures
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.reference_encoder import oracle_state_r2
@@ -36,11 +41,13 @@ from benchbench.diagnostics.signals import Signals
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
-from benchbench.results.store import TableRows
+from benchbench.results.store import POLICY, CellRows, TableRows
 from benchbench.results.tables import FINAL_SHARE
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
+
+SignalsRow = dict[str, float | None]
 
 FINAL_EVALUATIONS = 5
 """How many of the last evaluations make the final score."""
@@ -65,31 +72,39 @@ def run_cell(
     wrong, among it :class:`Diverged`, ``RoutingMismatch``, and ``Stopped`` where the checkpoints
     were told to stop.
     """
-    return _Run(cell, device, on_update, checkpoints, on_alive, processes).to_the_end()
+    return CellRun(cell, device, on_update, checkpoints, on_alive, processes).to_the_end()
 
 
-class _Run:
-    """The state of one cell while it runs."""
+class CellRun:
+    """One cell while it runs; the arguments are those of :func:`run_cell`.
+
+    ``beside`` is another cell on the same data in this process, whose frames it shares. ``apart``
+    is called before the agent's gradients or optimizers are read, or it is updated on its own.
+    """
 
     def __init__(
         self,
         cell: Cell,
         device: Device,
         on_update: Callable[[int], None],
-        checkpoints: Checkpoints | None,
-        on_alive: Callable[[], None],
+        checkpoints: Checkpoints | None = None,
+        on_alive: Callable[[], None] = lambda: None,
         processes: int = 1,
+        beside: CellRun | None = None,
     ) -> None:
         self.clock, self.state = Clock(device), CellState.at_the_start()
         self.on_update, self.checkpoints, self.on_alive = on_update, checkpoints, on_alive
+        self.apart: Callable[[], None] = lambda: None
         self.cell, self.device = cell, device
         torch_device = torch.device(device.kind)
-        self.dataset = open_dataset(cell.data)
+        self.dataset: Dataset = beside.dataset if beside else open_dataset(cell.data)
         train_rows, held_out_rows = split(cell, self.dataset)
-        self.sampler = make_sampler(cell, self.dataset, train_rows, torch_device)
+        frames = beside.sampler.source if beside else None
+        self.sampler: Sampler = make_sampler(cell, self.dataset, train_rows, torch_device, frames)
         self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell, processes)
+        self.unseen_evaluator = unseen_evaluator(cell, self.evaluator)
         self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
         with self.clock.running("diagnose"):
             self.measures = Measures(
@@ -106,10 +121,31 @@ class _Run:
         self._resume()
 
     def to_the_end(self) -> TableRows:
-        """Train in blocks of ``evaluate.every`` updates, each after an evaluation.
+        """Train and measure the cell; returns its rows."""
+        steps = self.steps()
+        try:
+            batch = next(steps)
+            while True:
+                with self.clock.running("train"):
+                    info = self.agent.update(batch)
+                batch = steps.send(info)
+        except StopIteration:
+            return self.rows()
 
-        The ledger watches the first two updates of a block. There is no pause between those two, so
-        it is no part of the state.
+    def rows(self) -> CellRows:
+        """What the finished cell comes to: its rows, and its policy where that is kept."""
+        rows = CellRows(self.state.rows)
+        if self.cell.keep_policy:
+            sha256 = self.dataset.sha256
+            rows.files = {POLICY: policy_bytes(self.cell, self.agent, self.sampler, sha256)}
+        return rows
+
+    def steps(self) -> Generator[Batch, Info, None]:
+        """The cell from here to its end, but for its plain updates, which whoever drives it makes.
+
+        Yields each one's batch and wants its losses. Training goes in blocks of ``evaluate.every``
+        updates, each after an evaluation. The ledger watches the first two updates of a block,
+        which are made here. There is no pause between those two, so it is no part of the state.
         """
         every, updates, state = self.cell.evaluate.every, self.cell.train.updates, self.state
         ledger: Ledger | None = None
@@ -119,8 +155,17 @@ class _Run:
                 if len(state.scores) <= number:  # else the cell went on from after it
                     self._evaluate()
                     self._pause()
+                self.apart()
                 ledger = Ledger(self.agent.modules(), self.agent.optimizers)
-            self._update(ledger)
+            with self.clock.running("train"):
+                batch = self.sampler.sample()
+            signals = self._signals(batch)
+            if ledger:
+                with self.clock.running("diagnose"):
+                    info = ledger.watch(partial(self.agent.update, batch))
+            else:
+                info = yield batch
+            self._updated(info, signals)
             ends = in_block + 1 == every or update + 1 == updates
             if ledger and (in_block == 1 or ends):
                 self._close_ledger(ledger, update - in_block)
@@ -138,7 +183,6 @@ class _Run:
         if self.evaluator:
             self.evaluator.close()
         self._describe(oracle)
-        return state.rows
 
     def _close_ledger(self, ledger: Ledger, start: int) -> None:
         """Check the routing of the block's first updates, and begin to time the others."""
@@ -155,36 +199,35 @@ class _Run:
             seconds = self.clock.seconds["train"] - self.state.block_began
             self.state.block_ms.append(1000 * seconds / (updates - 2))
 
-    def _update(self, ledger: Ledger | None) -> None:
-        """One update; every ``signals_every`` updates with a row of losses and gradient norms."""
+    def _signals(self, batch: Batch) -> SignalsRow | None:
+        """Gradient norms before the next update, every ``signals_every`` updates."""
         update = self.state.updates
-        with self.clock.running("train"):
-            batch = self.sampler.sample()
-        signals = None
-        if self.signals.due(update):
-            with self.clock.running("diagnose"):
-                seed = self.cell.stream(f"signals {update}")
-                signals = self.signals.before_update(update, batch, seed)
-        if ledger:
-            with self.clock.running("diagnose"):
-                info = ledger.watch(lambda: self.agent.update(batch))
-        else:
-            with self.clock.running("train"):
-                info = self.agent.update(batch)
-        self.unseen.append((update, info))
-        if signals is not None or len(self.unseen) >= LOOK_EVERY:
-            self._refuse_divergence()
+        if not self.signals.due(update):
+            return None
+        with self.clock.running("diagnose"):
+            seed = self.cell.stream(f"signals {update}")
+            return self.signals.before_update(update, batch, seed)
+
+    def _updated(self, info: Info, signals: SignalsRow | None) -> None:
+        """An update is made: look at its losses now and then, and count it."""
+        self.unseen.append((self.state.updates, info))
         if signals is not None:
-            losses = {name: value.item() for name, value in info.items()}
-            self._add("training", {"update": update, **losses, **signals})
+            losses = self._refuse_divergence()
+            self._add("training", {"update": self.state.updates, **losses, **signals})
+        elif len(self.unseen) >= LOOK_EVERY:
+            self._refuse_divergence()
         self.state.updates += 1
         self.on_update(self.state.updates)
 
-    def _refuse_divergence(self) -> None:
-        """Look at all losses not looked at yet, so that the first bad update is the one named."""
-        for update, info in self.unseen:
-            refuse_divergence(info, update)
+    def _refuse_divergence(self) -> dict[str, float]:
+        """Look at all losses not looked at yet; returns the last update's.
+
+        Waiting for them is waiting for the updates that they come of, so it is training.
+        """
+        with self.clock.running("train"):
+            last = look_at(self.unseen)
         self.unseen.clear()
+        return last
 
     def _evaluate(self) -> None:
         update = self.state.updates
@@ -197,6 +240,11 @@ class _Run:
             score = self.evaluator.score(mean)
             played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
             played |= self._final_episodes(self.evaluator, update)
+        if self.unseen_evaluator:
+            with self.clock.running("evaluate"):
+                returns = self.unseen_evaluator.returns(self.policy)
+            played["unseen_score"] = self.unseen_evaluator.score(float(returns.mean()))
+            played["unseen_returns"] = returns.tolist()
         with self.clock.running("diagnose"):
             index = len(self.state.scores)
             measures = self.measures.at_evaluation(
@@ -221,6 +269,7 @@ class _Run:
         """A boundary between updates, at which a checkpoint is written if one is due."""
         if self.checkpoints and self.checkpoints.due():
             self._refuse_divergence()
+            self.apart()
             self.checkpoints.save(self._about(), self._checkpoint())
 
     def _alive(self) -> None:
@@ -317,8 +366,18 @@ class _Run:
         self.state.rows[table].extend({**head, **row} for row in rows)
 
 
-def refuse_divergence(losses: Info, update: int) -> None:
-    """Raise :class:`Diverged` where a loss of this update is no longer a finite number."""
-    for name, value in losses.items():
-        if not math.isfinite(value.item()):
-            raise Diverged(f"{name} is {value.item()} at update {update}")
+def look_at(unseen: Sequence[tuple[int, Info]]) -> dict[str, float]:
+    """The last update's losses, by one copy of all of them from the device.
+
+    Raises :class:`Diverged` with the first update and loss that is no longer a finite number.
+    """
+    losses: dict[str, float] = {}
+    if unseen:
+        scalars = [value.reshape(()) for _, info in unseen for value in info.values()]
+        values = iter(torch.stack(scalars).tolist())
+        for update, info in unseen:
+            losses = {name: next(values) for name in info}
+            for name, value in losses.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"{name} is {value} at update {update}")
+    return losses

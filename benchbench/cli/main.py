@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from benchbench import __version__
+from benchbench.cli.as_json import json_option, plan_json, show
 from benchbench.cli.audit import audit
 from benchbench.cli.compare import baseline, compare, history
 from benchbench.cli.data import data
+from benchbench.cli.keep import export, film
 from benchbench.cli.maintain import clean, doctor, merge, status
-from benchbench.cli.options import Asked, asks, eval_processes_option, results_option
+from benchbench.cli.options import (
+    Asked,
+    asks,
+    eval_processes_option,
+    results_option,
+    stack_option,
+)
 from benchbench.cli.perf import bench, scaling
 from benchbench.cli.power import power
+from benchbench.cli.report import Lang, print_report
+from benchbench.cli.share import judge, pack
 from benchbench.cli.suites import suites
 from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
@@ -42,11 +51,16 @@ def main() -> None:
     benchbench run    quickstart      run what is missing, then report
     benchbench report quickstart      the report again
     benchbench audit  quickstart      where each loss's gradient goes
+
+    \b
+    Completion of verbs, options, suites and --only's values, in bash (zsh, fish alike):
+    eval "$(_BENCHBENCH_COMPLETE=bash_source benchbench)"
     """
 
 
 @main.command()
 @asks
+@stack_option
 @eval_processes_option
 @click.option(
     "--retries",
@@ -101,6 +115,7 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
     asked: Asked,
+    stack: int,
     eval_processes: int | None,
     retries: int,
     keep_going: bool,
@@ -132,8 +147,8 @@ def run(
         return
     try:
         done = benchbench.run(
-            **asked.arguments(), executor=executor, eval_processes=eval_processes, cluster=cluster,
-            address=address, retries=retries, fail_fast=not keep_going,
+            **asked.arguments(), executor=executor, stack=stack, eval_processes=eval_processes,
+            cluster=cluster, address=address, retries=retries, fail_fast=not keep_going,
             checkpoint_every=checkpoint_every, silence=silence,
         )  # fmt: skip
     except Interrupted as stopped:
@@ -142,7 +157,7 @@ def run(
             err=True,
         )
         sys.exit(128 + stopped.signum)
-    _print_report(done.folder)
+    print_report(done.folder)
     for cell, failure, log in done.failures:
         click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
     if done.failures:
@@ -152,12 +167,13 @@ def run(
 @main.command()
 @asks
 @click.option("--show", is_flag=True, help="Print the suite with its base merged in, and stop.")
-def plan(asked: Asked, show: bool) -> None:
+@json_option
+def plan(asked: Asked, show: bool, as_json: bool) -> None:
     """Show what 'run' would do: the grid, what is done, the data, the devices, the time."""
     if show:
         click.echo(merged_text(asked.suite, asked.overrides), nl=False)
         return
-    _print_plan(asked)
+    _print_plan(asked, as_json)
 
 
 @main.command()
@@ -165,12 +181,23 @@ def plan(asked: Asked, show: bool) -> None:
 @results_option
 @click.option(
     "--lang",
-    type=click.Choice(["en", "zh"]),
+    type=click.Choice(["en", "zh", "both"]),
     default="en",
     show_default=True,
-    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html.",
+    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html; both writes these and "
+    "the English ones, each with a link to the other.",
 )
-def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) -> None:
+@click.option(
+    "--format",
+    "paper",
+    type=click.Choice(["page", "pdf"]),
+    default="page",
+    show_default=True,
+    help="pdf: also every figure as PDF, tables/*.tex for LaTeX (booktabs), and figures/make.py, "
+    "which draws a figure again from the tables, to be changed.",
+)
+@json_option
+def report(suites: tuple[str, ...], results: Path, lang: Lang, paper: str, as_json: bool) -> None:
     """Write and print the report of SUITE: its file, or its name under the results folder.
 
     Without SUITE: of every suite that has results.
@@ -182,7 +209,7 @@ def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) ->
         if not folders:
             raise UserError(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
-        _print_report(folder, lang)
+        print_report(folder, lang, paper == "pdf", as_json)
 
 
 @main.command()
@@ -200,16 +227,20 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-VERBS = (suites, power, status, data, audit, doctor, clean, merge, compare, throughput, bench,
-         scaling, baseline, history)  # fmt: skip
+VERBS = (suites, power, status, data, audit, doctor, clean, merge, pack, judge, film, export,
+         compare,         throughput, bench, scaling, baseline, history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 
 
-def _print_plan(asked: Asked) -> None:
+def _print_plan(asked: Asked, as_json: bool = False) -> None:
     import benchbench
 
-    click.echo(benchbench.plan(**asked.arguments()).text())
+    plan = benchbench.plan(**asked.arguments())
+    if as_json:
+        show(plan_json(plan))
+        return
+    click.echo(plan.text())
     _print_power(load_suite(asked.suite, asked.overrides), asked.results)
 
 
@@ -222,21 +253,6 @@ def _print_power(suite: Suite, results: Path) -> None:
     except UserError:
         return
     click.echo(f"\n{power_text(found)}")
-
-
-def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
-    from benchbench.report import report_files, write_report
-
-    try:
-        text = write_report(folder, lang)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: the report cannot be written ({error.strerror}); the results are safe; "
-            "make room or mend it, then 'benchbench report'"
-        ) from None
-    click.echo(text)
-    click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
-    click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
 
 
 def _suite_name(suite: str) -> str:

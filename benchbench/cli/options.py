@@ -13,7 +13,34 @@ import click
 
 from benchbench.core.errors import UserError
 
-suite_argument = click.argument("suite", type=click.Path(path_type=Path))
+
+def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """For the shell: the suites that are shipped, and files."""
+    from benchbench.suite.shipped import shipped_suites
+
+    names = [*shipped_suites(), *map(str, Path().glob(f"{begun}*.yaml"))]
+    return [name for name in names if name.startswith(begun)]
+
+
+def _cells(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """For the shell: values of ``--only``, from the suite that the line names so far."""
+    from benchbench.suite.grid import NAMED, expand
+    from benchbench.suite.load import load_suite
+
+    name, equals, _ = begun.partition("=")
+    if not equals:
+        return [f"{n}=" for n in NAMED if n.startswith(begun)]
+    named = context.params.get("suite") or next(iter(context.args), "")
+    try:
+        cells = expand(load_suite(Path(str(named))))
+    except (UserError, OSError):
+        return []
+    told = NAMED.get(name, lambda cell: ("",))
+    values = dict.fromkeys(f"{name}={told(cell)[0]}" for cell in cells)
+    return [value for value in values if value.startswith(begun)]
+
+
+suite_argument = click.argument("suite", type=click.Path(path_type=Path), shell_complete=_suites)
 results_option = click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
@@ -28,11 +55,12 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override any key of the suite, such as train.updates=500 or envs.0.pixels.size=48.",
 )
-suite_state_argument = click.argument("suite", metavar="SUITE")
+suite_state_argument = click.argument("suite", metavar="SUITE", shell_complete=_suites)
 only_option = click.option(
     "--only",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=_cells,
     help="Run a part of the grid: env=…, condition=…, variant=… or seed=…; repeat it to name "
     "several.",
 )
@@ -55,6 +83,15 @@ per_device_option = click.option(
     callback=lambda context, option, value: _count_or_auto(option.opts[0], value),
     help="Cells at a time on a device; auto fills 90 % of its free memory, "
     "by the peaks of finished cells.",
+)
+stack_option = click.option(
+    "--stack",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train up to N cells that differ in their seeds only as one program, which fills a GPU; "
+    "each is the cell that it is alone, up to rounding.",
 )
 
 eval_processes_option = click.option(

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from benchbench.cli.comparison import json_option
-from benchbench.cli.options import only_option, parse_only, results_option, set_option
+from benchbench.cli.options import (
+    jobs_option,
+    only_option,
+    parse_only,
+    results_option,
+    set_option,
+)
 from benchbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +54,13 @@ def _of_one_cell(rounds: int) -> Callable[[Callable[..., None]], Callable[..., N
 @click.command()
 @_of_one_cell(rounds=5)
 @json_option
+@click.option(
+    "--pairs",
+    is_flag=True,
+    help="Measure pairs an hour of the whole suite instead, from a short cell of each kind.",
+)
+@jobs_option
+@results_option
 def bench(
     suite: Path | None,
     only: tuple[str, ...],
@@ -56,6 +69,9 @@ def bench(
     threads: int | None,
     rounds: int,
     as_json: bool,
+    pairs: bool,
+    jobs: int | None,
+    results: Path,
 ) -> None:
     """Measure how fast benchbench is on this machine, at the settings of SUITE's first environment.
 
@@ -63,7 +79,18 @@ def bench(
     updates a second under every variant and with every encoder, their share of the device's peak,
     the sampler, the cameras, the evaluation, and a cell's start and memory. --only env=… and
     --only variant=… choose among them; any variant of 'benchbench variants' may be named.
+
+    With --pairs: pairs an hour of SUITE as 'benchbench run' would run it here, and what its cells
+    spend on updates, evaluation, diagnostics, start and waiting; from finished cells in --results
+    where there are some of a kind, else from short ones.
     """
+    if pairs:
+        if threads is not None:
+            raise UserError("--threads: with --pairs they follow from --jobs; leave it out")
+        _pairs(suite, only, overrides, device, jobs, results, as_json)
+        return
+    if jobs is not None:
+        raise UserError("--jobs: is for --pairs; add that, or leave it out")
     from benchbench.cell.devices import cpu_count
     from benchbench.perf.bench import bench as measure
     from benchbench.perf.bench import json_text, table_text
@@ -74,6 +101,27 @@ def bench(
     one = _one_device(device)
     cell, routings = choose(loaded, parse_only(only))
     found = measure(loaded.name, cell, routings, one, threads or cpu_count(), rounds)
+    click.echo(json_text(found) if as_json else table_text(found))
+
+
+def _pairs(
+    suite: Path | None,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    device: str,
+    jobs: int | None,
+    results: Path,
+    as_json: bool,
+) -> None:
+    import benchbench
+    from benchbench.perf.choice import DEFAULT
+    from benchbench.perf.pairs import json_text, pairs_per_hour, table_text
+
+    plan = benchbench.plan(
+        suite or DEFAULT, only=parse_only(only), overrides=overrides, results=results,
+        device=device, jobs=jobs,
+    )  # fmt: skip
+    found = pairs_per_hour(plan.grid, plan.store, plan.slots)
     click.echo(json_text(found) if as_json else table_text(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -76,13 +77,19 @@ def encoder_signals(
             "critic": _gradient(agent, "critic", agent.critic_loss(features, batch, fixed)[0]),
             "vae": _gradient(agent, "vae", agent.vae_loss(features, batch, fixed)[0]),
         }
-    signals |= {f"grad_{name}": grad.norm().item() for name, grad in grads.items()}
+    norms = {f"grad_{name}": grad.norm() for name, grad in grads.items()}
+    cosines = {}
     if agent.encoder("critic") is agent.encoder("vae"):
-        signals["grad_cosine"] = _cosine(grads["critic"], grads["vae"])
+        cosines["grad_cosine"] = _cosine(grads["critic"], grads["vae"])
     for loss, weights in (earlier or {}).items():
         way = _weights(agent, loss) - weights
-        signals[f"moved_{loss}"] = _cosine(way, -grads[loss])
-    return signals
+        cosines[f"moved_{loss}"] = _cosine(way, -grads[loss])
+    values = torch.stack([*norms.values(), *cosines.values()]).tolist()  # one copy
+    found = dict(zip([*norms, *cosines], values, strict=True))
+    return signals | {
+        name: None if name in cosines and math.isnan(value) else value
+        for name, value in found.items()
+    }
 
 
 def _gradient(agent: Agent, reader: Loss, loss: torch.Tensor) -> torch.Tensor:
@@ -99,6 +106,6 @@ def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.double().flatten() for tensor in tensors])
 
 
-def _cosine(one: torch.Tensor, other: torch.Tensor) -> float | None:
-    norms = one.norm() * other.norm()
-    return (one @ other / norms).item() if norms > 0 else None
+def _cosine(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """NaN where a vector is zero."""
+    return one @ other / (one.norm() * other.norm())

@@ -12,9 +12,10 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -22,7 +23,15 @@ from multiprocessing.process import BaseProcess
 from benchbench.cell.devices import Device
 from benchbench.core.processes import end_with_parent, interruptible, wait_without_spinning
 from benchbench.launch.executor import RunOptions, Watcher
-from benchbench.launch.resources import Slots, make_scheduler, peak_of, playing_processes
+from benchbench.launch.resources import Slots, known_from, peak_of, playing_processes
+from benchbench.launch.stacks import (
+    Unit,
+    halves,
+    make_scheduler,
+    tasks_of_units,
+    units_of,
+    work_stack,
+)
 from benchbench.launch.supervise import Next, Supervisor
 from benchbench.launch.worker import CellRunner, work
 from benchbench.results.failures import Failure, of_exit
@@ -37,10 +46,13 @@ GRACE_SECONDS = 10.0
 
 
 class Local:
-    """Runs cells on this machine's devices; ``run_one`` runs a cell, ``run_cell`` if None."""
+    """Runs cells on this machine's devices; ``run_one`` runs a cell, ``run_cell`` if None.
 
-    def __init__(self, slots: Slots, run_one: CellRunner | None = None) -> None:
-        self.slots, self.run_one = slots, run_one
+    Up to ``stack`` cells of a kind are trained as one program, in one process.
+    """
+
+    def __init__(self, slots: Slots, run_one: CellRunner | None = None, stack: int = 1) -> None:
+        self.slots, self.run_one, self.stack = slots, run_one, stack
 
     def run(
         self, cells: Sequence[Cell], store: Store, watcher: Watcher, options: RunOptions
@@ -49,7 +61,8 @@ class Local:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(self.slots.threads)
         wait_without_spinning()
-        run = _Run(cells, self.slots, store, watcher, options, self.run_one)
+        units = units_of(cells, self.stack)
+        run = _Run(units, self.slots, store, watcher, options, self.run_one)
         with interruptible():
             try:
                 run.to_the_end()
@@ -59,14 +72,22 @@ class Local:
 
 @dataclass
 class _Running:
-    cell: Cell
+    key: str
+    """The unit's."""
+    cells: tuple[Cell, ...]
+    """Those of the unit that were not done when it started."""
     device: Device
     process: BaseProcess
     pipe: Connection
     started: float = field(default_factory=time.monotonic)
     heard: float | None = None
-    outcome: Failure | float | None = None
-    """The failure or the final score, once it is known."""
+    outcomes: dict[int, Failure | float] = field(default_factory=dict)
+    """The failure or the final score of each cell, by its place among them, once it is known."""
+
+    @property
+    def open_ends(self) -> list[int]:
+        """The places of the cells that have not told their end."""
+        return [place for place in range(len(self.cells)) if place not in self.outcomes]
 
     def silent_for(self) -> float:
         return time.monotonic() - (self.heard or self.started)
@@ -80,15 +101,17 @@ class _Run:
 
     def __init__(
         self,
-        cells: Sequence[Cell],
+        units: Sequence[Unit],
         slots: Slots,
         store: Store,
         watcher: Watcher,
         options: RunOptions,
         run_one: CellRunner | None,
     ) -> None:
-        self.cells, self.devices = {c.key: c for c in cells}, {str(d): d for d in slots.devices}
-        self.scheduler, self.running = make_scheduler(cells, store, slots), list[_Running]()
+        self.units, self.devices = {u.key: u for u in units}, {str(d): d for d in slots.devices}
+        self.known = known_from(store, slots.devices[0].kind)
+        self.scheduler = make_scheduler(units, self.known, slots)
+        self.running: list[_Running] = []
         self.store, self.threads = store, slots.threads
         self.watcher, self.options, self.run_one = watcher, options, run_one
         self.supervisor = Supervisor(store, watcher, options)
@@ -97,22 +120,22 @@ class _Run:
 
     @property
     def waiting(self) -> list[Cell]:
-        return [self.cells[key] for key in self.scheduler.waiting]
+        return [cell for key in self.scheduler.waiting for cell in self.units[key].cells]
 
     def to_the_end(self) -> None:
         while self.scheduler.waiting or self.running:
             while begun := self.scheduler.start():
                 key, place = begun
-                self._start(self.cells[key], self.devices[place])
+                self._start(self.units[key], self.devices[place])
             ready = wait([one.pipe for one in self.running], timeout=1)
             for one in [one for one in self.running if one.pipe in ready]:
                 if one not in self.running:  # ended meanwhile, with its device or by --fail-fast
                     continue
                 self._listen(one)
             for one in self.running:
-                if one.outcome is None and one.silent_for() > one.patience(self.options.silence):
+                if one.open_ends and one.silent_for() > one.patience(self.options.silence):
                     text = f"no heartbeat for {one.silent_for():.0f} s"
-                    one.outcome = Failure("silent", text)
+                    one.outcomes |= dict.fromkeys(one.open_ends, Failure("silent", text))
                     one.process.kill()
 
     def stop(self) -> None:
@@ -125,73 +148,104 @@ class _Run:
             one.process.join(timeout=max(0, end - time.monotonic()))
             one.process.kill()
 
-    def _start(self, cell: Cell, device: Device) -> None:
-        """Start a cell's process; it joins ``running`` first, so that Ctrl-C cannot orphan it."""
+    def _start(self, unit: Unit, device: Device) -> None:
+        """Start a unit's process; it joins ``running`` first, so that Ctrl-C cannot orphan it."""
+        cells = tuple(cell for cell in unit.cells if not self.store.is_done(cell.key))
         ours, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(
             target=_process,
             args=(
-                cell,
+                cells,
                 device,
                 self.threads,
-                self.options.processes or playing_processes(cell, self.threads),
+                self.options.processes or playing_processes(cells[0], self.threads),
                 self.store,
                 self.options.checkpoint_every,
                 theirs,
                 self.run_one,
             ),
-            name=cell.label,
+            name=unit.label,
         )
-        self.running.append(_Running(cell, device, process, ours))
+        self.running.append(_Running(unit.key, cells, device, process, ours))
         process.start()
         theirs.close()
 
     def _listen(self, one: _Running) -> None:
         """Take one message from a cell, or settle its fate once its process has ended."""
         try:
-            word, value = one.pipe.recv()
+            place, word, value = one.pipe.recv()
         except (EOFError, OSError):  # also where it was killed in the middle of a message
             self._ended(one)
             return
         one.heard = time.monotonic()
         if word == "at":
-            self.watcher.updated(one.cell, value)
+            self.watcher.updated(one.cells[place], value)
         elif word == "stopped":
-            one.outcome = Failure("killed", value)
+            one.outcomes[place] = Failure("killed", value)
         else:
-            one.outcome = value
+            one.outcomes[place] = value
 
     def _ended(self, one: _Running) -> None:
         one.process.join()
         one.pipe.close()
         self.running.remove(one)
-        cell, outcome = one.cell, one.outcome
-        if self.store.is_done(cell.key):  # even where it was killed before it could say so
-            self.scheduler.finished(cell.key, peak_of(self.store, cell.key))
-            score = outcome if isinstance(outcome, float) else self.store.final_score(cell.key)
-            self.watcher.finished(cell, score, time.monotonic() - one.started)
-            return
-        assert not isinstance(outcome, float)
-        failure = outcome or of_exit(one.process.exitcode)
-        if str(one.device) in self.scheduler.places and one.device.is_lost():
+        failures: dict[Cell, Failure] = {}
+        for place, cell in enumerate(one.cells):
+            outcome = one.outcomes.get(place)
+            if self.store.is_done(cell.key):  # even where it was killed before it could say so
+                self._finished(one, cell, outcome)
+            else:
+                assert not isinstance(outcome, float)
+                failures[cell] = outcome or of_exit(one.process.exitcode)
+        first = one.cells[0]
+        if not failures:
+            self.scheduler.finished(one.key, peak_of(self.store, first.key))
+        elif str(one.device) in self.scheduler.places and one.device.is_lost():
             self._lost(one.device)
-        elif failure.kind == "out of memory":
-            self._out_of_memory(one, failure)
+        elif len(one.cells) > 1:
+            self._stack_failed(one, failures)
+        elif failures[first].kind == "out of memory":
+            self._out_of_memory(one, failures[first])
         else:
-            self._failed(cell, failure)
+            self._failed(one.key, first, failures[first])
+
+    def _finished(self, one: _Running, cell: Cell, outcome: Failure | float | None = None) -> None:
+        score = outcome if isinstance(outcome, float) else self.store.final_score(cell.key)
+        self.watcher.finished(cell, score, time.monotonic() - one.started)
+
+    def _stack_failed(self, one: _Running, failures: Mapping[Cell, Failure]) -> None:
+        """Try those cells of a stack that have failed and may be tried again in smaller stacks."""
+        self.scheduler.finished(one.key)
+        again, end = list[Cell](), Next.GO_ON
+        for cell, failure in failures.items():
+            if failure.kind == "out of memory":
+                text = f"{failure.text}; its stack of {len(one.cells)} runs again in halves"
+                self.watcher.retrying(cell, replace(failure, text=text))
+            else:
+                verdict = self.supervisor.failed(cell, failure)
+                if verdict is not Next.RETRY:
+                    end = end if verdict is Next.GO_ON else verdict
+                    continue
+            again.append(cell)
+        smaller = halves(again)
+        for unit, task in zip(smaller, tasks_of_units(smaller, self.known), strict=True):
+            self.units[unit.key] = unit
+            self.scheduler.add(task)
+        self._end(end)
 
     def _out_of_memory(self, one: _Running, failure: Failure) -> None:
         """Run the cell again with fewer neighbours; it counts as failed only where it had none."""
-        key, beside = one.cell.key, sum(other.device == one.device for other in self.running)
+        (cell,) = one.cells
+        key, beside = one.key, sum(other.device == one.device for other in self.running)
         if not self.scheduler.out_of_memory(key):
-            self._failed(one.cell, failure)
+            self._failed(key, cell, failure)
             return
         allowed = self.scheduler.company(key)
         where = f"beside {allowed} at most" if beside else "on a larger device"
         text = f"{failure.text}; it ran on {one.device} beside {beside} others, and will {where}"
-        with suppress(OSError), self.store.log_path(key).open("a", encoding="utf-8") as log:
+        with suppress(OSError), self.store.log_path(cell.key).open("a", encoding="utf-8") as log:
             log.write(f"--- out of memory on {one.device} beside {beside} others; again {where}\n")
-        self.watcher.retrying(one.cell, replace(failure, text=text))
+        self.watcher.retrying(cell, replace(failure, text=text))
 
     def _lost(self, device: Device) -> None:
         """Take a device out that the driver no longer reaches; its cells go elsewhere."""
@@ -200,12 +254,14 @@ class _Run:
             one.process.join()
             one.pipe.close()
             self.running.remove(one)
-            if self.store.is_done(one.cell.key):
-                self.scheduler.finished(one.cell.key)
-                score = self.store.final_score(one.cell.key)
-                self.watcher.finished(one.cell, score, time.monotonic() - one.started)
+            done = [cell for cell in one.cells if self.store.is_done(cell.key)]
+            for cell in done:
+                self._finished(one, cell)
+            if len(done) == len(one.cells):
+                self.scheduler.finished(one.key)
         failure = Failure("killed", f"{device} no longer answers and is taken out")
-        cells = [self.cells[key] for key in self.scheduler.lost(str(device))]
+        units = [self.units[key] for key in self.scheduler.lost(str(device))]
+        cells = [c for unit in units for c in unit.cells if not self.store.is_done(c.key)]
         for cell in cells:
             if self.scheduler.places:
                 self.watcher.retrying(cell, failure)
@@ -217,16 +273,21 @@ class _Run:
                 self.watcher.ended_early(left, "no device is left")
             self.scheduler.drop()
 
-    def _failed(self, cell: Cell, failure: Failure) -> None:
+    def _failed(self, key: str, cell: Cell, failure: Failure) -> None:
         verdict = self.supervisor.failed(cell, failure)
         if verdict is Next.RETRY:
-            self.scheduler.again(cell.key)
+            self.scheduler.again(key)
             return
-        self.scheduler.finished(cell.key)
+        self.scheduler.finished(key)
+        self._end(verdict)
+
+    def _end(self, verdict: Next) -> None:
+        """Stop what a failure for good puts an end to."""
         if verdict is Next.GO_ON:
             return
-        started = [one.cell for one in self.running] if verdict is Next.STOP else []
-        self.supervisor.end_early([*started, *self.waiting], verdict)
+        started = [cell for one in self.running for cell in one.cells]
+        stopped = started if verdict is Next.STOP else []
+        self.supervisor.end_early([*stopped, *self.waiting], verdict)
         self.scheduler.drop()
         if verdict is Next.STOP:
             self.stop()
@@ -234,7 +295,7 @@ class _Run:
 
 
 def _process(
-    cell: Cell,
+    cells: tuple[Cell, ...],
     device: Device,
     threads: int,
     processes: int,
@@ -247,10 +308,14 @@ def _process(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
 
-    def tell(word: str, value: object) -> None:
+    def tell(place: int, word: str, value: object) -> None:
         try:
-            pipe.send((word, value))
+            pipe.send((place, word, value))
         except BrokenPipeError:  # the parent is gone: the cell was stopped, it did not fail
             os._exit(1)
 
-    work(cell, device, threads, processes, store, checkpoint_every, tell, run_one)
+    if len(cells) == 1:
+        first = partial(tell, 0)
+        work(cells[0], device, threads, processes, store, checkpoint_every, first, run_one)
+    else:
+        work_stack(cells, device, threads, processes, store, checkpoint_every, tell)

@@ -11,8 +11,7 @@ from typing import Any
 
 from benchbench.cell.devices import Device, cpu_count, free_ram_mb
 from benchbench.core.errors import UserError
-from benchbench.launch.memory import MemoryEstimate
-from benchbench.launch.scheduler import MARGIN, Place, Scheduler, Task
+from benchbench.launch.scheduler import MARGIN, Place, Task
 from benchbench.results.store import Store
 from benchbench.results.tables import read_table
 from benchbench.suite.grid import Cell
@@ -89,13 +88,6 @@ def playing_processes(cell: Cell, threads: int) -> int:
     """How many processes play a cell's episodes: one for each of its CPUs, where that pays."""
     evaluations = cell.train.updates // cell.evaluate.every + 1
     return threads if evaluations * cell.evaluate.episodes >= EPISODES_THAT_PAY else 1
-
-
-def make_scheduler(cells: Sequence[Cell], store: Store, slots: Slots) -> Scheduler:
-    """A scheduler of the cells, with what the results so far tell of their memory and time."""
-    known = known_from(store, slots.devices[0].kind)
-    places = [place_of(device, slots) for device in slots.devices]
-    return Scheduler(places, tasks_of(cells, known), slots.jobs, MemoryEstimate(known.peaks))
 
 
 def tasks_of(cells: Sequence[Cell], known: Known) -> list[Task]:

@@ -12,10 +12,13 @@ from benchbench.core.errors import UserError
 from benchbench.core.processes import interruptible
 from benchbench.data.store import is_here, prepare
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
+from benchbench.launch.cards import keep_cards
 from benchbench.launch.executor import DEFAULTS, Executor, RunOptions
+from benchbench.launch.film import keep_films
 from benchbench.launch.local import Local
 from benchbench.launch.progress import DataProgress, Progress
 from benchbench.launch.resources import Slots
+from benchbench.launch.stacks import refuse_own_code, units_of
 from benchbench.results.failures import Failure
 from benchbench.results.lock import held, unwritable
 from benchbench.results.store import Store
@@ -51,12 +54,15 @@ def run_suite(
             return []
         prepare_data(to_do)
         refuse_unmeasurable(to_do)
+        keep_cards(store, grid.cells)
         progress = _GatheringProgress(to_do, store, grid)
         try:
             executor.run(to_do, store, progress, options)
         finally:
             progress.close()
             _gather(store, grid)
+        if grid.suite.keep.films:
+            keep_films(store, grid)
         return [FailedCell(*failed) for failed in progress.failures]
 
 
@@ -69,6 +75,7 @@ def choose_executor(
     per_device: int | None = None,
     cluster: Path | None = None,
     address: str | None = None,
+    stack: int = 1,
 ) -> Executor:
     """The executor of that name; the other arguments are those of ``benchbench run``.
 
@@ -78,8 +85,14 @@ def choose_executor(
     for option, given, owner in (("--cluster", cluster, "slurm"), ("--address", address, "ray")):
         if given is not None and name != owner:
             raise UserError(f"{option}: is for --executor {owner}; add that, or leave it out")
+    if stack > 1 and name != "local":
+        raise UserError(f"--stack: is for --executor local, not {name}; leave it out")
     if name == "local":
-        return Local(Slots.choose(choose_devices(device), jobs, len(grid.cells), per_device))
+        if stack > 1:
+            refuse_own_code(grid.wanted)
+        units = len(units_of(grid.cells, stack))
+        slots = Slots.choose(choose_devices(device), jobs, units, per_device)
+        return Local(slots, stack=stack)
     if name == "debug":
         from benchbench.launch.debug import Debug
 

@@ -81,8 +81,12 @@ class Scheduler:
         self._beside: dict[str, int] = {}
         """The most neighbours that each task has had since it last started."""
         for task in tasks:
-            self._tasks[task.key] = task
-            self._wait(task)
+            self.add(task)
+
+    def add(self, task: Task) -> None:
+        """Another task that waits."""
+        self._tasks[task.key] = task
+        self._wait(task)
 
     @property
     def waiting(self) -> list[str]:

@@ -71,7 +71,7 @@ def work(
     heartbeat: HeartbeatWriter | None = None
     try:
         if to_log:
-            _redirect_output(store.log_path(cell.key))
+            redirect_output(store.log_path(cell.key))
             logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
         log.info("--- %s process %d on %s", time.strftime("%F %T %z"), os.getpid(), device)
         device.claim()
@@ -81,7 +81,7 @@ def work(
         )
         checkpoints = Checkpoints(store.checkpoint_path(cell.key), checkpoint_every)
         signal.signal(signal.SIGTERM, lambda *_: checkpoints.stop())
-        reporter = _Reporter(tell, heartbeat, checkpoints)
+        reporter = Reporter(tell, heartbeat, checkpoints)
         rows = _run(cell, device, threads, processes, checkpoints, reporter, run_one)
         store.publish(cell, rows)
         checkpoints.discard()
@@ -105,7 +105,7 @@ def _run(
     threads: int,
     processes: int,
     checkpoints: Checkpoints,
-    reporter: _Reporter,
+    reporter: Reporter,
     run_one: CellRunner | None,
 ) -> TableRows:
     import torch
@@ -117,7 +117,7 @@ def _run(
     return one(cell, device, reporter.updated, checkpoints, reporter.alive, processes)
 
 
-class _Reporter:
+class Reporter:
     """Reports progress to the parent and to ``benchbench status``."""
 
     def __init__(self, tell: Tell, heartbeat: HeartbeatWriter, checkpoints: Checkpoints) -> None:
@@ -138,7 +138,7 @@ class _Reporter:
             self._heartbeat.tell(self._updates, self._checkpoints.resumed_from)
 
 
-def _redirect_output(log: Path) -> None:
+def redirect_output(log: Path) -> None:
     """Append everything the process prints, C libraries included, to its log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from typing import Any, Literal, Protocol
 from benchbench.core.errors import UserError
 from benchbench.routing import Routing
 from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.distract import DistractSettings, pictures_sha256
 from benchbench.suite.model import (
     AgentSettings,
     DiagnoseSettings,
@@ -52,6 +54,10 @@ class Cell:
     diagnose: DiagnoseSettings
     own_code: tuple[tuple[str, str], ...] = ()
     """Names and hashes of the files of an agent or encoder of the user's own."""
+    pictures: tuple[tuple[str, str], ...] = ()
+    """Folders of the user's own pictures that distract, and their hashes."""
+    keep_policy: bool = False
+    """Whether its weights are kept; no part of its key."""
     name: str = ""
     """What the suite calls the environment, where it is not the id; no part of the key."""
     condition: str = ""
@@ -64,9 +70,19 @@ class Cell:
         return f"{name}@{self.condition}" if self.condition else name
 
     @property
+    def folder(self) -> str:
+        """:attr:`stratum` as part of a file's name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.stratum)
+
+    @property
     def variant(self) -> str:
         """The name of the cell's routing."""
         return self.routing.name
+
+    @property
+    def unseen(self) -> DistractSettings | None:
+        """The distractions of the second evaluation; None where there is none."""
+        return self.evaluate.unseen(self.pixels)
 
     @property
     def label(self) -> str:
@@ -87,14 +103,15 @@ class Cell:
             "seed": self.seed,
             "routing": routing,
             "observation": self.observation,
-            "pixels": self.pixels.model_dump(mode="json") | {"camera": self.data.camera},
+            "pixels": self.pixels.identity() | {"camera": self.data.camera},
             "proprio": list(self.proprio),
             "action_repeat": self.action_repeat,
             "data": self.data.settings(),
             "agent": self.agent.identity() | dict(self.own_code),
             "train": self.train.model_dump(mode="json"),
-            "evaluate": self.evaluate.identity(),
+            "evaluate": self.evaluate.identity(self.pixels),
             "diagnose": self.diagnose.identity(),
+            **({"pictures": dict(self.pictures)} if self.pictures else {}),
         }
 
     @cached_property
@@ -174,6 +191,8 @@ def expand(suite: Suite) -> list[Cell]:
         named = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         agent = suite.agent.overridden_by(env.agent)
         own_code = hash_own_code(agent)
+        evaluate = suite.evaluate.overridden_by(env.evaluate)
+        pictures = hash_pictures(pixels, evaluate)
         for seed in suite.seed_list:
             data = named.of_pair(seed)
             for routing in suite.routings:
@@ -189,14 +208,23 @@ def expand(suite: Suite) -> list[Cell]:
                         data=data,
                         agent=agent,
                         train=suite.train.overridden_by(env.train),
-                        evaluate=suite.evaluate.overridden_by(env.evaluate),
+                        evaluate=evaluate,
                         diagnose=suite.diagnose,
                         own_code=own_code,
                         name=env.name or "",
                         condition=stratum.condition,
+                        pictures=pictures,
+                        keep_policy=suite.keep.policies,
                     )
                 )
     return cells
+
+
+def hash_pictures(pixels: PixelSettings, evaluate: EvaluateSettings) -> tuple[tuple[str, str], ...]:
+    """A cell's ``pictures``, from the folders as they are now."""
+    both = (pixels.distract, evaluate.unseen(pixels))
+    folders = dict.fromkeys(one.folder for one in both if one is not None)
+    return tuple((folder, pictures_sha256(folder)) for folder in folders if folder)
 
 
 def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
@@ -219,20 +247,20 @@ def select(cells: Sequence[Cell], only: Mapping[str, Collection[str]]) -> list[C
     wanted value is none of the grid's, and so would pass unseen.
     """
     for name, wanted in only.items():
-        if name not in _NAMED:
-            raise UserError(f"--only {name}=…: choose {', '.join(_NAMED)}")
-        there = dict.fromkeys(value for cell in cells for value in _NAMED[name](cell) if value)
+        if name not in NAMED:
+            raise UserError(f"--only {name}=…: choose {', '.join(NAMED)}")
+        there = dict.fromkeys(value for cell in cells for value in NAMED[name](cell) if value)
         for value in sorted(set(wanted) - set(there)):
             has = f"it has {', '.join(there)}" if there else "the suite states none"
             raise UserError(f"--only {name}={value}: the grid has no such {name}; {has}")
     return [
         cell
         for cell in cells
-        if all({*_NAMED[name](cell)} & {*wanted} for name, wanted in only.items())
+        if all({*NAMED[name](cell)} & {*wanted} for name, wanted in only.items())
     ]
 
 
-_NAMED: dict[str, Callable[[Cell], tuple[str, ...]]] = {
+NAMED: dict[str, Callable[[Cell], tuple[str, ...]]] = {
     "env": lambda cell: (cell.stratum, cell.name, cell.env),
     "condition": lambda cell: (cell.condition,),
     "variant": lambda cell: (cell.variant,),

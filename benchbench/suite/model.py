@@ -21,8 +21,10 @@ from benchbench.core.settings import (
 )
 from benchbench.routing import REGISTRY, Routing
 from benchbench.suite.agent import AgentSettings, refusal
-from benchbench.suite.comparisons import Contrast, SeedPlan
+from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margins, SeedPlan
 from benchbench.suite.diagnose import DiagnoseSettings
+from benchbench.suite.distract import DistractSettings
+from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
 from benchbench.suite.variants import VariantSettings
@@ -39,6 +41,17 @@ class PixelSettings(Settings):
         description="subtract the training frames' mean image, rather than 1/2; where the scene "
         "stands still, an untrained encoder then sees what moves",
     )
+    distract: DistractSettings | None = Field(
+        None,
+        description="what is laid over the frames: tint, background, objects, camera, noise, or a "
+        "preset of them; none by default",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """All of it as plain JSON values; without what came later, where that is not used."""
+        told = self.model_dump(mode="json", exclude={"distract"})
+        distract = self.distract.identity() if self.distract else {}
+        return told | ({"distract": distract} if distract else {})
 
 
 class TrainSettings(Settings):
@@ -56,7 +69,7 @@ class TrainSettings(Settings):
 class EvaluateSettings(Settings):
     """When and on how many episodes the policy is scored."""
 
-    LATER = frozenset({"final_episodes"})
+    LATER = frozenset({"final_episodes", "distract"})
 
     every: Count = Field(5_000, description="updates between evaluations")
     episodes: Count = Field(10, description="of an evaluation, from the same starts each time")
@@ -65,46 +78,37 @@ class EvaluateSettings(Settings):
         description="more episodes of each evaluation in the last tenth of training, from starts "
         "that no other evaluation has: the final score is then theirs; 0: of the others",
     )
-
-
-class Deltas(Settings):
-    """The smallest effect of interest for each kind of claim, fixed before the run."""
-
-    score: Rate = Field(5.0, description="score points")
-    r2: Rate = Field(0.05, description="R² of a probe")
-    q_error: Rate = Field(0.10, description="relative reduction of an error")
-    auc: Rate = Field(5.0, description="points of area under the score curve")
-    wobble: Rate = Field(
-        100.0,
-        description="points² of variance of the late score changes; 100: changes of 10 points "
-        "from one evaluation to the next, where the other variant has none",
+    distract: DistractSettings | None = Field(
+        None,
+        description="distractions that the training has not seen: what is stated here takes the "
+        "place of pixels.distract's in a second evaluation, and the drop between the two becomes "
+        "the claim 'robustness'",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_relative_stability(cls, values: Any) -> Any:
-        """Results of earlier versions state ``stability``, a share of the values it judged."""
-        if isinstance(values, dict) and "stability" in values:
-            return {key: value for key, value in values.items() if key != "stability"}
-        return values
+    def unseen(self, pixels: PixelSettings) -> DistractSettings | None:
+        """The distractions of the second evaluation; None where there is none."""
+        if self.distract is None:
+            return None
+        return (pixels.distract or DistractSettings()).under(self.distract)
+
+    def identity(self, pixels: PixelSettings | None = None) -> dict[str, Any]:
+        """As the others' are; what is not seen in training depends on what is."""
+        told = super().identity()
+        unseen = self.unseen(pixels or PixelSettings())
+        return told if unseen is None else told | {"distract": unseen.identity()}
 
 
-CLAIMS = ("return", "action", "state", "q", "area", "score", "stability")
-"""Names of the claims that a test decides, in the order of the brief's table."""
+class KeepSettings(Settings):
+    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
 
-
-class Margins(Settings):
-    """The smallest worsening that fails the nightly gate, fixed before the night."""
-
-    score: Rate = Field(5.0, description="score points lost")
-    r2: Rate = Field(0.05, description="R² of a probe lost")
-    q_error: Rate = Field(0.10, description="relative growth of an error of Q")
-    update_ms: Rate = Field(
-        0.25,
-        description="relative growth of an update's time; single runs vary by 6 to 16 % on shared "
-        "machines, and a whole night moves together",
+    policies: Annotated[bool, Strict()] = Field(
+        True, description="the weights of every finished cell, to be loaded, exported and filmed"
     )
-    memory: Rate = Field(0.10, description="relative growth of the peak memory")
+    films: Annotated[bool, Strict()] = Field(
+        True,
+        description="after a run, a short film of an episode: the compared variants side by side "
+        "from the same start, on the first seed of each environment",
+    )
 
 
 class Overrides(Settings):
@@ -212,13 +216,13 @@ class Suite(Settings):
         description="the variants that are compared; by default after against before with the "
         "brief's claims, or every variant against the first where one of the two is not there",
     )
-    claims: tuple[Literal["return", "action", "state", "q", "area", "score", "stability"], ...] = (
-        Field(
-            (),
-            description="the claims to be decided, named beforehand; by default all seven. Fewer "
-            "take fewer seeds; the others are described",
-        )
+    claims: tuple[Claim, ...] = Field(
+        (),
+        description="the claims to be decided, named beforehand; by default all seven, and "
+        "robustness where evaluate.distract is stated. Fewer take fewer seeds; the others are "
+        "described",
     )
+    keep: KeepSettings = KeepSettings()
     deltas: Deltas = Deltas()
     margins: Margins = Margins()
     tolerance: Rate | None = Field(
@@ -270,6 +274,15 @@ class Suite(Settings):
         return value
 
     @model_validator(mode="after")
+    def _robustness_has_a_second_evaluation(self) -> Self:
+        if "robustness" in self.claims and not self.has_unseen:
+            raise ValueError(
+                "claims: robustness is the drop to distractions that the training has not seen; "
+                "state them under evaluate.distract"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _contrasts_are_of_the_suites_variants(self) -> Self:
         names = [routing.name for routing in self.routings]
         for index, contrast in enumerate(self.contrasts):
@@ -317,6 +330,25 @@ class Suite(Settings):
                     raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
         return self
 
+    @model_validator(mode="after")
+    def _distractions_fit(self) -> Self:
+        for one in self.strata:
+            env = one.env
+            pixels = self.pixels.overridden_by(env.pixels)
+            unseen = self.evaluate.overridden_by(env.evaluate).unseen(pixels)
+            for where, distract in (("pixels", pixels.distract), ("evaluate", unseen)):
+                if distract is None or (env.observation or self.observation) == "state":
+                    continue
+                if reason := distract_refusal(env.id, distract):
+                    raise ValueError(f"{one.at}.{where}.{reason}")
+            seen = pixels.distract.identity() if pixels.distract else {}
+            if unseen is not None and unseen.identity() == seen:
+                raise ValueError(
+                    f"evaluate.distract: {one.label} is trained under the same distractions, so "
+                    "that nothing in them is unseen; state another strength, seed or folder"
+                )
+        return self
+
     @property
     def strata(self) -> tuple[Stratum, ...]:
         """Environments × conditions, in the file's order: what has verdicts of its own."""
@@ -342,7 +374,18 @@ class Suite(Settings):
     @property
     def judged(self) -> tuple[str, ...]:
         """The claims that are tested, in the order of the brief's table."""
-        return tuple(name for name in CLAIMS if not self.claims or name in self.claims)
+        asked = self.claims or CLAIMS
+        return tuple(
+            name for name in CLAIMS if name in asked and (name != "robustness" or self.has_unseen)
+        )
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether policies are also evaluated under distractions not seen in training."""
+        return any(
+            self.evaluate.overridden_by(one.env.evaluate).distract is not None
+            for one in self.strata
+        )
 
     @property
     def routings(self) -> tuple[Routing, ...]:

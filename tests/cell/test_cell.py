@@ -11,7 +11,7 @@ from helpers.suites import TIMES, TINY
 
 from benchbench.agent.lapo import LAPO
 from benchbench.cell.devices import Device
-from benchbench.cell.train import run_cell
+from benchbench.cell.train import look_at, run_cell
 from benchbench.core.errors import UserError
 from benchbench.data.sampler import Sampler
 from benchbench.results.failures import Diverged
@@ -222,6 +222,25 @@ def test_a_loss_that_is_no_number_ends_the_cell_by_name(monkeypatch, at):
     monkeypatch.setattr(LAPO, "critic_loss", broken)
     with pytest.raises(Diverged, match=r"critic_loss is nan at update \d+"):
         run(cell("after"))
+
+
+def test_losses_are_looked_at_in_one_copy_and_the_first_bad_one_is_named(monkeypatch):
+    copies, tolist = [], torch.Tensor.tolist
+
+    def counted(self):
+        copies.append(len(self))
+        return tolist(self)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", counted)
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: pytest.fail("a copy of its own"))
+    one, bad = torch.tensor(1.0), torch.tensor(torch.inf)
+    fine = [(update, {"critic_loss": one, "q_loss": one * update}) for update in range(50)]
+    assert look_at(fine) == {"critic_loss": 1.0, "q_loss": 49.0}
+    assert copies == [100]
+    fine[7][1]["q_loss"] = fine[9][1]["critic_loss"] = bad
+    with pytest.raises(Diverged, match=r"^q_loss is inf at update 7$"):
+        look_at(fine)
+    assert look_at([]) == {}
 
 
 class Closing:

@@ -13,8 +13,9 @@ from benchbench.cell.devices import Device
 from benchbench.launch.executor import DEFAULTS
 from benchbench.launch.local import Local
 from benchbench.launch.memory import SLACK
-from benchbench.launch.resources import Slots, kind_of, known_from, make_scheduler
+from benchbench.launch.resources import Slots, kind_of, known_from
 from benchbench.launch.run import run_suite
+from benchbench.launch.stacks import make_scheduler, units_of
 from benchbench.results.store import Store
 from benchbench.results.tables import read_results
 from benchbench.suite.grid import Grid, expand
@@ -69,7 +70,7 @@ def test_a_cell_out_of_memory_runs_again_alone_and_its_log_says_so(tmp_path):
     kinds = [kind_of(cell.settings()) for cell in CELLS]
     assert set(known.peaks) == set(known.seconds) == set(kinds)
     other_seed = replace(AFTER, seed=7)
-    scheduler = make_scheduler([other_seed], store, Slots((Device("cpu"),), 2, 1))
+    scheduler = make_scheduler(units_of([other_seed], 1), known, Slots((Device("cpu"),), 2, 1))
     kind = kind_of(other_seed.settings())
     assert scheduler.memory.need_mb(kind, 0, 0) == SLACK * known.peaks[kinds[0]]
 
