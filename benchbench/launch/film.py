@@ -133,7 +133,8 @@ def write_film(
 
 def _about(cells: Sequence[Cell]) -> dict[str, object]:
     return {
-        "env": cells[0].stratum, "seed": cells[0].seed, "variants": [cell.variant for cell in cells],
+        "env": cells[0].stratum, "seed": cells[0].seed,
+        "variants": [cell.variant for cell in cells],
         "keys": [cell.key for cell in cells],
     }  # fmt: skip
 

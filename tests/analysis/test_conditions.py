@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from helpers.results_factory import BRIEF, make_rows, make_suite, write_results
 
-from benchbench.analysis.claims import judge
+from benchbench.analysis.brief import PRIMARY
+from benchbench.analysis.claims import judge, room
 from benchbench.analysis.conditions import dependence, effects, has_conditions
 from benchbench.analysis.pairing import pair
 from benchbench.analysis.pilot import plan_power
@@ -52,6 +53,13 @@ def test_the_mean_over_conditions_counts_a_seed_once(tmp_path):
     assert over["difference"] == pytest.approx(by_seed.mean())
     assert (over["lo"], over["hi"]) == pytest.approx((low[0], high[0]))
     assert claims.loc["score", f"{MAZE}@plain"]["n_pairs"] == 10
+
+
+def test_the_room_left_over_all_is_a_mean_over_seeds_too(tmp_path):
+    pairing = study_of(tmp_path).pairings[0]
+    plain = PRIMARY["state"][1]
+    parts = [room(plain, pairing.alone(env)) for env in (f"{MAZE}@plain", f"{MAZE}@other")]
+    assert room(plain, pairing.together()) == pytest.approx(np.mean(parts))
 
 
 def test_a_seed_that_lacks_a_condition_is_left_out_of_the_mean_and_counted(tmp_path):

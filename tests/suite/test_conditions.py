@@ -71,6 +71,20 @@ def test_a_condition_goes_before_what_suite_and_environment_state():
     assert (cell.data.source.noise, cell.data.source.transitions) == (0.9, 900)
 
 
+def test_a_condition_reaches_the_distractions():
+    tints = {"plain": {}, "tint": {"pixels.distract": "easy"},
+             "drop": {"pixels": {"distract": "easy"}, "evaluate.distract": "hard"}}  # fmt: skip
+    made = suite(conditions=tints)
+    layers = {cell.condition: (cell.pixels.distract, cell.unseen) for cell in expand(made)}
+    assert layers["plain"] == (None, None)
+    assert layers["tint"][0] is not None
+    assert layers["tint"][1] is None
+    assert layers["drop"][1] is not None
+    assert made.has_unseen
+    stored = Suite.model_validate(made.model_dump(mode="json", exclude_unset=True))
+    assert [cell.key for cell in expand(stored)] == [cell.key for cell in expand(made)]
+
+
 def test_another_source_takes_the_place_of_the_whole_source():
     env = {"id": "maze2d-open-v0", "data": {"noise": 0.3}}
     cell = expand(suite(envs=[env], conditions={"theirs": {"data.source": "d4rl"}}))[0]
