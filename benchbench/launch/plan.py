@@ -123,7 +123,8 @@ def _weights_size(cell: Cell) -> int:
         make = agent_class(cell.agent.algorithm)
         with torch.device("meta"):
             agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, torch.device("meta"))
-        parameters = (p for m in agent.modules().values() for p in m.state_dict().values())
+        networks = (*agent.modules().values(), *agent.target_modules().values())
+        parameters = (p for network in networks for p in network.state_dict().values())
         return sum(p.numel() * p.element_size() for p in parameters)
     except Exception:  # an agent of the user's own, which 'run' will name
         return 0

@@ -26,6 +26,7 @@ from benchbench.suite.diagnose import DiagnoseSettings
 from benchbench.suite.distract import DistractSettings
 from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
+from benchbench.suite.keep import KeepSettings
 from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
 from benchbench.suite.variants import VariantSettings
 
@@ -96,19 +97,6 @@ class EvaluateSettings(Settings):
         told = super().identity()
         unseen = self.unseen(pixels or PixelSettings())
         return told if unseen is None else told | {"distract": unseen.identity()}
-
-
-class KeepSettings(Settings):
-    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
-
-    policies: Annotated[bool, Strict()] = Field(
-        True, description="the weights of every finished cell, to be loaded, exported and filmed"
-    )
-    films: Annotated[bool, Strict()] = Field(
-        True,
-        description="after a run, a short film of an episode: the compared variants side by side "
-        "from the same start, on the first seed of each environment",
-    )
 
 
 class Overrides(Settings):
