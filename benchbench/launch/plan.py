@@ -106,7 +106,7 @@ def policies_size(grid: Grid, store: Store) -> str:
         return ""
     sizes: dict[object, int] = {}
     for cell in grid.wanted:
-        kind = (cell.agent, cell.pixels, cell.variant, cell.stratum)
+        kind = (cell.agent, cell.pixels, cell.variant, cell.env)
         if kind not in sizes:
             path = store.policy_path(cell.key)
             sizes[kind] = path.stat().st_size if path.exists() else _weights_size(cell)

@@ -16,7 +16,7 @@ from helpers.suites import TINY
 import benchbench
 from benchbench.cell.build import final_evaluator
 from benchbench.cell.devices import Device
-from benchbench.cell.train import _Run, run_cell
+from benchbench.cell.train import CellRun, run_cell
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
 from benchbench.data.store import open_dataset
@@ -48,7 +48,7 @@ def run(cell):
 
 
 def held_out(**changes):
-    return _Run(expand(tiny(**changes))[0], Device("cpu"), lambda done: None, None, lambda: None)
+    return CellRun(expand(tiny(**changes))[0], Device("cpu"), lambda done: None, None, lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_probes_are_fitted_and_scored_on_frames_that_no_encoder_trained_on():
 
 def test_r2_is_over_the_variance_of_the_whole_set_the_same_for_every_seed():
     runs = [
-        _Run(cell, Device("cpu"), lambda done: None, None, lambda: None)
+        CellRun(cell, Device("cpu"), lambda done: None, None, lambda: None)
         for cell in expand(tiny(seeds=[0, 1], variants=["after"], **FRESH))
     ]
     one, other = (r.measures.held_out for r in runs)

@@ -1,6 +1,6 @@
 """How often a table of claims is wrong, on simulated pairs; run by hand, with PYTHONPATH=tests.
 
-    python tests/tools/claim_rates.py                              five minutes on one core
+    python tests/tools/claim_rates.py                              three minutes on one core
     python tests/tools/claim_rates.py --tables 1000 --looks 500    an hour; what METHODS.md shows
 
 For each null (laws in ``tests/helpers/claim_tables.py``), number of pairs an environment and place
