@@ -60,6 +60,14 @@ def test_a_shipped_suite_is_a_base_by_its_name(folder):
     assert mine.seed_list == (0,)
 
 
+def test_conditions_may_take_away_what_a_base_states(folder):
+    mine = load(folder, "base: quickstart\nname: mine\nconditions: "
+                        "{plain: {}, clean: {pixels.distract: null}}\n")  # fmt: skip
+    distract = {cell.condition: cell.pixels.distract for cell in expand(mine)}
+    assert distract["clean"] is None
+    assert distract["plain"] is not None
+
+
 def test_a_base_has_a_base(folder):
     (folder / "middle.yaml").write_text("base: base.yaml\nname: middle\ntrain: {batch_size: 3}\n")
     mine = load(folder, "base: ../middle.yaml\nname: mine\ntrain: {n_step: 4}\n")
