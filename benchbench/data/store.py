@@ -212,6 +212,16 @@ def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarra
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
+def halve_episodes(
+    dataset: Dataset, rows: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two parts of the rows, by whole episodes; the second has the smaller half of them."""
+    episode = dataset.episode[rows]
+    episodes = rng.permutation(np.unique(episode))
+    is_second = np.isin(episode, episodes[: len(episodes) // 2])
+    return rows[~is_second], rows[is_second]
+
+
 def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     """Under the lock: make the set, from what a killed maker left or anew, and publish it."""
     maker = maker_of(identity)

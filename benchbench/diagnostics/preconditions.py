@@ -16,6 +16,9 @@ from benchbench.suite.grid import Cell
 FITTED, SCORED = 2, 1
 """The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
 
+HALVED = 4
+"""The fewest held-out ones that probes are both fitted and scored on, two each."""
+
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     """Raise :class:`UserError` where a cell's data hold no reward, or too few returns to probe for.
@@ -28,7 +31,7 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             c.data,
             c.agent.discount,
             c.agent.algorithm,
-            c.diagnose.holdout,
+            c.diagnose,
             c.seed,
             c.proprio,
             c.observation,
@@ -58,6 +61,13 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             raise UserError(
                 f"{identity.env}: the training episodes hold no reward, so there is nothing to "
                 "learn from; take other data or more, or imitate it (agent: {algorithm: cloning})"
+            )
+        held_out = len(np.unique(dataset.episode[split[1][is_known[split[1]]]]))
+        if cell.diagnose.probe_on == "held-out" and held_out < HALVED:
+            raise UserError(
+                f"{identity.env}: diagnose.probe_on: held-out needs {HALVED} held-out episodes "
+                f"whose returns are known, and there are {held_out}; raise diagnose.holdout, or "
+                "take more data"
             )
         for rows, needed in zip(split, (FITTED, SCORED), strict=True):
             if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:

@@ -26,6 +26,9 @@ from benchbench.core.errors import UserError
 from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
 
+FINAL_SHARE = 0.1
+"""The end of the training over which the final score is a mean."""
+
 FORMAT = 1
 """Version of the tables' layout, stored in each file's metadata under ``benchbench_format``."""
 
@@ -72,6 +75,8 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("score", pa.float64(), "D4RL-normalised score x 100, mean over the episodes"),
         ("return_mean", pa.float64(), "mean undiscounted return"),
         ("returns", pa.list_(pa.float64()), "undiscounted return of each episode"),
+        ("fresh_score", pa.float64(), "score over the final episodes, in the last tenth"),
+        ("fresh_returns", pa.list_(pa.float64()), "undiscounted return of each of these"),
         (
             "state_r2",
             pa.float64(),
@@ -150,6 +155,7 @@ ADDED: dict[str, frozenset[str]] = {
         {"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail", "distract_r2"}
         | {"filtering", "unseen_score", "unseen_returns", "unseen_state_r2", "unseen_return_r2"}
         | {"unseen_action_r2", "unseen_q_error", "unseen_q_behaviour_error"}
+        | {"fresh_score", "fresh_returns"}
     ),
     "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
 }

@@ -19,11 +19,6 @@ from benchbench.suite.user_code import IMPORT_PATH, is_import_path
 ALGORITHMS = ("lapo", "cloning", "drq-bc")
 ENCODERS = ("small", "drqv2", "resnet18")
 
-_LATER = {
-    "algorithm", "bc_weight", "noise_start", "noise_end", "noise_updates", "noise_clip"
-}  # fmt: skip
-"""Keys that came after the first results."""
-
 
 def _schema(choices: tuple[str, ...]) -> dict[str, Any]:
     """For editors: one of the choices, or an import path."""
@@ -33,6 +28,9 @@ def _schema(choices: tuple[str, ...]) -> dict[str, Any]:
 class AgentSettings(Settings):
     """The agent, and LAPO's hyperparameters; the defaults are its authors'."""
 
+    LATER = frozenset(
+        {"algorithm", "bc_weight", "noise_start", "noise_end", "noise_updates", "noise_clip"}
+    )
     algorithm: str = Field(
         "lapo",
         description="lapo, cloning (its VAE alone), drq-bc (V-D4RL's baseline), or module:class of "
@@ -77,15 +75,6 @@ class AgentSettings(Settings):
     @classmethod
     def _known_encoder(cls, value: str) -> str:
         return _known("encoder", value, ENCODERS)
-
-    def identity(self) -> dict[str, Any]:
-        """All of it as plain JSON values, for a cell's key.
-
-        Keys that came later are left out at their defaults, so that older cells keep their keys.
-        """
-        told = self.model_dump(mode="json")
-        fields = type(self).model_fields
-        return {k: v for k, v in told.items() if k not in _LATER or v != fields[k].default}
 
 
 def refusal(algorithm: str, routing: Routing) -> str | None:

@@ -6,14 +6,20 @@ import glob
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchbench.core.folders import remembered_sha256
 from benchbench.core.settings import LONGEST_NAME
-from benchbench.suite.environments import DataSource, FileData, data_for, family_of
+from benchbench.suite.environments import (
+    DataSource,
+    FileData,
+    data_for,
+    family_of,
+    follows_pair,
+)
 
 VERSIONS = {"waypoint": 1, "reactive": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
 """By source; raised when it would make other bytes from the same settings."""
@@ -73,6 +79,12 @@ class DataIdentity:
         repeat = action_repeat or family_of(env).action_repeat
         return cls(env, source, size, repeat, content)
 
+    def of_pair(self, seed: int) -> DataIdentity:
+        """The set of a pair's seed: this one, unless its own seed is the pair's."""
+        if not follows_pair(self.source):
+            return self
+        return replace(self, source=self.source.model_copy(update={"seed": seed}))
+
     @property
     def camera(self) -> str:
         """How the frames are drawn; each kind of environment has one camera."""
@@ -98,6 +110,12 @@ class DataIdentity:
         """12 hexadecimal digits of a hash of :meth:`settings`; names the set's folder."""
         text = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """How people name the set: its environment, and its seed where that is not 0."""
+        seed = getattr(self.source, "seed", 0)
+        return f"{self.env} seed {seed}" if seed else self.env
 
     @property
     def folder(self) -> str:

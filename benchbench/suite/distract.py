@@ -105,7 +105,12 @@ class DistractSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, values: Any) -> Any:
-        """Write out what a preset stands for; a part stated beside it takes its place."""
+        """Write out what a preset stands for; a part stated beside it takes its place.
+
+        Its name alone is the preset: ``pixels.distract: easy``.
+        """
+        if isinstance(values, str):
+            values = {"preset": values}
         if not isinstance(values, dict) or values.get("preset") not in _PRESETS:
             return values
         return _PRESETS[values["preset"]] | values

@@ -17,6 +17,13 @@ from benchbench.core.settings import LARGEST, LONGEST_NAME, Index, Number, Setti
 
 Transitions = Annotated[int, Strict(), Field(ge=100, le=LARGEST)]
 
+DataSeed = Annotated[
+    Index | Literal["pair"],
+    Field(
+        description="of the set; pair: each seed of the suite has a set of its own, made from that "
+        "seed, so that intervals are over data sets as well"
+    ),
+]
 PART = r"^(expert|shipped|random|noisy-\d+(\.\d+)?)$"
 EPISODE_STEPS = 1000
 """D4RL's limit for its bodies, in simulator steps; its MuJoCo ids only say so with mujoco_py."""
@@ -36,7 +43,7 @@ class WaypointData(Settings):
     noise: Annotated[Number, Field(ge=0)] = Field(
         0.5, description="standard deviation of the Gaussian noise added to each action"
     )
-    seed: Index = 0
+    seed: DataSeed = 0
 
 
 class ReactiveData(Settings):
@@ -53,7 +60,7 @@ class ReactiveData(Settings):
             "halfcheetah and walker2d shipped and random. By default expert alone, or shipped",
         )
     )
-    seed: Index = 0
+    seed: DataSeed = 0
 
     @field_validator("mix")
     @classmethod
@@ -127,10 +134,11 @@ DataSource = Annotated[
     Field(discriminator="source"),
 ]
 
-_SOURCES: dict[str, type[Settings]] = {
+SOURCES: dict[str, type[Settings]] = {
     model.model_fields["source"].default: model
     for model in (WaypointData, ReactiveData, D4RLData, VD4RLData, MinariData, FileData)
 }
+"""Settings of each source, by its name."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,7 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             "name, with data: {source: file, path: …})"
         )
     if data is None:
-        data = _SOURCES[family.source]()  # type: ignore[assignment]
+        data = SOURCES[family.source]()  # type: ignore[assignment]
     assert data is not None
     if data.source not in family.sources:
         raise ValueError(
@@ -268,6 +276,18 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             f"{' or '.join(family.sources)}, or file for a data set of your own"
         )
     return _mixed(env_id, data) if isinstance(data, ReactiveData) else data
+
+
+def seed_of(data: WaypointData | ReactiveData) -> int:
+    """The seed that a set is made from. Raises ``ValueError`` where it is still the pair's."""
+    if data.seed == "pair":
+        raise ValueError("the set is one of each pair; ask for a pair's own")
+    return data.seed
+
+
+def follows_pair(data: DataSource) -> bool:
+    """Whether each of a suite's seeds has a data set of its own."""
+    return isinstance(data, (WaypointData, ReactiveData)) and data.seed == "pair"
 
 
 def _mixed(env_id: str, data: ReactiveData) -> ReactiveData:

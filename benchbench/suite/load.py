@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import math
 import re
@@ -10,13 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchbench.core.errors import UserError
 from benchbench.core.settings import LARGEST, PATTERNS, SMALL_NAME, suggest
-from benchbench.core.yaml_text import Loc, parse_yaml, read_yaml
+from benchbench.core.yaml_text import Loc, parse_yaml
+from benchbench.suite.file import BASE_SCHEMA, SuiteFile, read_with_base
 from benchbench.suite.model import Suite
-from benchbench.suite.shipped import find_suite
 
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
@@ -28,19 +31,30 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     Raises :class:`UserError` with a line for each mistake: the file, its line where there is one,
     the key and the cure.
     """
-    path = find_suite(path)
-    raw, lines = read_yaml(path, "check the path, or name a suite that 'benchbench suites' lists")
-    if not isinstance(raw, dict):
-        raise UserError(
-            f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "
-            "suite to edit"
-        )
-    for override in overrides:
-        _apply_override(raw, override)
+    file, raw = _merged(path, overrides)
     try:
         return Suite.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_explain(path, error, raw, lines, overrides)) from None
+        raise UserError(_explain(file, error, raw, overrides)) from None
+
+
+def merged_text(path: Path, overrides: Sequence[str] = ()) -> str:
+    """A suite's file as YAML, with its base and the overrides in it.
+
+    Raises :class:`UserError` as :func:`load_suite` does.
+    """
+    load_suite(path, overrides)
+    _, raw = _merged(path, overrides)
+    return str(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _merged(path: Path, overrides: Sequence[str]) -> tuple[SuiteFile, dict[str, Any]]:
+    """A suite's file, and what it holds once its base and the overrides are in it."""
+    file = read_with_base(path)
+    raw = copy.deepcopy(file.raw)
+    for override in overrides:
+        _apply_override(raw, override)
+    return file, raw
 
 
 def stored_suite(stored: object, path: Path) -> Suite:
@@ -61,7 +75,10 @@ def stored_suite(stored: object, path: Path) -> Suite:
 
 def suite_schema() -> str:
     """The JSON schema of suite files, for editors."""
-    return json.dumps(Suite.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    schema = Suite.model_json_schema()
+    schema["properties"] = {"base": BASE_SCHEMA} | schema["properties"]
+    schema["required"] = ["name"]  # a base may have the others
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -86,21 +103,16 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def _explain(
-    path: Path,
-    error: ValidationError,
-    raw: dict[str, Any],
-    lines: dict[Loc, int],
-    overrides: Sequence[str],
+    file: SuiteFile, error: ValidationError, raw: dict[str, Any], overrides: Sequence[str]
 ) -> str:
     """Every mistake on a line of its own, in the file's order: file, line, key, what to do."""
     override = f" with --set {' --set '.join(overrides)}" if overrides else ""
     found = []
     for loc, message in _mistakes(error, raw):
-        known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
-        number = lines[known] if known else 0
+        path, number = file.place(loc)
         key = ".".join(str(part) for part in loc) + ": " if loc else ""
         place = f"{path}:{number}" if number else str(path)
-        found.append((number, f"{place}{override}: {key}{message}"))
+        found.append(((path != file.path, number), f"{place}{override}: {key}{message}"))
     return "\n".join(text for _, text in sorted(found, key=lambda one: one[0]))
 
 
@@ -141,11 +153,11 @@ def _message(error: Any, raw: Any) -> tuple[Loc, str]:
         named, colon, rest = message.partition(": ")
         parts = [int(part) if part.isdecimal() else part for part in named.split(".")]
         inner = _in_file((*error["loc"], *parts), raw)
-        if colon and len(inner) == len(loc) + named.count(".") + 1:
+        if colon and ".".join(str(part) for part in inner[len(loc) :]) == named:
             loc, message = inner, rest
     message = message[0].lower() + message[1:]
     if kind == "extra_forbidden":
-        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(error['loc']))}"
+        message = f"is not a key here{suggest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
     elif kind == "missing":
         message = "is missing; add it"
     elif kind == "union_tag_invalid":
@@ -229,14 +241,25 @@ _NOISE = {"string_type", "tuple_type", "int_type", "too_short"}
 
 
 def _in_file(loc: Sequence[str | int], raw: Any) -> Loc:
-    """An error's place without the names of unions' members, which the file does not have."""
+    """An error's place in the file: without the names of unions' members, with dotted keys."""
     found: list[str | int] = []
-    for part in loc:
-        try:
-            raw = raw[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        found.append(part)
+    start = 0
+    while start < len(loc):
+        for end in range(len(loc), start, -1):
+            part = loc[start] if end == start + 1 else ".".join(map(str, loc[start:end]))
+            try:
+                raw = raw[part]
+            except (KeyError, IndexError, TypeError):
+                continue
+            found.append(part)
+            start = end - 1
+            break
+        else:  # a mistake in the first part of a dotted key
+            dotted = [key for key in raw if str(key).startswith(f"{loc[start]}.")] if isinstance(
+                raw, dict) else []  # fmt: skip
+            if dotted:
+                return (*found, dotted[0])
+        start += 1
     return tuple(found)
 
 
@@ -245,10 +268,12 @@ def _keys_beside(loc: Sequence[str | int]) -> list[str]:
 
     ``loc`` is pydantic's: where a union has tags, the tag stands behind the key.
     """
+    if len(loc) == 1:
+        return ["base", *Suite.model_fields]
     models: list[type[BaseModel]] = [Suite]
-    for part in loc[:-1]:
+    for before, part in itertools.pairwise((None, *loc[:-1])):
         tagged = [m for m in models if _tag(m) == part]
-        if isinstance(part, int) or tagged:
+        if isinstance(part, int) or tagged or before == "conditions":  # whose keys are names
             models = tagged or models
             continue
         fields = models[0].model_fields

@@ -48,7 +48,7 @@ DATA = "    data: {source: "
         ("updates: 10", "updats: 10", "8: train.updats:", "not a key here; did you mean 'updates'"),
         ("updates: 10", "batch-size: 4", "8: train.batch-size:", "did you mean 'batch_size'"),
         ("train:", "Train:", "7: Train:", "did you mean 'train'"),
-        ("train:", "zzz:", "7: zzz:", "choose one of name, description"),
+        ("train:", "zzz:", "7: zzz:", "choose one of base, name, description"),
         ("updates: 10", "updates: many", "8: train.updates:", "integer, not 'many'"),
         ("updates: 10", "updates: 1.5", "8: train.updates:", "integer, not 1.5"),
         ("updates: 10", "updates: true", "8: train.updates:", "integer, not True"),
