@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchbench.api import Run as Run
     from benchbench.api import load as load
+    from benchbench.api import load_policy as load_policy
     from benchbench.api import plan as plan
     from benchbench.api import run as run
     from benchbench.gradients.audit import Audit as Audit
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from benchbench.gradients.audit import watch as watch
 
 __version__ = "0.1.0"
-__all__ = ["Audit", "Run", "__version__", "audit", "load", "plan", "run", "watch"]
+__all__ = ["Audit", "Run", "__version__", "audit", "load", "load_policy", "plan", "run",
+           "watch"]  # fmt: skip
 
 _HOMES = {
-    "benchbench.api": ("Run", "load", "plan", "run"),
+    "benchbench.api": ("Run", "load", "load_policy", "plan", "run"),
     "benchbench.gradients.audit": ("Audit", "audit", "watch"),
 }
 

@@ -18,6 +18,7 @@ from benchbench.suite.load import load_suite
 from benchbench.suite.model import SeedPlan, Suite
 
 if TYPE_CHECKING:
+    from benchbench.cell.policy import TrainedPolicy
     from benchbench.launch.executor import Executor, RunOptions
     from benchbench.launch.plan import Plan
     from benchbench.launch.run import FailedCell
@@ -174,6 +175,21 @@ def load(folder: Path | str) -> Results:
     from benchbench.results.tables import read_results
 
     return read_results(Path(folder))
+
+
+def load_policy(cell: Path | str) -> TrainedPolicy:
+    """The policy that a finished cell ended with, to act on frames.
+
+    ``cell`` is its folder, ``results/<suite>/cells/<key>``, or its ``policy.safetensors``. Raises
+    :class:`UserError` where no policy was kept.
+
+    >>> import benchbench
+    >>> policy = benchbench.load_policy("results/quickstart/cells/…")
+    >>> policy.act(frames)  # uint8 (E, size, size, stack x 3): actions (E, A)
+    """
+    from benchbench.cell.policy import load_policy as load_kept
+
+    return load_kept(cell)
 
 
 def _open(

@@ -24,6 +24,7 @@ def copies(tmp_path_factory):
         (root / folder.name).mkdir()
         for path in folder.glob("*.*"):
             shutil.copy(path, root / folder.name)
+        shutil.copytree(folder / "tasks", root / folder.name / "tasks")
     return root
 
 

@@ -56,6 +56,11 @@ ASPECTS = (
 )  # fmt: skip
 """The seven rows of the brief's table, in its order."""
 
+BESIDE = (Aspect(8, Said("稳健性", "Robustness"), Said("", ""), Said("", ""), Said("", "")),)
+"""Rows that the brief does not have; in suites that ask for them, and without an expectation."""
+
+ROWS = (*ASPECTS, *BESIDE)
+
 Scale = Literal["difference", "ln ratio"]
 
 
@@ -104,6 +109,8 @@ PRIMARY: dict[str, tuple[Measure, ...]] = {
                       "score", rare=True),),
     "stability": (Measure(7, "change_variance", "variance of late score changes, noise removed",
                           "points²", -1, "wobble", rare=True),),
+    "robustness": (Measure(8, "unseen_drop", "score lost under unseen distractions, mean over the "
+                           "last tenth of training", "points", -1, "score", rare=True),),
 }  # fmt: skip
 """The claims that a test decides, by the names that a suite knows them by
 (:data:`benchbench.suite.model.CLAIMS`), each with what stands in for its measure.
@@ -128,7 +135,7 @@ ALL = "all"
 
 def aspect_columns(row: int) -> dict[str, object]:
     """The columns that say which row of the brief a claim part belongs to."""
-    aspect = ASPECTS[row - 1]
+    aspect = ROWS[row - 1]
     return {
         "row": row,
         "aspect": aspect.name.zh,

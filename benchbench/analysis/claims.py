@@ -24,7 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchbench.analysis.brief import ALL, COLUMNS, PRIMARY, Measure, Scale, aspect_columns
+from benchbench.analysis.brief import (
+    ALL,
+    ASPECTS,
+    COLUMNS,
+    PRIMARY,
+    Measure,
+    Scale,
+    aspect_columns,
+)
 from benchbench.analysis.gradient_flow import judge_flow
 from benchbench.analysis.pairing import Pairing, Study
 from benchbench.analysis.power import pairs_for, smallest_effect
@@ -157,13 +165,14 @@ def _rows(study: Study, pairing: Pairing, judged: dict[str, Family]) -> list[dic
         for env, family in judged.items():
             here = pairing if env == ALL else pairing.alone(env)
             tested = claim in study.results.suite.judged
+            in_brief = measure.row <= len(ASPECTS)
             row = estimate(measure, here, study.results.suite.deltas, family.level)
             note = "; ".join(filter(None, (instead, str(row["note"]))))
             d = _differences(measure, here)
             rows.append(row | {
                 "env": env, "claim": claim, "note": note,
                 "verdict": "" if tested else "not tested",
-                "claimed": row["claimed"] if pairing.contrast.expect else "",
+                "claimed": row["claimed"] if pairing.contrast.expect and in_brief else "",
                 "_room": room(measure, here), "_rare": measure.rare,
                 "_sign": measure.direction,
                 **_planned(d, float(str(row["delta"])), family, one=env != ALL or len(judged) == 1),
@@ -202,7 +211,8 @@ def _with_verdicts(
 
 def chosen(pairing: Pairing) -> list[tuple[str, Measure, str]]:
     """The claims, the measure by which this table judges each, and why it stands in, or ''."""
-    return [(claim, *choose(candidates, pairing)) for claim, candidates in PRIMARY.items()]
+    claims = [claim for claim in PRIMARY if claim != "robustness" or pairing.unseen]
+    return [(claim, *choose(PRIMARY[claim], pairing)) for claim in claims]
 
 
 def choose(candidates: Sequence[Measure], pairing: Pairing) -> tuple[Measure, str]:

@@ -30,11 +30,12 @@ WORST = 0.05
 
 LAST = (
     "state_r2", "return_r2", "action_r2", "time_return_r2", "srank", "dormant", "td_error",
-    "q_behaviour_error",
+    "q_behaviour_error", "distract_r2", "filtering", "unseen_state_r2", "unseen_return_r2",
+    "unseen_action_r2", "unseen_q_behaviour_error",
 )  # fmt: skip
 """Columns of ``evaluations`` that are read at a cell's last evaluation."""
 
-OWN_RETURNS = ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail")
+OWN_RETURNS = ("q_error", "q_bias", "q_spearman", "q_slope", "q_tail", "unseen_q_error")
 """Columns that only the evaluations with roll-outs have, read at the pair's last one of those."""
 
 CELL = ["key", "env", "seed", "variant"]
@@ -46,7 +47,8 @@ def measure_cells(results: Results) -> pd.DataFrame:
     Columns: ``key, env, seed, variant``; ``steps``, the updates at which it was evaluated; those
     of :data:`LAST` and :data:`OWN_RETURNS`; ``random_state_r2`` (the untrained encoder's),
     ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``; ``final_score``,
-    the mean over the last tenth of training; ``best_score``, ``untrained_score``; ``q_shift``, the
+    the mean over the last tenth of training; ``unseen_score``, the same under distractions not seen
+    in training, and ``unseen_drop`` to it; ``best_score``, ``untrained_score``; ``q_shift``, the
     part of the squared error against the own returns that a constant shift explains, and
     ``q_rest``, the root of what is left of it; ``updates_to_threshold`` (infinite where it was
     never held); ``change_variance``, ``oscillation``, ``drawdown``; and as means over the training
@@ -230,7 +232,7 @@ def drawdown(scores: Sequence[float], worst: float = WORST) -> float:
 
 _OF_CURVE = (
     "steps", "random_state_r2", "auc", "final_score", "updates_to_threshold", "change_variance",
-    "oscillation", "drawdown", *LAST,
+    "oscillation", "drawdown", "unseen_score", "unseen_drop", *LAST,
 )  # fmt: skip
 _OF_SIGNALS = (
     "grad_log_ratio", "grad_cosine", "grad_negative", "grad_split", "moved_critic", "moved_vae"
@@ -241,6 +243,7 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
     updates, scores = curve["update"].to_list(), curve["score"].to_list()
     returns = [np.asarray([] if r is None else r, dtype=float) for r in curve["returns"]]
     first, last = curve.iloc[0], curve.iloc[-1]
+    unseen = late_score(updates, curve["unseen_score"].astype(float).to_list())
     return {
         "steps": tuple(updates),
         "random_state_r2": first["state_r2"] if updates[0] == 0 else float("nan"),
@@ -250,6 +253,8 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
         "change_variance": change_variance(updates, scores, returns, slope),
         "oscillation": oscillation(updates, scores, returns, slope),
         "drawdown": drawdown(scores),
+        "unseen_score": unseen,
+        "unseen_drop": late_score(updates, scores) - unseen,
         **{column: last[column] for column in LAST},
     }
 

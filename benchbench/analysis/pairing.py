@@ -33,6 +33,8 @@ class Pairing:
     contrast: Contrast
     cells: pd.DataFrame
     plan: pd.DataFrame
+    unseen: bool = False
+    """Whether the suite also evaluates under distractions that the training has not seen."""
     _known: dict[tuple[str, Scale], Sides] = field(default_factory=dict, repr=False)
 
     def where(self, keep: Callable[[pd.DataFrame], pd.Series]) -> Pairing:
@@ -111,7 +113,7 @@ def pair(results: Results) -> Study:
         plan = plan[plan["seed"].isin(suite.seed_list[: seeds_so_far(results)])]
         results = replace(results, plan=plan)
     cells = measure_cells(results)
-    pairings = tuple(Pairing(contrast, cells, plan) for contrast in suite.compared)
+    pairings = tuple(Pairing(c, cells, plan, suite.has_unseen) for c in suite.compared)
     return Study(results, cells, pairings)
 
 

@@ -1,4 +1,4 @@
-"""How much so many pairs can show, and how many pairs it takes, for one claim of a family.
+"""Power: the effect that a number of pairs can show, and the pairs that an effect takes.
 
 An effect is **shown** when its interval excludes zero and its sign-flip p passes, both at the
 member's level, ``alpha``; power is the chance of that where D is normal. Effects are in standard

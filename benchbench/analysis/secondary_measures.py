@@ -54,6 +54,10 @@ REPORTED = (
             "r2"),
     Measure(3, "srank", "effective rank (srank 0.99), last evaluation", "", 1, "r2"),
     Measure(3, "dormant", "share of dormant units, last evaluation", "share", -1, "r2"),
+    Measure(3, "distract_r2", "R² of a probe for the distractions' own state, last evaluation",
+            "R²", -1, "r2"),
+    Measure(3, "filtering", "feature distance for the distractions alone, over all of it (0: all "
+            "filtered out), last evaluation", "share", -1, "r2"),
     Measure(4, "q_bias", "mean of Q − own policy's return, over σ_G", "σ_G", -1, "q_error"),
     Measure(4, "q_shift", "share of the squared Q error that a constant shift explains", "share",
             -1, "q_error"),
@@ -72,6 +76,18 @@ REPORTED = (
             "points", -1, "wobble"),
     Measure(7, "drawdown", "mean of the worst 5 % of drawdowns from the best score so far",
             "points", -1, "wobble"),
+    Measure(8, "unseen_score", "score under unseen distractions, mean over the last tenth of "
+            "training", "points", 1, "score"),
+    Measure(8, "unseen_state_r2", "R² of the state probe under unseen distractions", "R²", 1,
+            "r2"),
+    Measure(8, "unseen_return_r2", "R² of the return-to-go probe under unseen distractions", "R²",
+            1, "r2"),
+    Measure(8, "unseen_action_r2", "R² of the dataset-action probe under unseen distractions",
+            "R²", -1, "r2"),
+    Measure(8, "unseen_q_error", "RMS of Q − own policy's return under unseen distractions, over "
+            "σ_G", "σ_G", -1, "q_error", "ln ratio"),
+    Measure(8, "unseen_q_behaviour_error", "RMS of Q − behaviour return under unseen distractions, "
+            "over σ_G", "σ_G", -1, "q_error", "ln ratio"),
 )  # fmt: skip
 """Measures that are compared as the primary ones are, but not tested."""
 
@@ -105,7 +121,7 @@ def describe(study: Study) -> pd.DataFrame:
 def reported(pairing: Pairing) -> list[Measure]:
     """The reported measures and those of the family's that another was chosen over."""
     used = {measure.column for _, measure, _ in chosen(pairing)}
-    family = [measure for candidates in PRIMARY.values() for measure in candidates]
+    family = [m for name, both in PRIMARY.items() if name != "robustness" for m in both]
     return [*(m for m in family if m.column not in used), *REPORTED]
 
 

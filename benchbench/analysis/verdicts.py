@@ -85,7 +85,7 @@ def without_expectation(word: str, label: str, sign: int) -> tuple[str, str]:
 
 
 def unseen_rate(n_pairs: int) -> float:
-    """The largest rate of failures of which none is seen in so many pairs in 5 % of cases."""
+    """The largest failure rate at which, in 5 % of cases, none is seen in ``n_pairs`` pairs."""
     return 1 - 0.05 ** (1 / n_pairs) if n_pairs else 1.0
 
 

@@ -16,6 +16,7 @@ from benchbench.core.errors import UserError
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, split_episodes
 from benchbench.envs import make_pixel_env, proprio_columns
+from benchbench.envs.distraction import data_layer, episode_layer
 from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.envs.pool import Pool
 from benchbench.results.failures import Diverged
@@ -52,6 +53,7 @@ def make_sampler(
         discount=cell.agent.discount,
         seed=cell.stream("batches"),
         device=device,
+        layer=data_layer(cell, device),
         frames=frames,
     )
 
@@ -121,8 +123,27 @@ def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
         proprio=cell.proprio,
         pixels=cell.observation == "pixels",
     )
-    seeds = [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)]
-    return Evaluator(pool, seeds, stack=cell.pixels.stack, spacing=cell.pixels.spacing)
+    return _evaluator(cell, pool, unseen=False)
+
+
+def unseen_evaluator(cell: Cell, evaluator: Evaluator | None) -> Evaluator | None:
+    """The same episodes under distractions that the training has not seen, in the same pool.
+
+    None where the suite names none, or there is no environment.
+    """
+    if evaluator is None or cell.unseen is None or cell.observation != "pixels":
+        return None
+    return _evaluator(cell, evaluator.pool, unseen=True)
+
+
+def _evaluator(cell: Cell, pool: Pool, *, unseen: bool) -> Evaluator:
+    return Evaluator(
+        pool,
+        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
+        stack=cell.pixels.stack,
+        spacing=cell.pixels.spacing,
+        layer=episode_layer(cell, unseen=unseen),
+    )
 
 
 def make_policy(agent: Agent, sampler: Sampler, device: torch.device) -> Policy:

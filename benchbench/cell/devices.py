@@ -1,7 +1,7 @@
 """The devices that cells run on, behind one small interface for CPU and CUDA alike.
 
 GPUs are found through NVML, which makes no CUDA context: the parent of a grid stays off the
-devices. Where NVML is not to be had, torch is asked for their number, and their memory is unknown.
+devices. Without NVML, torch says how many there are, and their memory is unknown.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class StackedRun:
             try:
                 self._batches[place] = next(steps) if info is None else steps.send(info)
             except StopIteration:
-                self._ended(place, self._runs[place].state.rows)
+                self._ended(place, self._runs[place].rows())
 
     @contextmanager
     def _blamed(self, place: int) -> Iterator[None]:

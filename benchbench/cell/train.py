@@ -24,8 +24,10 @@ from benchbench.cell.build import (
     make_policy,
     make_sampler,
     split,
+    unseen_evaluator,
 )
 from benchbench.cell.devices import Device
+from benchbench.cell.policy import policy_bytes
 from benchbench.cell.state import CellState, Clock
 from benchbench.core.provenance import git_state, versions
 from benchbench.data.batch import Batch
@@ -38,7 +40,7 @@ from benchbench.diagnostics.signals import Signals
 from benchbench.envs.evaluate import Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
-from benchbench.results.store import TableRows
+from benchbench.results.store import POLICY, CellRows, TableRows
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class CellRun:
         self.agent = make_agent(cell, self.sampler, torch_device)
         self.initial_weights = self.agent.weights_sha256()
         self.evaluator = make_evaluator(cell, processes)
+        self.unseen_evaluator = unseen_evaluator(cell, self.evaluator)
         self.policy = self._lively(make_policy(self.agent, self.sampler, torch_device))
         with self.clock.running("diagnose"):
             self.measures = Measures(
@@ -125,7 +128,15 @@ class CellRun:
                     info = self.agent.update(batch)
                 batch = steps.send(info)
         except StopIteration:
-            return self.state.rows
+            return self.rows()
+
+    def rows(self) -> CellRows:
+        """What the finished cell comes to: its rows, and its policy where that is kept."""
+        rows = CellRows(self.state.rows)
+        if self.cell.keep_policy:
+            sha256 = self.dataset.sha256
+            rows.files = {POLICY: policy_bytes(self.cell, self.agent, self.sampler, sha256)}
+        return rows
 
     def steps(self) -> Generator[Batch, Info, None]:
         """The cell from here to its end, but for its plain updates, which whoever drives it makes.
@@ -226,6 +237,11 @@ class CellRun:
             mean = float(returns.mean())
             score = self.evaluator.score(mean)
             played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
+        if self.unseen_evaluator:
+            with self.clock.running("evaluate"):
+                returns = self.unseen_evaluator.returns(self.policy)
+            played["unseen_score"] = self.unseen_evaluator.score(float(returns.mean()))
+            played["unseen_returns"] = returns.tolist()
         with self.clock.running("diagnose"):
             index = len(self.state.scores)
             measures = self.measures.at_evaluation(

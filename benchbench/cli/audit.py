@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from benchbench.cli.as_json import audit_json, json_option, show
 from benchbench.cli.options import set_option
 from benchbench.core.errors import UserError
 
@@ -41,6 +42,7 @@ PAGES = (".html", ".json", ".md", ".txt")
     type=click.Path(path_type=Path, dir_okay=False),
     help="Of a script: write the audit too, as .html, .json, .md or .txt.",
 )
+@json_option
 def audit(
     target: Path,
     arguments: tuple[str, ...],
@@ -49,6 +51,7 @@ def audit(
     steps: int,
     figure: Path | None,
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Show where each loss's gradient goes, as measured in a few real updates.
 
@@ -61,16 +64,20 @@ def audit(
     if target.suffix == ".py":
         if variants or overrides or figure:
             raise UserError("--variant, --set and --figure are for suites; a script takes --output")
-        _audit_script(target, arguments, steps, output)
+        _audit_script(target, arguments, steps, output, as_json)
     else:
         if arguments or output:
             raise UserError(f"{target} is taken for a suite, which takes no arguments and no "
                             "--output; name a script that ends in .py")  # fmt: skip
-        _audit_suite(target, variants, overrides, figure)
+        _audit_suite(target, variants, overrides, figure, as_json)
 
 
 def _audit_suite(
-    target: Path, variants: tuple[str, ...], overrides: tuple[str, ...], figure: Path | None
+    target: Path,
+    variants: tuple[str, ...],
+    overrides: tuple[str, ...],
+    figure: Path | None,
+    as_json: bool,
 ) -> None:
     from benchbench.cli.audit_figure import figure_format, save_flows
     from benchbench.cli.suite_audit import audit_suite, flow, variant_text
@@ -79,16 +86,19 @@ def _audit_suite(
     if figure:
         figure_format(figure)
     found = audit_suite(load_suite(target, overrides), variants)
-    click.echo("\n\n".join(variant_text(one) for one in found))
+    if as_json:
+        show(audit_json(found))
+    else:
+        click.echo("\n\n".join(variant_text(one) for one in found))
     if figure:
         save_flows([flow(one) for one in found], figure)
-        click.echo(f"\nfigure  {figure}")
+        click.echo(f"\nfigure  {figure}", err=as_json)
     if any(one.mismatch for one in found):
         sys.exit(1)
 
 
 def _audit_script(
-    target: Path, arguments: tuple[str, ...], steps: int, output: Path | None
+    target: Path, arguments: tuple[str, ...], steps: int, output: Path | None, as_json: bool
 ) -> None:
     from benchbench.gradients.script import ScriptFailed, audit_script
 
@@ -101,9 +111,12 @@ def _audit_script(
         found = audit_script(target, arguments, steps)
     except ScriptFailed as error:
         raise UserError(f"{error}; run the script without the audit to see where") from error
-    click.echo(str(found))
+    if as_json:
+        show(found.to_dict())
+    else:
+        click.echo(str(found))
     if output:
         found.save(output)
-        click.echo(f"\nwritten  {output}")
+        click.echo(f"\nwritten  {output}", err=as_json)
     if not found.ok:
         sys.exit(1)

@@ -26,17 +26,19 @@ from benchbench.core.errors import UserError
 def compare(baseline: Path, candidate: Path, gated: bool, markdown: bool, as_json: bool) -> None:
     """Compare the run CANDIDATE with BASELINE, series by series.
 
-    Both are results folders, such as results/nightly, or stored baselines, such as
-    results/baselines/nightly. Where $GITHUB_STEP_SUMMARY is set, the page goes there too.
+    Both are results folders, such as results/nightly, archives of 'pack', or stored baselines, such
+    as results/baselines/nightly. Where $GITHUB_STEP_SUMMARY is set, the page goes there too.
 
     Exit code with --gate: 0 pass, 1 regression, 2 cannot compare; without it 0, or 2 for a
     mistake.
     """
     from benchbench.gate import gate, load_snapshot
     from benchbench.gate.text import origin
+    from benchbench.results.pack import unpacked
 
     refuse_two_forms(markdown, as_json)
-    sides = (load_snapshot(baseline), load_snapshot(candidate))
+    with unpacked(baseline) as first, unpacked(candidate) as second:
+        sides = (load_snapshot(first), load_snapshot(second))
     found = gate(*sides)
     show(found, sides[1].suite.name, [origin(side) for side in sides], markdown, as_json)
     if gated:

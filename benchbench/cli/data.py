@@ -36,6 +36,7 @@ def data() -> None:
     benchbench data list    suites/pixel_d4rl.yaml   what a suite needs, and what is here
     benchbench data prepare hopper-medium-v2         get it, draw its frames, check it
     benchbench data show    hopper-medium-v2         look at it
+    benchbench data rate    suites/quickstart.yaml   what its pictures leave to learn
     """
 
 
@@ -100,6 +101,21 @@ def verify(target: str | None) -> None:
 
 
 @data.command()
+@click.argument("suite", type=click.Path(path_type=Path))
+@set_option
+def rate(suite: Path, overrides: tuple[str, ...]) -> None:
+    """Rate what the pictures of SUITE leave an encoder to learn; makes the data sets.
+
+    R² of the state probe: of the untrained encoder, of one that is trained on the simulator's
+    state, and the room between the two. Where that is under the suite's delta, nothing that trains
+    an encoder can show there. Ratings are kept; 'plan' warns by them.
+    """
+    from benchbench.cli.data_rate import rating_text
+
+    click.echo(rating_text(load_suite(suite, overrides)))
+
+
+@data.command()
 @click.argument("target", metavar="SUITE|ID")
 @click.option(
     "--out",
@@ -110,11 +126,13 @@ def verify(target: str | None) -> None:
 def show(target: str, out: Path) -> None:
     """Print the card of each data set of SUITE or ID that is here, and draw it to a PNG.
 
-    The picture has some frames of four episodes and the histogram of the returns.
+    The picture has some frames of four episodes and the histogram of the returns. A second one
+    shows frames under every preset and every part of pixels.distract.
     """
-    from benchbench.cli.data_sheet import card_text, draw_sheet
+    from benchbench.cli.data_sheet import card_text, draw_presets, draw_sheet
     from benchbench.data.catalogue import sets_here
     from benchbench.data.store import open_folder, set_folder
+    from benchbench.suite.distract import key_of
 
     if is_suite(target):
         wanted = {set_folder(identity) for identity in _of_suite(Path(target), ())}
@@ -126,12 +144,16 @@ def show(target: str, out: Path) -> None:
     for one in found:
         dataset = open_folder(one.folder)
         path = out / f"{one.folder.parent.name}-{one.key}.png"
+        distracted = path.with_stem(f"{path.stem}-distracted")
         try:
             out.mkdir(parents=True, exist_ok=True)
             draw_sheet(dataset, path)
+            draw_presets(dataset, key_of(one.env), distracted)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
-        click.echo(f"{card_text(dataset.card)}\n{'folder':<20}{one.folder}\n{'picture':<20}{path}")
+        places = {"folder": one.folder, "picture": path, "distracted": distracted}
+        click.echo(card_text(dataset.card))
+        click.echo("\n".join(f"{name:<20}{place}" for name, place in places.items()))
 
 
 def _targets(target: str, overrides: tuple[str, ...], size: int) -> list[DataIdentity]:

@@ -10,10 +10,15 @@ from matplotlib.figure import Figure
 
 from benchbench.data.format import episode_returns
 from benchbench.data.store import Dataset
+from benchbench.envs.distraction import Distraction, Layer, stream_of
 from benchbench.report.style import style
+from benchbench.suite.distract import PRESETS, DistractSettings, Key
 
 EPISODES, STEPS = 4, 8
 """Rows and columns of the contact sheet."""
+
+SPAN = 140
+"""Steps of an episode that the sheet of distractions reaches over."""
 
 
 def draw_sheet(dataset: Dataset, path: Path) -> None:
@@ -40,6 +45,45 @@ def draw_sheet(dataset: Dataset, path: Path) -> None:
         ax.set_xlabel("undiscounted return of an episode")
         ax.set_ylabel("episodes")
         figure.savefig(path, dpi=150)
+
+
+def draw_presets(dataset: Dataset, key: Key | None, path: Path) -> None:
+    """Write a contact sheet of the distractions: a line of pictures for each preset and each part.
+
+    Each line shows the same row of an episode, then some later ones; what cannot be told from this
+    set's frames is left out.
+    """
+    end = int(np.flatnonzero(dataset.episode_ends)[0])
+    rows = np.unique(np.linspace(0, min(end, SPAN), STEPS).round().astype(int))
+    frames = np.array(dataset.frames[rows])
+    shown = {"clean": frames}
+    for name, settings in _SHOWN.items():
+        distract = DistractSettings.model_validate(settings)
+        if key is None and distract.background:
+            distract = distract.model_copy(update={"background": None})
+            name = f"{name}, without background"
+        if distract.identity():
+            layer = Layer(Distraction(distract, frames.shape[1], key), stream_of("sheet"))
+            shown[name] = layer.lay(frames, [0] * len(rows), rows.tolist())
+    with style():
+        figure = Figure(figsize=(STEPS, 1.15 * len(shown)), layout="constrained")
+        axes = figure.subplots(len(shown), len(rows), squeeze=False)
+        for line, (name, pictures) in zip(axes, shown.items(), strict=True):
+            for ax, row, picture in zip(line, rows, pictures, strict=True):
+                ax.imshow(picture)
+                ax.set_axis_off()
+                ax.set_title(f"step {row}" if row else name, fontsize=6)
+        figure.savefig(path, dpi=150)
+
+
+_SHOWN: dict[str, dict[str, Any]] = {
+    **{preset: {"preset": preset} for preset in PRESETS},
+    "tint 0.4": {"tint": {"strength": 0.4}},
+    "background 1": {"background": {"strength": 1}},
+    "objects 0.6": {"objects": {"strength": 0.6}},
+    "camera 0.3": {"camera": {"strength": 0.3}},
+    "noise 0.1": {"noise": {"strength": 0.1}},
+}
 
 
 def card_text(card: dict[str, Any]) -> str:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from benchbench import __version__
+from benchbench.cli.as_json import json_option, plan_json, show
 from benchbench.cli.audit import audit
 from benchbench.cli.compare import baseline, compare, history
 from benchbench.cli.data import data
+from benchbench.cli.keep import export, film
 from benchbench.cli.maintain import clean, doctor, merge, status
 from benchbench.cli.options import (
     device_option,
@@ -30,6 +31,8 @@ from benchbench.cli.options import (
 )
 from benchbench.cli.perf import bench, scaling
 from benchbench.cli.power import power
+from benchbench.cli.report import Lang, print_report
+from benchbench.cli.share import judge, pack
 from benchbench.cli.suites import suites
 from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
@@ -53,6 +56,10 @@ def main() -> None:
     benchbench run    quickstart      run what is missing, then report
     benchbench report quickstart      the report again
     benchbench audit  quickstart      where each loss's gradient goes
+
+    \b
+    Completion of verbs, options, suites and --only's values, in bash (zsh, fish alike):
+    eval "$(_BENCHBENCH_COMPLETE=bash_source benchbench)"
     """
 
 
@@ -168,7 +175,7 @@ def run(
             err=True,
         )
         sys.exit(128 + stopped.signum)
-    _print_report(done.folder)
+    print_report(done.folder)
     for cell, failure, log in done.failures:
         click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
     if done.failures:
@@ -183,6 +190,7 @@ def run(
 @jobs_option
 @per_device_option
 @results_option
+@json_option
 def plan(
     suite: Path,
     only: tuple[str, ...],
@@ -191,9 +199,10 @@ def plan(
     jobs: int | None,
     jobs_per_device: int | None,
     results: Path,
+    as_json: bool,
 ) -> None:
     """Show what 'run' would do: the grid, what is done, the data, the devices, the time."""
-    _print_plan(suite, only, overrides, device, jobs, jobs_per_device, results)
+    _print_plan(suite, only, overrides, device, jobs, jobs_per_device, results, as_json)
 
 
 @main.command()
@@ -201,12 +210,23 @@ def plan(
 @results_option
 @click.option(
     "--lang",
-    type=click.Choice(["en", "zh"]),
+    type=click.Choice(["en", "zh", "both"]),
     default="en",
     show_default=True,
-    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html.",
+    help="Language of the pages: zh writes REPORT.zh.md and report.zh.html; both writes these and "
+    "the English ones, each with a link to the other.",
 )
-def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) -> None:
+@click.option(
+    "--format",
+    "paper",
+    type=click.Choice(["page", "pdf"]),
+    default="page",
+    show_default=True,
+    help="pdf: also every figure as PDF, tables/*.tex for LaTeX (booktabs), and figures/make.py, "
+    "which draws a figure again from the tables, to be changed.",
+)
+@json_option
+def report(suites: tuple[str, ...], results: Path, lang: Lang, paper: str, as_json: bool) -> None:
     """Write and print the report of SUITE: its file, or its name under the results folder.
 
     Without SUITE: of every suite that has results.
@@ -218,7 +238,7 @@ def report(suites: tuple[str, ...], results: Path, lang: Literal["en", "zh"]) ->
         if not folders:
             raise UserError(f"{results}: holds no results; make some with 'benchbench run SUITE'")
     for folder in folders:
-        _print_report(folder, lang)
+        print_report(folder, lang, paper == "pdf", as_json)
 
 
 @main.command()
@@ -236,8 +256,8 @@ def schema() -> None:
     click.echo(suite_schema(), nl=False)
 
 
-VERBS = (suites, power, status, data, audit, doctor, clean, merge, compare, throughput, bench,
-         scaling, baseline, history)  # fmt: skip
+VERBS = (suites, power, status, data, audit, doctor, clean, merge, pack, judge, film, export,
+         compare,         throughput, bench, scaling, baseline, history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 
@@ -250,6 +270,7 @@ def _print_plan(
     jobs: int | None,
     jobs_per_device: int | None,
     results: Path,
+    as_json: bool = False,
 ) -> None:
     import benchbench
 
@@ -257,6 +278,9 @@ def _print_plan(
         suite, only=parse_only(only), overrides=overrides, results=results, device=device,
         jobs=jobs, jobs_per_device=jobs_per_device,
     )  # fmt: skip
+    if as_json:
+        show(plan_json(plan))
+        return
     click.echo(plan.text())
     _print_power(load_suite(suite, overrides), results)
 
@@ -270,21 +294,6 @@ def _print_power(suite: Suite, results: Path) -> None:
     except UserError:
         return
     click.echo(f"\n{power_text(found)}")
-
-
-def _print_report(folder: Path, lang: Literal["en", "zh"] = "en") -> None:
-    from benchbench.report import report_files, write_report
-
-    try:
-        text = write_report(folder, lang)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: the report cannot be written ({error.strerror}); the results are safe; "
-            "make room or mend it, then 'benchbench report'"
-        ) from None
-    click.echo(text)
-    click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
-    click.echo(f"report   {' and '.join(str(path) for path in report_files(folder, lang))}")
 
 
 def _suite_name(suite: str) -> str:

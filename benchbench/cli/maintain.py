@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from benchbench.cli.as_json import json_option, show, status_json
 from benchbench.cli.options import results_option, set_option, suite_state_argument
 from benchbench.core.errors import UserError
 from benchbench.suite.grid import Cell, Grid
@@ -26,14 +28,22 @@ WATCH_SECONDS = 2.0
 @set_option
 @results_option
 @click.option("--watch", is_flag=True, help="Keep it fresh until the grid is done or Ctrl-C.")
-def status(suite: str, overrides: tuple[str, ...], results: Path, watch: bool) -> None:
+@json_option
+def status(
+    suite: str, overrides: tuple[str, ...], results: Path, watch: bool, as_json: bool
+) -> None:
     """Show the progress of SUITE's grid, from another terminal or afterwards.
 
     Done, running (where, since when, how far), failed (why), missing.
     """
     from benchbench.results.status import grid_status, status_text
 
-    store, cells = _grid_of(suite, overrides, results)
+    store, cells = grid_of(suite, overrides, results)
+    if as_json:
+        if watch:
+            raise UserError("--watch and --json: choose one")
+        show(status_json(store.folder, grid_status(store, cells)))
+        return
     while watch:
         click.clear()
         click.echo(status_text(store, cells))
@@ -47,21 +57,25 @@ def status(suite: str, overrides: tuple[str, ...], results: Path, watch: bool) -
 @suite_state_argument
 @set_option
 @results_option
+@click.option("--policies", is_flag=True, help="The kept weights of all cells, too.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clean(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> None:
+def clean(suite: str, overrides: tuple[str, ...], results: Path, policies: bool, yes: bool) -> None:
     """List what SUITE's results folder can do without, with sizes, ask, and remove it.
 
     Cells that left the suite, logs and checkpoints of published cells, and what killed processes
-    left behind. Results of the suite's own cells stay.
+    left behind. Results of the suite's own cells stay; with --policies their weights go.
     """
-    from benchbench.results.clean import find_litter, remove
+    from benchbench.results.clean import find_litter, find_policies, remove
     from benchbench.results.lock import held
 
-    store, cells = _grid_of(suite, overrides, results)
+    store, cells = grid_of(suite, overrides, results)
     if not store.folder.is_dir():
         raise UserError(f"{store.folder}: holds no results, so there is nothing to clean")
     with held(store):
         litter = find_litter(store, {cell.key for cell in cells})
+        if policies:
+            gone = {one.path for one in litter}
+            litter += [p for p in find_policies(store) if p.path.parent not in gone]
         for one in litter:
             click.echo(f"{_size(one.size)}  {one.path}  ({one.why})")
         total = _size(sum(one.size for one in litter)).strip()
@@ -80,20 +94,23 @@ def clean(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
     nargs=-1,
     required=True,
     metavar="FOLDER...",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, exists=True),
 )
 def merge(target: Path, folders: tuple[Path, ...]) -> None:
     """Join results folders of one suite, from several machines, into the folder TARGET.
 
-    Each is a folder such as results/quickstart. A cell that is there twice must have come to the
-    same, except for times and machine, or nothing is merged.
+    Each is a folder such as results/quickstart, or an archive of 'pack'. A cell that is there
+    twice must have come to the same, except for times and machine, or nothing is merged.
     """
     from benchbench.results.lock import held
     from benchbench.results.merge import merge as merge_folders
+    from benchbench.results.pack import unpacked
     from benchbench.results.store import Store
 
-    with held(Store(target.parent, target.name)):
-        new = merge_folders(target, folders)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(unpacked(folder)) for folder in folders]
+        stack.enter_context(held(Store(target.parent, target.name)))
+        new = merge_folders(target, opened)
     click.echo(f"{target}: {len(new)} new cells")
 
 
@@ -117,7 +134,7 @@ def doctor(results: Path) -> None:
     sys.exit(1 if problems else 0)
 
 
-def _grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Store, list[Cell]]:
+def grid_of(suite: str, overrides: tuple[str, ...], results: Path) -> tuple[Store, list[Cell]]:
     """The results folder and the cells of a suite: by its file, or as it was last run by its name.
 
     A suite's name stands for the overrides that it was run with, too.

@@ -8,7 +8,33 @@ import click
 
 from benchbench.core.errors import UserError
 
-suite_argument = click.argument("suite", type=click.Path(path_type=Path))
+
+def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """For the shell: the suites that are shipped, and files."""
+    from benchbench.suite.shipped import shipped_suites
+
+    names = [*shipped_suites(), *map(str, Path().glob(f"{begun}*.yaml"))]
+    return [name for name in names if name.startswith(begun)]
+
+
+def _cells(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """For the shell: values of ``--only``, from the suite that the line names so far."""
+    from benchbench.suite.grid import expand
+    from benchbench.suite.load import load_suite
+
+    name, equals, _ = begun.partition("=")
+    if not equals:
+        return [n for n in ("env=", "variant=", "seed=") if n.startswith(begun)]
+    named = context.params.get("suite") or next(iter(context.args), "")
+    try:
+        cells = expand(load_suite(Path(str(named))))
+    except (UserError, OSError):
+        return []
+    values = dict.fromkeys(f"{name}={getattr(cell, name, '')}" for cell in cells)
+    return [value for value in values if value.startswith(begun)]
+
+
+suite_argument = click.argument("suite", type=click.Path(path_type=Path), shell_complete=_suites)
 results_option = click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
@@ -23,11 +49,12 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override any key of the suite, such as train.updates=500 or envs.0.pixels.size=48.",
 )
-suite_state_argument = click.argument("suite", metavar="SUITE")
+suite_state_argument = click.argument("suite", metavar="SUITE", shell_complete=_suites)
 only_option = click.option(
     "--only",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=_cells,
     help="Run a part of the grid: env=…, variant=… or seed=…; repeat it to name several.",
 )
 device_option = click.option(

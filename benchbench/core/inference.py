@@ -155,7 +155,7 @@ def mean_interval(
 
 
 def caution(pairs: int) -> float:
-    """How much wider than Student's an interval of so many pairs is taken: :data:`CAUTION`."""
+    """The factor by which an interval is wider than Student's; see :data:`CAUTION`."""
     return 1 + CAUTION / pairs
 
 

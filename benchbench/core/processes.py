@@ -17,6 +17,16 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h
 _NEVER = 2**31 - 1
 
 
+def wait_without_spinning() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, in processes that start from here.
+
+    By default they spin. On a busy machine a cell on two threads then took eight times the CPU and
+    wall time of one on a single thread (results/PERFORMANCE.md). libgomp reads the variable when it
+    is loaded, with torch. A value that the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def end_with_parent() -> None:
     """Have this process end when the one that asked for it is gone, however that ended.
 

@@ -22,9 +22,13 @@ from benchbench.core.errors import UserError
 from benchbench.data.batch import Batch
 from benchbench.data.read_ahead import ReadAhead, read_ahead
 from benchbench.data.store import Dataset
+from benchbench.envs.distraction import Layer
 
 MEAN_FRAMES = 2_000
 """The number of frames that a mean image averages."""
+
+KEPT = 2**29
+"""On a CPU, frames of a set of at most so many bytes are laid over once a cell, and kept."""
 
 CACHED_ROWS = 16
 """The number of observations stacked at a time on a CPU."""
@@ -65,7 +69,8 @@ class Sampler:
     """Draws batches from the training rows of a data set, uniformly and with replacement.
 
     ``train_rows`` (n,) are the rows to draw from and the only ones that statistics and the reward
-    scale are taken over. ``proprio`` are columns of the state. ``spacing`` counts rows.
+    scale are taken over. ``proprio`` are columns of the state. ``spacing`` counts rows. ``layer``
+    is laid over every frame, on ``device``.
 
     Which rows are transitions is as in ``d4rl.qlearning_dataset``: the last row of an episode that
     was cut has no next observation and is left out, as is the data set's last row. A timeout is
@@ -91,12 +96,15 @@ class Sampler:
         discount: float,
         seed: int,
         device: torch.device | str = "cpu",
+        layer: Layer | None = None,
         frames: Tensor | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = torch.device(device)
+        self.layer = layer
         self._rng = np.random.default_rng(seed)
         self._disk: ReadAhead | None = None
+        self._laid: Tensor | None = None
 
         columns = list(proprio)
         self.state_normalizer = Normalizer.of(dataset.states[train_rows])
@@ -122,6 +130,11 @@ class Sampler:
             if not self._source.is_cuda:
                 self._disk = read_ahead(dataset.frames)
             table = stack_rows(dataset.step_in_episode, stack, spacing)
+            self._episode_N = torch.from_numpy(dataset.episode).to(self.device)
+            self._time_N = torch.from_numpy(dataset.step_in_episode).to(self.device)
+            if layer is not None and self.device.type == "cpu" and self._source.nbytes <= KEPT:
+                self._laid = torch.empty_like(self._source)
+                self._is_laid_N = torch.zeros(len(dataset), dtype=torch.bool)
         else:
             self._source = self._placed(
                 torch.from_numpy(self.state_normalizer.normalize(dataset.states))
@@ -162,7 +175,7 @@ class Sampler:
     def sample(self) -> Batch:
         """A batch of ``batch_size`` training transitions."""
         drawn = self._rng.integers(0, len(self.train_rows), self.batch_size)
-        return self._gather(self.train_rows[drawn])
+        return self._gather(self.train_rows[drawn], self.layer)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The transitions of the given rows, training or held out, in that order.
@@ -171,7 +184,19 @@ class Sampler:
         """
         if not self._is_transition[rows].all():
             raise ValueError("a row at a cut has no next observation; pass rows by transitions()")
-        return self._gather(rows)
+        return self._gather(rows, self.layer)
+
+    def batch_under(self, rows: np.ndarray, layer: Layer | None) -> Batch:
+        """The same with ``layer`` over the frames in place of the sampler's own."""
+        return self._gather(self.transitions(rows), layer)
+
+    def distractions(self, rows: np.ndarray) -> np.ndarray:
+        """The state of what is laid over the rows' own frames, (B, D); D is 0 where nothing is."""
+        if self.layer is None:
+            return np.empty((len(rows), 0))
+        row_B = torch.from_numpy(np.asarray(rows, np.int64)).to(self.device)
+        ids_B = self.layer.ids(self._episode_N[row_B])
+        return self.layer.distraction.state(ids_B, self._time_N[row_B])
 
     def transitions(self, rows: np.ndarray) -> np.ndarray:
         """Those of ``rows`` that are transitions, in their order."""
@@ -183,7 +208,9 @@ class Sampler:
         Taken over at most ``MEAN_FRAMES`` rows, evenly spaced.
         """
         rows = self.train_rows[:: max(1, len(self.train_rows) // MEAN_FRAMES)]
-        sums = [self._gather(part).obs.double().sum(0) for part in np.array_split(rows, 8)]
+        sums = [
+            self._gather(part, self.layer).obs.double().sum(0) for part in np.array_split(rows, 8)
+        ]
         return (torch.stack(sums).sum(0) / (255.0 * len(rows))).float()
 
     def state(self) -> dict[str, Any]:
@@ -194,51 +221,63 @@ class Sampler:
         """Continue the random stream from a :meth:`state`."""
         self._rng.bit_generator.state = state
 
-    def _gather(self, rows: np.ndarray) -> Batch:
+    def _gather(self, rows: np.ndarray, layer: Layer | None) -> Batch:
         row_B = sent(torch.from_numpy(np.asarray(rows, dtype=np.int64)), self._source.device)
         next_B = self._next_N[row_B]
         if self._disk:
             self._disk.ask(self._stacks_NS[torch.cat([row_B, next_B])].numpy())
         return Batch(
-            obs=self._observations(row_B),
+            obs=self._observations(row_B, layer),
             proprio_BP=sent(self._proprio_NP[row_B], self.device),
             action_BA=sent(self._action_NA[row_B], self.device),
             reward_B=sent(self._reward_N[row_B], self.device),
             discount_B=sent(self._discount_N[row_B], self.device),
-            next_obs=self._observations(next_B),
+            next_obs=self._observations(next_B, layer),
             next_proprio_BP=sent(self._proprio_NP[next_B], self.device),
         )
 
-    def _observations(self, row_B: Tensor) -> Tensor:
+    def _observations(self, row_B: Tensor, layer: Layer | None) -> Tensor:
         rows_BS = self._stacks_NS[row_B]
-        if self._source.is_cuda or rows_BS.shape[1] == 1:
+        source = self._source
+        if layer is not None:
+            if layer is not self.layer or self._laid is None:
+                return self._laid_over(rows_BS, layer)
+            source = self._kept(rows_BS.flatten(), layer, self._laid)
+        if source.is_cuda or rows_BS.shape[1] == 1:
             # index_select is some fifteen times as fast as indexing here.
-            frames = [self._source.index_select(0, rows_B) for rows_B in rows_BS.unbind(dim=1)]
+            frames = [source.index_select(0, rows_B) for rows_B in rows_BS.unbind(dim=1)]
             stacked = torch.cat(frames, dim=-1)
         else:
-            stacked = self._interleaved(rows_BS)
+            stacked = _interleaved(source, rows_BS)
         stacked = sent(stacked, self.device)
         if stacked.dim() == 4:  # (B, H, W, C) in memory is channels_last
             stacked = stacked.permute(0, 3, 1, 2)
         return stacked
 
-    def _interleaved(self, rows_BS: Tensor) -> Tensor:
-        """The same as a gather of each frame and a ``cat``, in two thirds of its time on a CPU.
-
-        ``cat`` would copy three bytes at a time; these are long runs of one channel's bytes, a few
-        pictures after another so that they stay in the cache.
-        """
+    def _laid_over(self, rows_BS: Tensor, layer: Layer) -> Tensor:
+        """Observations (B, C, H, W) with ``layer`` over every frame of them."""
         batch, stack = rows_BS.shape
-        _, height, width, depth = self._source.shape
-        stacked = self._source.new_empty(batch, height, width, stack * depth)
-        parts = zip(stacked.split(CACHED_ROWS), rows_BS.split(CACHED_ROWS), strict=True)
-        for part, rows_PS in parts:
-            pixels = part.view(-1, stack * depth)
-            for place, rows_P in enumerate(rows_PS.unbind(dim=1)):
-                frames = self._source.index_select(0, rows_P).view(-1, depth)
-                for channel in range(depth):
-                    pixels[:, place * depth + channel] = frames[:, channel]
-        return stacked
+        row_F = rows_BS.flatten()
+        laid = self._lay(row_F, layer)
+        stacked = laid.view(batch, stack, *laid.shape[1:]).permute(0, 2, 3, 1, 4)
+        return stacked.reshape(batch, *laid.shape[1:3], -1).permute(0, 3, 1, 2)
+
+    def _kept(self, row_F: Tensor, layer: Layer, laid: Tensor) -> Tensor:
+        """``laid`` with the sampler's own layer over these rows, each laid over the first time."""
+        new = row_F[~self._is_laid_N[row_F]].unique()
+        if len(new):
+            laid[new] = self._lay(new, layer)
+            self._is_laid_N[new] = True
+        return laid
+
+    def _lay(self, row_F: Tensor, layer: Layer) -> Tensor:
+        """The rows' own frames with ``layer`` over them, on the sampler's device."""
+        frames = self._source.index_select(0, row_F)
+        if frames.device != self.device:
+            frames = frames.pin_memory().to(self.device, non_blocking=True)
+            row_F = row_F.to(self.device)
+        ids_F = layer.ids(self._episode_N[row_F])
+        return layer.distraction.lay(frames, ids_F, self._time_N[row_F])
 
     def _placed(self, source: Tensor) -> Tensor:
         """``source`` on the device where it takes less than half of what is free there."""
@@ -246,6 +285,25 @@ class Sampler:
             return source
         free, _ = torch.cuda.mem_get_info(self.device)
         return source.to(self.device) if source.nbytes < free / 2 else source
+
+
+def _interleaved(source: Tensor, rows_BS: Tensor) -> Tensor:
+    """The same as a gather of each frame and a ``cat``, in two thirds of its time on a CPU.
+
+    ``cat`` would copy three bytes at a time; these are long runs of one channel's bytes, a few
+    pictures after another so that they stay in the cache.
+    """
+    batch, stack = rows_BS.shape
+    _, height, width, depth = source.shape
+    stacked = source.new_empty(batch, height, width, stack * depth)
+    parts = zip(stacked.split(CACHED_ROWS), rows_BS.split(CACHED_ROWS), strict=True)
+    for part, rows_PS in parts:
+        pixels = part.view(-1, stack * depth)
+        for place, rows_P in enumerate(rows_PS.unbind(dim=1)):
+            frames = source.index_select(0, rows_P).view(-1, depth)
+            for channel in range(depth):
+                pixels[:, place * depth + channel] = frames[:, channel]
+    return stacked
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchbench.agent.protocol import Agent
 from benchbench.core.errors import UserError
+from benchbench.data.batch import Batch
 from benchbench.data.returns import known, returns_to_go, why_unknown
 from benchbench.data.sampler import Sampler, stack_rows
 from benchbench.data.store import Dataset
@@ -18,7 +19,8 @@ from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import HeldOut, Rows
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import imaged_columns
-from benchbench.envs.evaluate import Policy
+from benchbench.envs.distraction import data_layer
+from benchbench.envs.evaluate import NO_FRAMES, Policy
 from benchbench.envs.pool import Pool
 from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.suite.grid import Cell
@@ -48,22 +50,34 @@ class Measures:
         draw = _Draw(cell, dataset, sampler)
         fit = draw.rows("probe fit", train_rows, cell.diagnose.probe_frames, episodes=2)
         score = draw.rows("probe score", held_out_rows, cell.diagnose.probe_frames)
-        self.held_out = HeldOut(fit=draw.known(fit), score=draw.known(score))
+        seen = sampler.layer
+        unseen = data_layer(cell, sampler.device, unseen=True)
+        has_unseen = cell.unseen is not None and cell.observation == "pixels"
+        self.held_out = HeldOut(
+            fit=draw.known(fit),
+            score=draw.known(score),
+            twin=sampler.batch_under(score, seen.twin()).obs if seen else None,
+            unseen=sampler.batch_under(score, unseen) if has_unseen else None,
+        )
         self.feature_rows = draw.rows("feature rows", score, FEATURE_ROWS)
         self._feature_batch = sampler.batch(self.feature_rows)
-        self._roll_outs: RollOuts | None = None
+        self._roll_outs: dict[str, tuple[RollOuts, Batch]] = {}
         if cell.diagnose.q_pairs and pool and pool.can_reset:
             self.q_rows = draw.rows("q rows", held_out_rows, cell.diagnose.q_pairs)
-            self._q_batch = sampler.batch(self.q_rows)
             self._largest_reward = max(abs(sampler.min_reward), abs(sampler.max_reward))
-            self._roll_outs = RollOuts(
-                pool,
-                starts(cell, dataset, self.q_rows),
-                horizon=cell.diagnose.q_horizon,
-                discount=cell.agent.discount,
-                stack=cell.pixels.stack,
-                spacing=cell.pixels.spacing,
-            )
+            begin = starts(cell, dataset, self.q_rows)
+            for prefix in ("", "unseen_") if has_unseen else ("",):
+                roll_outs = RollOuts(
+                    pool,
+                    begin,
+                    horizon=cell.diagnose.q_horizon,
+                    discount=cell.agent.discount,
+                    stack=cell.pixels.stack,
+                    spacing=cell.pixels.spacing,
+                    layer=data_layer(cell, unseen=bool(prefix)),
+                )
+                batch = sampler.batch_under(self.q_rows, unseen if prefix else seen)
+                self._roll_outs[prefix] = roll_outs, batch
 
     def at_evaluation(self, agent: Agent, index: int, *, last: bool) -> dict[str, float | None]:
         """What is due at an evaluation, keyed as in ``evaluations.parquet``; 0 is the untrained."""
@@ -74,18 +88,18 @@ class Measures:
     def own_return_errors(self, agent: Agent) -> dict[str, float | None]:
         """Q against the Monte-Carlo returns of the agent's own policy; empty without roll-outs.
 
-        The policy is the one that is evaluated: without the noise that V's target adds to it.
+        The policy is the one that is evaluated: without the noise that V's target adds to it. Under
+        unseen distractions the error alone.
         """
-        if self._roll_outs is None:
-            return {}
-        returns, missing = self._roll_outs.returns(self._policy)
-        horizon = self._largest_reward / (1 - self._cell.agent.discount)
-        return own_return_errors(
-            least_q(agent, self._q_batch),
-            returns / self._scale,
-            missing * horizon,
-            self.held_out.sigma,
-        )
+        errors: dict[str, float | None] = {}
+        for prefix, (roll_outs, batch) in self._roll_outs.items():
+            returns, missing = roll_outs.returns(self._policy)
+            horizon = self._largest_reward / (1 - self._cell.agent.discount)
+            found = own_return_errors(
+                least_q(agent, batch), returns / self._scale, missing * horizon, self.held_out.sigma
+            )
+            errors |= {"unseen_q_error": found["q_error"]} if prefix else found
+        return errors
 
     def features(self, agent: Agent, update: int) -> Iterator[dict[str, object]]:
         """Rows of ``features.parquet``: the encoder's output; none where there is no encoder."""
@@ -99,7 +113,7 @@ class Measures:
 
 def starts(cell: Cell, dataset: Dataset, rows: np.ndarray) -> list[Start]:
     """The rows as roll-outs start from them, with all frames that a stack may reach back to."""
-    step = dataset.step_in_episode
+    step, episode = dataset.step_in_episode, dataset.episode
     oldest = stack_rows(step, cell.pixels.stack, cell.pixels.spacing)[:, 0]
     # A run that continues across its cuts has an action before each row but the first.
     has_before = np.arange(len(dataset)) > 0 if dataset.card["continuous"] else step > 0
@@ -110,13 +124,12 @@ def starts(cell: Cell, dataset: Dataset, rows: np.ndarray) -> list[Start]:
             qvel=dataset.qvel[row],
             last_action=dataset.actions[row - 1] * has_before[row],
             action=dataset.actions[row],
-            frames=np.array(dataset.frames[oldest[row] : row + 1]) if pixels else _NO_FRAMES,
+            frames=np.array(dataset.frames[oldest[row] : row + 1]) if pixels else NO_FRAMES,
+            episode=int(episode[row]),
+            time=int(step[row]),
         )
         for row in rows
     ]
-
-
-_NO_FRAMES = np.empty((0,), dtype=np.uint8)
 
 
 class _Draw:
@@ -151,4 +164,5 @@ class _Draw:
             returns=self._returns[rows],
             episodes=self._episode[rows],
             times=self._step[rows],
+            distractions=self._sampler.distractions(rows),
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from benchbench.agent.protocol import Agent
 from benchbench.data.batch import Batch
@@ -27,6 +28,8 @@ class Rows:
     """Episode of each transition (N,)."""
     times: np.ndarray
     """Steps since the episode's start (N,)."""
+    distractions: np.ndarray
+    """State (N, D) of what is laid over the observations' newest frames; D is 0 without any."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class HeldOut:
 
     fit: Rows
     score: Rows
+    twin: torch.Tensor | None = None
+    """The observations of ``score`` under another draw of the same distractions."""
+    unseen: Batch | None = None
+    """``score`` under distractions that the training has not seen, where there are any."""
 
     @property
     def sigma(self) -> float:
@@ -48,23 +55,42 @@ class HeldOut:
         is no encoder, so the feature measures are None.
         """
         errors = q_errors(agent, self.score.batch, self.score.returns)
+        if self.unseen is not None:
+            unseen = q_errors(agent, self.unseen, self.score.returns)
+            errors["unseen_q_behaviour_error"] = unseen["q_behaviour_error"]
         encoder = agent.probed()
         if not list(encoder.parameters()):
             return errors
         features, _ = encode(encoder, self.fit.batch.obs)
         held_out, activity = encode(encoder, self.score.batch.obs)
-        r2 = probe_r2(
-            features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score)
-        )
-        dims = self.score.states.shape[1]
-        return errors | {
-            "state_r2": mean_r2(r2[:dims]),
-            "action_r2": mean_r2(r2[dims:-1]),
-            "return_r2": mean_r2(r2[-1:]),
+        measures = errors | {
+            **self._probed(features, held_out),
             "time_return_r2": self._clock_r2,
             "srank": float(effective_rank(held_out)),
             "dormant": dormant_share(activity),
         }
+        if self.twin is not None:
+            measures["filtering"] = filtering(held_out, encode(encoder, self.twin)[0])
+        if self.unseen is not None:
+            told = self._probed(features, encode(encoder, self.unseen.obs)[0])
+            told.pop("distract_r2", None)  # of what lies over the seen frames
+            measures |= {f"unseen_{name}": value for name, value in told.items()}
+        return measures
+
+    def _probed(self, features: np.ndarray, held_out: np.ndarray) -> dict[str, float | None]:
+        """R² of the probes, fitted on ``features`` of ``fit`` and scored on those of ``score``."""
+        r2 = probe_r2(
+            features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score)
+        )
+        dims, actions = self.score.states.shape[1], self.score.batch.action_BA.shape[1]
+        told = {
+            "state_r2": mean_r2(r2[:dims]),
+            "action_r2": mean_r2(r2[dims : dims + actions]),
+            "return_r2": mean_r2(r2[dims + actions : dims + actions + 1]),
+        }
+        if self.score.distractions.shape[1]:
+            told["distract_r2"] = mean_r2(r2[dims + actions + 1 :])
+        return told
 
     @cached_property
     def _clock_r2(self) -> float | None:
@@ -85,9 +111,30 @@ def mean_r2(values: np.ndarray) -> float | None:
     return float(finite.mean()) if finite.size else None
 
 
+def filtering(features: np.ndarray, twins: np.ndarray) -> float | None:
+    """How far apart features are for their distractions, as a share of how far they are in all.
+
+    Both (N, F): the same N states under two draws of the distractions. The mean of
+    ‖f(s, d) - f(s, d')‖² over the mean of ‖f(s, d) - f(s', d')‖² of all pairs of states: 0 where
+    the distractions are filtered out altogether, 1 where the features tell nothing of the state.
+    None where all features are one point.
+
+    A relative of the denoising factor of Luo et al. (2025, "Understanding behavioral metric
+    learning"), (far - near) / (far + near) with the same two kinds of pairs: theirs takes plain
+    distances on states that each agent's own policy visits, with one new draw of every state it is
+    compared with; here distances are squared, so that the figure is a share of variance, and the
+    held-out states and draws are one set for all variants of a pair.
+    """
+    near = ((features - twins) ** 2).sum(1).mean()
+    apart = (features**2).sum(1).mean() + (twins**2).sum(1).mean()
+    far = apart - 2 * features.mean(0) @ twins.mean(0)
+    return float(near / far) if far > 0 else None
+
+
 def _targets(rows: Rows) -> np.ndarray:
-    """What is probed for, side by side: states, then actions, then the return-to-go."""
-    return np.column_stack([rows.states, rows.batch.action_BA.cpu().numpy(), rows.returns])
+    """What is probed for, side by side: states, actions, the return-to-go, then distractions."""
+    actions = rows.batch.action_BA.cpu().numpy()
+    return np.column_stack([rows.states, actions, rows.returns, rows.distractions])
 
 
 def _clock(rows: Rows) -> np.ndarray:

@@ -16,7 +16,9 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
 from benchbench.diagnostics.probes import probe_r2
 from benchbench.envs import imaged_columns
+from benchbench.envs.distraction import data_layer
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -60,35 +63,86 @@ def oracle_state_r2(
     ``oracle_updates`` is 0, where the data has too few episodes, or where proprioception tells the
     whole state.
     """
-    if cell.observation != "pixels" or not cell.diagnose.oracle_updates:
-        return None
-    if not imaged_columns(cell.env, cell.proprio, dataset.state_names):
+    found = rate(cell, dataset, device, on_alive)
+    return found.trained if found else None
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What a task's pictures leave an encoder to learn, in R² of the state probe.
+
+    Of what only the image tells, on held-out episodes; None where it does not vary there.
+    """
+
+    untrained: float | None
+    trained: float | None
+    """Of the encoder that was trained on the state."""
+
+    @property
+    def room(self) -> float:
+        """How far training can lift the probe; NaN where that is not known."""
+        if self.untrained is None or self.trained is None:
+            return math.nan
+        return self.trained - self.untrained
+
+
+def rate(
+    cell: Cell,
+    dataset: Dataset,
+    device: torch.device,
+    on_alive: Callable[[], None] = lambda: None,
+) -> Rating | None:
+    """Rate the cell's pictures, or look up how they were rated; None as :func:`oracle_state_r2`."""
+    if not _can_be_rated(cell) or not imaged_columns(cell.env, cell.proprio, dataset.state_names):
         return None
     if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
         return None
     identity = oracle_identity(cell)
-    path = cache_folder() / cell.data.folder / f"oracle-{_key(identity)}.json"
+    path = _path(cell, identity)
     stored = _read(path, identity)
     if stored is not None:
-        return stored["state_r2"]
+        return stored
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
         _acquire(lock, on_alive)
     except OSError:
-        return _make(identity, cell, dataset, device, on_alive)["state_r2"]
+        return _rating(_make(identity, cell, dataset, device, on_alive))
     try:
         stored = _read(path, identity)
         if stored is None:
-            stored = _make(identity, cell, dataset, device, on_alive)
+            made = _make(identity, cell, dataset, device, on_alive)
+            stored = _rating(made)
             with contextlib.suppress(OSError):
-                write_json(path, stored)
+                write_json(path, made)
     finally:
         lock.release()
-    return stored["state_r2"]
+    return stored
+
+
+def stored_rating(cell: Cell) -> Rating | None:
+    """How the cell's pictures were rated on this machine; None where they were not yet."""
+    if not _can_be_rated(cell):
+        return None
+    identity = oracle_identity(cell)
+    return _read(_path(cell, identity), identity)
+
+
+def _can_be_rated(cell: Cell) -> bool:
+    return cell.observation == "pixels" and cell.diagnose.oracle_updates > 0
+
+
+def _path(cell: Cell, identity: dict[str, Any]) -> Path:
+    return cache_folder() / cell.data.folder / f"oracle-{_key(identity)}.json"
+
+
+def _rating(told: dict[str, Any]) -> Rating:
+    return Rating(told["untrained_state_r2"], told["state_r2"])
 
 
 def oracle_identity(cell: Cell) -> dict[str, Any]:
     """All that the reference depends on, as plain JSON values; neither variant nor seed."""
+    distract = cell.pixels.identity().get("distract")
+    distracted = {"distract": distract, "pictures": dict(cell.pictures)} if distract else {}
     return {
         "version": VERSION,
         "data": cell.data.settings(),
@@ -103,6 +157,7 @@ def oracle_identity(cell: Cell) -> dict[str, Any]:
         "updates": cell.diagnose.oracle_updates,
         "batch_size": BATCH_SIZE,
         "learning_rate": LEARNING_RATE,
+        **distracted,
     }
 
 
@@ -148,6 +203,7 @@ def _make(
         discount=cell.agent.discount,
         seed=seed,
         device=device,
+        layer=data_layer(cell, device),
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
     imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
@@ -204,14 +260,13 @@ def _halves(
     return rows[~is_fresh], rows[is_fresh]
 
 
-def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def _read(path: Path, identity: dict[str, Any]) -> Rating | None:
     """What is kept for this identity; None where there is nothing whole."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        fits = stored["identity"] == identity and "state_r2" in stored
+        return _rating(stored) if stored["identity"] == identity else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return stored if fits else None
 
 
 def train_on_state(

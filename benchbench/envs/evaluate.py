@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchbench.envs.pool import Pool, Shown
+
+if TYPE_CHECKING:
+    from benchbench.envs.distraction import Layer
 
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Actions (E, A) in the environment's units from frames uint8 (E, H, W, stack x 3), states (E, D)
@@ -39,21 +43,38 @@ class FrameStack:
 
 
 class Stacks:
-    """The frame stacks of a pool's environments, by place, and what the policy is shown."""
+    """The frame stacks of a pool's environments, by place, and what the policy is shown.
 
-    def __init__(self, pool: Pool, stack: int, spacing: int) -> None:
+    ``layer`` is laid over every frame, by the episode that a place plays and the time in it.
+    """
+
+    def __init__(self, pool: Pool, stack: int, spacing: int, layer: Layer | None = None) -> None:
         self._stacks = [FrameStack(stack, spacing) for _ in range(pool.count)]
-        self._pixels = pool.pixels
+        self._pixels, self._layer = pool.pixels, layer
+        self._episodes, self._times = [0] * pool.count, [0] * pool.count
 
-    def start(self, place: int, frames: Iterable[np.ndarray]) -> None:
-        """Begin an episode with its frames so far, oldest first; none without pixels."""
+    def start(self, place: int, frames: np.ndarray, episode: int, time: int = 0) -> None:
+        """Begin with the clean frames (K, H, W, 3) of an episode up to ``time``, oldest first.
+
+        Without pixels there are none.
+        """
+        self._episodes[place], self._times[place] = episode, time
+        if self._layer and len(frames):
+            times = range(time - len(frames) + 1, time + 1)
+            frames = self._layer.lay(frames, [episode] * len(frames), times)
         self._stacks[place].start(frames)
 
     def push(self, shown: Mapping[int, Shown]) -> None:
         """Add the next frames."""
-        for place, now in shown.items():
-            if now.frame is not None:
-                self._stacks[place].push(now.frame)
+        clean = {place: now.frame for place, now in shown.items() if now.frame is not None}
+        for place in clean:
+            self._times[place] += 1
+        frames: Iterable[np.ndarray] = clean.values()
+        if self._layer and clean:
+            of = ([values[place] for place in clean] for values in (self._episodes, self._times))
+            frames = self._layer.lay(np.stack(list(clean.values())), *of)
+        for place, frame in zip(clean, frames, strict=True):
+            self._stacks[place].push(frame)
 
     def observed(self, shown: Mapping[int, Shown]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A :data:`Policy`'s arguments, in the order of ``shown``."""
@@ -66,22 +87,33 @@ class Stacks:
         )
 
 
+NO_FRAMES = np.empty((0,), dtype=np.uint8)
+
+
 class Evaluator:
     """Plays fixed episodes with a policy; equal seeds mean equal start states.
 
     ``pool`` has as many environments as episodes are to be played side by side, ``seeds`` are one
-    integer an episode.
+    integer an episode; ``layer`` is laid over the frames.
     """
 
-    def __init__(self, pool: Pool, seeds: Sequence[int], *, stack: int, spacing: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        seeds: Sequence[int],
+        *,
+        stack: int,
+        spacing: int,
+        layer: Layer | None = None,
+    ) -> None:
         self.pool, self._seeds = pool, list(seeds)
-        self._stacks = Stacks(pool, stack, spacing)
+        self._stacks = Stacks(pool, stack, spacing, layer)
 
     def returns(self, policy: Policy) -> np.ndarray:
         """Undiscounted return of every episode, in the order of the seeds."""
         size = self.pool.count
-        batches = [self._seeds[k : k + size] for k in range(0, len(self._seeds), size)]
-        return np.concatenate([self._play(policy, seeds) for seeds in batches])
+        batches = [(k, self._seeds[k : k + size]) for k in range(0, len(self._seeds), size)]
+        return np.concatenate([self._play(policy, seeds, first) for first, seeds in batches])
 
     def score(self, return_: float) -> float:
         """D4RL-normalised score x 100 of a return."""
@@ -91,11 +123,12 @@ class Evaluator:
         """Shut the simulators down."""
         self.pool.close()
 
-    def _play(self, policy: Policy, seeds: Sequence[int]) -> np.ndarray:
+    def _play(self, policy: Policy, seeds: Sequence[int], first: int) -> np.ndarray:
         totals = np.zeros(len(seeds))
         shown = self.pool.reset(dict(enumerate(seeds)))
         for place, now in shown.items():
-            self._stacks.start(place, [] if now.frame is None else [now.frame])
+            frames = NO_FRAMES if now.frame is None else now.frame[None]
+            self._stacks.start(place, frames, first + place)
         while shown:
             actions = policy(*self._stacks.observed(shown))
             stepped = self.pool.step(dict(zip(shown, actions, strict=True)))

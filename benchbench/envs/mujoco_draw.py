@@ -59,7 +59,7 @@ def draw_frames(
                 _collect(pool, tasks, 2 * workers, lambda row: progress(row, total))
     except BrokenProcessPool:
         raise UserError(
-            f"{frames}: a process that draws frames was killed, most likely for want of memory; "
+            f"{frames}: a process that draws frames was killed, most likely as memory ran out; "
             "prepare the set again with more of it free"
         ) from None
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchbench.envs.evaluate import Policy, Stacks
 from benchbench.envs.pool import Pool
+
+if TYPE_CHECKING:
+    from benchbench.envs.distraction import Layer
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Start:
     frames: np.ndarray
     """The frames (K, H, W, 3) uint8 that a stack may reach back to, oldest first, the row's last;
     empty without pixels."""
+    episode: int
+    """The row's episode in the data set, and the row's time in it."""
+    time: int
 
 
 class RollOuts:
@@ -46,12 +53,13 @@ class RollOuts:
         discount: float,
         stack: int,
         spacing: int,
+        layer: Layer | None = None,
     ) -> None:
         if not pool.can_reset:
             raise ValueError("the environment cannot be put back to a stored row")
         self._pool, self._starts = pool, list(starts)
         self._horizon, self._discount = horizon, discount
-        self._stacks = Stacks(pool, stack, spacing)
+        self._stacks = Stacks(pool, stack, spacing, layer)
 
     def returns(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
         """Discounted return of every start (n,) in the environment's rewards, and what it misses.
@@ -74,7 +82,7 @@ class RollOuts:
             {place: (s.qpos, s.qvel, s.last_action) for place, s in enumerate(starts)}
         )
         for place, start in enumerate(starts):
-            self._stacks.start(place, start.frames)
+            self._stacks.start(place, start.frames, start.episode, start.time)
         actions = {place: start.action for place, start in enumerate(starts)}
         for step in range(self._horizon):
             is_last = step + 1 == self._horizon

@@ -25,9 +25,9 @@ against odd pairs. The interval is Student's at Holm's own level for the series,
 k the factor that Holm multiplies its p by (for those not rejected, the factor of the first of
 them), so it excludes zero wherever a difference is found.
 
-Seeds of one night share the machine's mood, so the pairs of a time are not independent and its
-test promises nothing; its margin, wider than nights differ, keeps the false alarms out. Within
-that it finds coarse slowdowns only.
+All seeds of a night run on the machine in one state, so the pairs of a timing series are not
+independent and the test's level does not hold for them; a margin wider than nights differ limits
+the false alarms. So the gate finds only coarse slowdowns.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ def _scaled_variable(
 
 
 def _expression(frame: FrameType) -> str | None:
-    """The source of ``…`` in the ``….backward()`` that a frame is at, where it can be had."""
+    """The source of ``…`` in the ``….backward()`` a frame is at, or None without the source."""
     position = list(frame.f_code.co_positions())[frame.f_lasti // 2]
     first, last, left, right = position
     if first is None or last is None or left is None or right is None:

@@ -21,7 +21,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from benchbench.cell.devices import Device
-from benchbench.core.processes import end_with_parent, interruptible
+from benchbench.core.processes import end_with_parent, interruptible, wait_without_spinning
 from benchbench.launch.executor import RunOptions, Watcher
 from benchbench.launch.resources import Slots, known_from, peak_of, playing_processes
 from benchbench.launch.stacks import (
@@ -60,6 +60,7 @@ class Local:
         """Run the cells, the longest first, as many at a time as the devices hold."""
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(self.slots.threads)
+        wait_without_spinning()
         units = units_of(cells, self.stack)
         run = _Run(units, self.slots, store, watcher, options, self.run_one)
         with interruptible():

@@ -16,6 +16,7 @@ from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
 from benchbench.data.batch import Batch
 from benchbench.data.store import is_here, set_folder
+from benchbench.diagnostics.reference_encoder import Rating, stored_rating
 from benchbench.envs import make_pixel_env
 from benchbench.launch.resources import Slots
 from benchbench.results.store import Store
@@ -49,6 +50,17 @@ class Plan:
         """A rough wall time of the run, from a few updates and steps timed here."""
         return estimate_seconds(self.to_do, self.slots) if self.to_do else 0.0
 
+    def without_room(self) -> list[str]:
+        """Of the environments that were rated here: those that leave an encoder nothing to learn.
+
+        See 'benchbench data rate'.
+        """
+        kinds = {(cell.data, cell.pixels, cell.agent.encoder): cell for cell in self.grid.wanted}
+        ratings = ((cell, stored_rating(cell)) for cell in kinds.values())
+        delta = self.grid.suite.deltas.r2
+        told = (no_room(cell, rating, delta) for cell, rating in ratings if rating)
+        return [warning for warning in told if warning]
+
     def text(self) -> str:
         """The plan for the terminal."""
         cells, slots, to_do = self.grid.wanted, self.slots, self.to_do
@@ -65,11 +77,55 @@ class Plan:
         for identity in dict.fromkeys(cell.data for cell in cells):
             state = "here" if is_here(identity) else "missing, will be made"
             lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+        lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
+        if size := policies_size(self.grid, self.store):
+            lines.append(f"policies {size}")
         if to_do:
             lines.append(f"time     {_time_told(to_do, slots)}")
         return "\n".join(lines)
+
+
+def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
+    """A sentence on pictures that leave an encoder less than ``delta`` to learn; else None."""
+    if not rating.room < delta or rating.untrained is None or rating.trained is None:
+        return None
+    return (
+        f"{cell.env}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
+        f"trained on it with {rating.trained:.2f}; the room between is under deltas.r2 "
+        f"({delta:g}), so no way of training the encoder can show. Take harder pictures "
+        "(pixels.distract) or another task"
+    )
+
+
+def policies_size(grid: Grid, store: Store) -> str:
+    """What the kept policies of the wanted cells take on the disk; '' where none are kept."""
+    if not any(cell.keep_policy for cell in grid.wanted):
+        return ""
+    sizes: dict[object, int] = {}
+    for cell in grid.wanted:
+        kind = (cell.agent, cell.pixels, cell.variant, cell.env)
+        if kind not in sizes:
+            path = store.policy_path(cell.key)
+            sizes[kind] = path.stat().st_size if path.exists() else _weights_size(cell)
+    total = sum(sizes[(c.agent, c.pixels, c.variant, c.env)] for c in grid.wanted)
+    return (
+        f"about {total / 1e6:,.1f} MB for the weights of {len(grid.wanted)} cells; keep: "
+        "{policies: false} in the suite leaves them out"
+    )
+
+
+def _weights_size(cell: Cell) -> int:
+    """Bytes of the weights of a cell that has not been run; 0 where they cannot be known."""
+    try:
+        make = agent_class(cell.agent.algorithm)
+        with torch.device("meta"):
+            agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, torch.device("meta"))
+        parameters = (p for m in agent.modules().values() for p in m.state_dict().values())
+        return sum(p.numel() * p.element_size() for p in parameters)
+    except Exception:  # an agent of the user's own, which 'run' will name
+        return 0
 
 
 def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
@@ -131,20 +187,26 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
     return lines
 
 
-def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
-    """Seconds of an update on random data, and of the actions for episodes played side by side."""
-    device = torch.device(slots.devices[0].kind)
-    size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
+def _spec(cell: Cell) -> AgentSpec:
+    """What a trial's agent must fit, before the data are known."""
     pixels = cell.observation == "pixels"
-    spec = AgentSpec(
+    return AgentSpec(
         action_dim=2,
-        channels=channels if pixels else 0,
-        size=size if pixels else 0,
+        channels=3 * cell.pixels.stack if pixels else 0,
+        size=cell.pixels.size if pixels else 0,
         proprio_dim=len(cell.proprio),
         state_dim=8,
         min_value=0.0,
         max_value=1.0,
     )
+
+
+def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
+    """Seconds of an update on random data, and of the actions for episodes played side by side."""
+    device = torch.device(slots.devices[0].kind)
+    size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
+    pixels = cell.observation == "pixels"
+    spec = _spec(cell)
     shape = (batch_size, size, size, channels)
     frames = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     obs = frames if pixels else torch.zeros(batch_size, 8, device=device)

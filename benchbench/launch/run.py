@@ -12,7 +12,9 @@ from benchbench.core.errors import UserError
 from benchbench.core.processes import interruptible
 from benchbench.data.store import is_here, prepare
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
+from benchbench.launch.cards import keep_cards
 from benchbench.launch.executor import DEFAULTS, Executor, RunOptions
+from benchbench.launch.film import keep_films
 from benchbench.launch.local import Local
 from benchbench.launch.progress import DataProgress, Progress
 from benchbench.launch.resources import Slots
@@ -52,12 +54,15 @@ def run_suite(
             return []
         prepare_data(to_do)
         refuse_unmeasurable(to_do)
+        keep_cards(store, grid.cells)
         progress = _GatheringProgress(to_do, store, grid)
         try:
             executor.run(to_do, store, progress, options)
         finally:
             progress.close()
             _gather(store, grid)
+        if grid.suite.keep.films:
+            keep_films(store, grid)
         return [FailedCell(*failed) for failed in progress.failures]
 
 

@@ -87,7 +87,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
         figure, (left, right) = grid(1, 2, 0.6 + 0.17 * len(costs), share_y=True, names=4)
         heights = range(len(costs))
         bars = left.barh(heights, costs["update_ms"].fillna(0), height=0.6, color="#7a8794")
-        left.bar_label(bars, [f"{v:.3g}" for v in costs["update_ms"]], padding=2, fontsize=5.5)
+        left.bar_label(bars, [amount(v) for v in costs["update_ms"]], padding=2, fontsize=5.5)
         left.set_xlabel("an update (ms, median)")
         start = np.zeros(len(costs))
         for part, (name, color, hatch) in SPENT.items():
@@ -97,7 +97,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
             start = start + width
         rest = (costs["cell_s"].to_numpy() - start).clip(min=0)
         bars = right.barh(heights, rest, left=start, height=0.6, color="#cccccc", label="the rest")
-        right.bar_label(bars, [f"{v:.3g}" for v in costs["cell_s"]], padding=2, fontsize=5.5)
+        right.bar_label(bars, [amount(v) for v in costs["cell_s"]], padding=2, fontsize=5.5)
         right.set_xlabel("a cell (s, mean)")
         left.set_yticks(heights, costs["variant"])
         left.set_ylim(len(costs) - 0.4, -0.6)
@@ -107,6 +107,12 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
         handles, names = right.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure
+
+
+def amount(value: float) -> str:
+    """Three significant digits, never as a power of ten: 98.1, 100, 1,234."""
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:,.{digits}f}"
 
 
 def profile_figure(profiles: pd.DataFrame) -> Figure:

@@ -35,6 +35,21 @@ MEASURES: dict[str, str] = {
     "R² of the state probe, encoder trained on the state": "状态探针的 R²，以状态训练的编码器（oracle）",
     "effective rank (srank 0.99), last evaluation": "有效秩（srank 0.99），最后一次评估",
     "share of dormant units, last evaluation": "休眠单元比例，最后一次评估",
+    "score lost under unseen distractions, mean over the last tenth of training":
+        "未见干扰下损失的分数，训练最后十分之一的均值",
+    "R² of a probe for the distractions' own state, last evaluation":
+        "干扰自身状态探针的 R²，最后一次评估",
+    "feature distance for the distractions alone, over all of it (0: all filtered out), last "
+    "evaluation": "仅由干扰造成的特征距离占全部的比例（0：全部滤除），最后一次评估",
+    "score under unseen distractions, mean over the last tenth of training":
+        "未见干扰下的分数，训练最后十分之一的均值",
+    "R² of the state probe under unseen distractions": "未见干扰下状态探针的 R²",
+    "R² of the return-to-go probe under unseen distractions": "未见干扰下剩余回报探针的 R²",
+    "R² of the dataset-action probe under unseen distractions": "未见干扰下数据动作探针的 R²",
+    "RMS of Q − own policy's return under unseen distractions, over σ_G":
+        "未见干扰下 Q − 自身策略回报的均方根，以 σ_G 计",
+    "RMS of Q − behaviour return under unseen distractions, over σ_G":
+        "未见干扰下 Q − 行为回报的均方根，以 σ_G 计",
     "linear CKA of the features of both variants (1 is the same)":
         "两个变体特征的线性 CKA（1 为相同）",
     "share of the squared Q error that a constant shift explains": "Q 误差平方中可由常数偏移解释的比例",
@@ -86,13 +101,7 @@ NOTES: dict[str, str] = {
 
 PHRASES: dict[str, str] = {
     "aspect": "方面",
-    "方面 aspect": "方面",
-    "aspect 方面": "方面",
-    "修改前 before": "修改前",
-    "before 修改前": "修改前",
-    "修改后 after": "修改后",
-    "after 修改后": "修改后",
-    "影响 impact": "影响",
+    "impact": "影响",
     "before": "修改前",
     "after": "修改后",
     "difference": "差值",
@@ -111,11 +120,13 @@ PHRASES: dict[str, str] = {
     "{first} {second}": "{first}{second}",
     "{clause}.": "{clause}。",
     "{measures}: {note}.": "{measures}：{note}。",
-    "Of the brief's seven claims, {counts}.": "原文的七项论断中，{counts}。",
+    "Beside them, {counts}.": "此外，{counts}。",
+    "no claim of the brief's": "不在原文论断之列",
+    "Of seven claims for `{of}`, {counts}.": "关于 `{of}` 的七项论断中，{counts}。",
     "{n} is {word} ({names})": "{n} 项{word}（{names}）",
     "{n} are {word} ({names})": "{n} 项{word}（{names}）",
-    "Of the brief's seven claims, over the mean of these {n} environments, {counts}.":
-        "原文的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
+    "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.":
+        "关于 `{of}` 的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
     "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
     "By environment: {found}.": "各环境：{found}。",
     "In no environment alone is a claim decided.": "在任何单个环境中都没有论断得出结论。",
@@ -319,10 +330,10 @@ PHRASES: dict[str, str] = {
     "Mean over seeds with its 95 % t interval; thin lines are seeds. Update 0 is untrained.":
         "各种子的均值及其 95 % t 区间；细线为单个种子。第 0 次更新即未训练。",
     "Q error over training": "训练期间的 Q 误差",
-    "Q against the returns of the policy that the axis names, its own where they were rolled out "
-    "(the behaviour's returns are not the measured policy's truth), and the TD error. Held-out "
-    "rows, over the spread of the data's returns; 95 % bands.":
-        "Q 相对于坐标轴所标策略的回报：有推演时为自身策略（行为策略的回报并不是所测策略的真值），以及 TD 误差。"
+    "Q against the returns of the policy that the axis names, its own where it was rolled out more "
+    "than once (the behaviour's are not the measured policy's truth), and the TD error. Held-out rows, "
+    "over the spread of the data's returns; 95 % bands.":
+        "Q 相对于坐标轴所标策略的回报：多次推演时为自身策略（行为策略的回报并不是所测策略的真值），以及 TD 误差。"
         "留出数据，以数据回报的标准差为单位；95 % 区间带。",
     "Signal strength on the encoder": "编码器上的信号强度",
     "Norms of both losses' gradients on the encoder, whether applied or not: geometric means over "

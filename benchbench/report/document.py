@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "code", "strong", "em", "foreign", "verdict"]
+Kind = Literal["text", "code", "strong", "em", "foreign", "verdict", "link"]
 
 
 @dataclass(frozen=True)
 class Span:
     """A piece of text: plain, or a name, or strong, or as the brief says it, or a verdict.
 
-    ``foreign`` text comes from elsewhere. ``value`` is a verdict's word, whatever the language.
+    ``foreign`` text comes from elsewhere. ``value`` is a verdict's word, whatever the language, or
+    where a link leads: a file beside the page.
     """
 
     text: str
@@ -46,11 +47,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of level 1 or 2; the anchor is the same in every language."""
+    """A heading of level 1 or 2; the anchor is the same in every language.
+
+    What is under a ``folded`` one is shown when asked for.
+    """
 
     text: str
     anchor: str
     level: int = 2
+    folded: bool = False
     kind: Literal["heading"] = "heading"
 
 
@@ -99,16 +104,71 @@ class Picture:
     kind: Literal["picture"] = "picture"
 
 
-Block = Heading | Paragraph | Bullets | Table | Picture
+@dataclass(frozen=True)
+class Photo:
+    """A small picture of pixels, a frame or a film: its path beside the page and what it shows."""
+
+    path: str
+    title: str
+    caption: Line
+    kind: Literal["photo"] = "photo"
+
+
+@dataclass(frozen=True)
+class ForestLine:
+    """A line of the overview: an effect and its interval as places from 0 to 1 on the scale.
+
+    ``whole`` marks a claim's mean; ``at`` is None where nothing was measured.
+    """
+
+    name: str
+    whole: bool
+    at: float | None
+    ends: tuple[float, float] | None
+    value: str
+    verdict: Span
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The overview: its picture, and the same as lines that a page of any width can show."""
+
+    picture: Picture
+    lines: tuple[ForestLine, ...]
+    band: tuple[float, float]
+    ticks: tuple[tuple[float, str], ...]
+    kind: Literal["forest"] = "forest"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied as it stands."""
+
+    text: str
+    kind: Literal["code"] = "code"
+
+
+Block = Heading | Paragraph | Bullets | Table | Picture | Photo | Forest | Code
 
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report."""
+    """A whole report; ``others`` are its pages in other languages: a language and a file's stem."""
 
     title: str
     lang: str
     blocks: tuple[Block, ...]
+    others: tuple[tuple[str, str], ...] = ()
+
+    def sections(self) -> list[tuple[Heading | None, list[Block]]]:
+        """The blocks under each heading of level 2; first those before any."""
+        found: list[tuple[Heading | None, list[Block]]] = [(None, [])]
+        for block in self.blocks:
+            if isinstance(block, Heading) and block.level == 2:
+                found.append((block, []))
+            else:
+                found[-1][1].append(block)
+        return found
 
 
 def marked(text: str) -> Line:

@@ -38,7 +38,7 @@ def score_figure(bands: pd.DataFrame, runs: pd.DataFrame, compared: Collection[s
     """
     with style():
         envs = list(dict.fromkeys(bands["env"]))
-        columns = min(len(envs), 2 if len(envs) <= 4 else 3)
+        columns = 2 if len(envs) == 4 else min(len(envs), 3)  # no empty panel up to four
         variants = list(dict.fromkeys(bands["variant"]))
         figure, axes = grid(math.ceil(len(envs) / columns), columns, 1.9, names=len(variants))
         for ax, env in zip(axes, envs, strict=False):
@@ -150,14 +150,17 @@ def _curves(
     ax: Axes, bands: pd.DataFrame, compared: Collection[str], runs: pd.DataFrame | None = None
 ) -> None:
     few = bands["variant"].nunique() <= 3
+    alike = same_curves(bands)
     for variant, look in looks(list(dict.fromkeys(bands["variant"]))).items():
         if runs is not None:
             for _, run in runs[runs["variant"] == variant].groupby("seed"):
                 ax.plot(run["update"], run["value"], color=look.color, lw=0.35,
                         alpha=0.3 if few else 0.12)  # fmt: skip
         first = variant in compared
+        # Bands of the compared alone: many in one panel are a fog. A curve that lies under another
+        # shows its own markers between those of the first.
         _band(ax, bands[bands["variant"] == variant], look, str(variant), first,
-              shade=0.15 if few or first else 0.04)  # fmt: skip
+              shade=0.15 if few or first else 0.0, shift=variant in alike)  # fmt: skip
 
 
 def _band(
@@ -168,10 +171,25 @@ def _band(
     first: bool,
     width: float = 1.1,
     shade: float = 0.15,
+    shift: bool = False,
 ) -> None:
-    every = max(1, len(line) // 6)
-    ax.fill_between(line["update"], line["lo"], line["hi"], color=look.color, alpha=shade, lw=0)
+    every = max(2, len(line) // 6)
+    if shade:
+        ax.fill_between(line["update"], line["lo"], line["hi"], color=look.color, alpha=shade, lw=0)
     ax.plot(
-        line["update"], line["mean"], color=look.color, ls=look.line, lw=width, label=label,
-        marker=look.marker, ms=2.8, markevery=every, zorder=3 if first else 2.5,
+        line["update"], line["mean"], color=look.color, ls="none" if shift else look.line, lw=width,
+        label=label, marker=look.marker, ms=2.8, markevery=(every // 2 if shift else 0, every),
+        zorder=4 if shift else 3 if first else 2.5,
     )  # fmt: skip
+
+
+def same_curves(bands: pd.DataFrame) -> set[str]:
+    """The variants whose curves are exactly those of a variant before them."""
+    seen: set[tuple[float, ...]] = set()
+    again = set()
+    for variant in dict.fromkeys(bands["variant"]):
+        curve = tuple(bands.loc[bands["variant"] == variant, "mean"].dropna())
+        if curve in seen:
+            again.add(variant)
+        seen.add(curve)
+    return again

@@ -19,11 +19,23 @@ from benchbench.analysis.curves import (
     profiles,
     runs,
 )
+from benchbench.analysis.overview import overview
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import paired_scores
 from benchbench.report import charts, figures
 from benchbench.report import gradient_flow_figure as loop
+from benchbench.report.overview_figure import overview_figure
 from benchbench.report.style import save
+
+OVERVIEW = "overview"
+"""Stem of the figure at the top of the page."""
+
+AT_A_GLANCE = (
+    "Each measured difference over the smallest effect of interest, delta, which was fixed "
+    "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
+    "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "
+    "an arrow goes on. Linear around zero, logarithmic beyond."
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Shown:
     caption: str
     of: str = ""
     """The contrast, where there is one figure for each of several."""
+    key: str = ""
+    """That contrast's variants."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +62,44 @@ class Drawn:
         return iter(self.shown)
 
 
-def draw(study: Study, folder: Path) -> Drawn:
-    """Draw and save every figure that has data, as PNG and SVG; old ones are removed."""
+def draw(study: Study, claims: pd.DataFrame, folder: Path, pdf: bool = False) -> Drawn:
+    """Draw and save every figure that has data, as PNG and SVG; old ones are removed.
+
+    The overview of ``claims`` is a PDF too; with ``pdf`` all are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
-        old.unlink()
-    shown, without_data = [], []
+    for suffix in ("png", "svg", "pdf"):
+        for old in folder.glob(f"*.{suffix}"):
+            old.unlink()
+    shown = []
+    for entry, figure in made(study, claims):
+        save(figure, folder, entry.name, pdf or entry.name.startswith(OVERVIEW))
+        shown.append(entry)
+    titles = {entry.title for entry in shown}
+    return Drawn(tuple(shown), tuple(e.title for e in GALLERY if e.title not in titles))
+
+
+def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
+    """Every figure that has data, the overview of ``claims`` first; one at a time."""
+    several = len(study.pairings) > 1
+    for number, pairing in enumerate(study.pairings):
+        contrast = pairing.contrast
+        of, against = contrast.of, contrast.against
+        frame = overview(claims[(claims["of"] == of) & (claims["against"] == against)])
+        if frame["effect"].notna().any():
+            name = f"{OVERVIEW}-{number + 1}" if number else OVERVIEW
+            names = {row["claim"]: row["measure"].partition(",")[0] for _, row in frame.iterrows()}
+            sides = f"{of} − {against}, in units of δ"
+            if contrast.expect:
+                sides = f"← against the claim    {sides}    as claimed →"
+            entry = Shown(name, "All verdicts at a glance", AT_A_GLANCE,
+                          contrast.name if several else "", f"{of} {against}")  # fmt: skip
+            yield entry, overview_figure(frame, names, sides)
     for entry, make in GALLERY.items():
         figures_of = make(study)
-        if not figures_of:
-            without_data.append(entry.title)
         for number, (of, figure) in enumerate(figures_of):
             name = f"{entry.name}-{number + 1}" if number else entry.name
-            save(figure, folder, name)
-            shown.append(replace(entry, name=name, of=of if len(figures_of) > 1 else ""))
-    return Drawn(tuple(shown), tuple(without_data))
+            yield replace(entry, name=name, of=of if len(figures_of) > 1 else ""), figure
 
 
 Figures = list[tuple[str, Figure]]
@@ -90,8 +127,9 @@ def _score(study: Study) -> Figures:
 def _q_error(study: Study) -> Figures:
     results = study.results
     own, behaviour = "q_error", "q_behaviour_error"
-    rolled_out = results.evaluations.groupby("env")[own].count()
-    first = own if rolled_out.all() else behaviour
+    rolled_out = results.evaluations.dropna(subset=[own]).groupby("env")["update"].nunique()
+    curves = rolled_out.reindex(study.envs, fill_value=0)
+    first = own if (curves > 1).all() else behaviour
     labels = {
         own: "RMS Q − own return (σ)",
         behaviour: "RMS Q − behaviour return (σ)",
@@ -165,8 +203,8 @@ GALLERY: dict[Shown, Callable[[Study], Figures]] = {
     ): _score,
     Shown(
         "q-error", "Q error over training",
-        "Q against the returns of the policy that the axis names, its own where they were rolled "
-        "out (the behaviour's returns are not the measured policy's truth), and the TD error. "
+        "Q against the returns of the policy that the axis names, its own where it was rolled out "
+        "more than once (the behaviour's are not the measured policy's truth), and the TD error. "
         "Held-out rows, over the spread of the data's returns; 95 % bands.",
     ): _q_error,
     Shown(

@@ -83,7 +83,7 @@ def _step(
 
 
 def _norm(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _box(ax: Axes, x: float, y: float, wide: float, name: str, color: str, filled: bool) -> None:

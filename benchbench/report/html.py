@@ -12,14 +12,15 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchbench.report.document import Document, Heading
-from benchbench.report.language import Words
+from benchbench.report.language import NAMES, Words
 
 ENLARGED = 1.6
 """Size of a figure on a screen, over its size in print."""
 
 
-def to_html(document: Document, figures: Path, words: Words) -> str:
-    """The whole page, with the SVG files of ``figures`` that it shows."""
+def to_html(document: Document, folder: Path, words: Words) -> str:
+    """The whole page, with the figures (SVG) and photos of the results folder that it shows."""
+    figures = folder / "figures"
     environment = Environment(
         loader=PackageLoader("benchbench.report"),
         autoescape=True,
@@ -35,11 +36,23 @@ def to_html(document: Document, figures: Path, words: Words) -> str:
         svg = (figures / f"{name}.svg").read_bytes()
         return shown_width(svg.decode("utf-8")), base64.b64encode(svg).decode("ascii")
 
+    def photo(path: str) -> str:
+        kind = "gif" if path.endswith(".gif") else "png"
+        data = base64.b64encode((folder / path).read_bytes()).decode("ascii")
+        return f"data:image/{kind};base64,{data}"
+
+    def vectors(name: str) -> list[tuple[str, str]]:
+        found = [(kind, f"figures/{name}.{kind}") for kind in ("svg", "pdf", "png")]
+        return [(kind.upper(), path) for kind, path in found if (folder / path).is_file()]
+
     headings = [block for block in document.blocks if isinstance(block, Heading)]
     return environment.get_template("report.html.j2").render(
         document=document,
         contents=[heading for heading in headings if heading.level == 2],
         embedded=embedded,
+        photo=photo,
+        vectors=vectors,
+        names=NAMES,
         words=words,
     )
 

@@ -12,9 +12,15 @@ from typing import Literal
 
 from benchbench.analysis.brief import Said
 from benchbench.report.chinese import MEASURES, NOTES, PHRASES
+from benchbench.report.chinese_page import PAGE
 
 Lang = Literal["en", "zh"]
 LANGS: tuple[Lang, ...] = ("en", "zh")
+NAMES: dict[str, str] = {"en": "English", "zh": "中文"}
+"""What each language calls itself."""
+
+
+CHINESE = PHRASES | PAGE
 
 
 class Words:
@@ -28,7 +34,7 @@ class Words:
 
         Raises ``KeyError`` where the language lacks the phrase.
         """
-        return (phrase if self.lang == "en" else PHRASES[phrase]).format(**values)
+        return (phrase if self.lang == "en" else CHINESE[phrase]).format(**values)
 
     def measure(self, name: str, short: bool = False) -> str:
         """A measure's name as the frames have it; ``short`` is the part before the first comma."""
@@ -43,8 +49,8 @@ class Words:
         return "；".join(self._filled(part) for part in text.split("; "))
 
     def said(self, words: Said) -> str:
-        """The brief's word: as it stands, with the English beside it in the English report."""
-        return words.both if self.lang == "en" else words.zh
+        """The brief's word, in the report's language."""
+        return words.en if self.lang == "en" else words.zh
 
     def listed(self, items: Sequence[str]) -> str:
         """'a', 'a and b', 'a, b and c'."""

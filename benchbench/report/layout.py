@@ -61,8 +61,8 @@ def legend_columns(width: float) -> int:
 
 
 def short(env: str) -> str:
-    """An environment's id without what all of them share."""
-    return env.removeprefix("bullet-").removesuffix("-v0")
+    """An environment's id as a figure shows it: the same name as in the tables."""
+    return env
 
 
 def folded(name: str, columns: int = 14) -> str:

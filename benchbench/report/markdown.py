@@ -7,18 +7,36 @@ from benchbench.report.document import (
     Block,
     Bullets,
     Cell,
+    Code,
     Document,
+    Forest,
     Heading,
     Line,
     Paragraph,
+    Photo,
     Picture,
     Span,
 )
+from benchbench.report.language import NAMES, Words
 
 
 def to_markdown(document: Document) -> str:
     """The whole page; figures are ``figures/<name>.png`` beside it."""
-    return "\n\n".join(_block(block).strip() for block in document.blocks) + "\n"
+    words = Words("zh" if document.lang == "zh" else "en")
+    parts: list[str] = []
+    for heading, blocks in document.sections():
+        folded = heading is not None and heading.folded
+        if heading:
+            parts.append(_block(heading))
+        if folded:
+            parts.append(f"<details><summary>{words('show')}</summary>")
+        parts += [_block(block).strip() for block in blocks]
+        if folded:
+            parts.append("</details>")
+        if heading is None and document.others:
+            links = (f"[{NAMES[lang]}](REPORT{end}.md)" for lang, end in document.others)
+            parts.insert(1, " · ".join(links))
+    return "\n\n".join(parts) + "\n"
 
 
 def _block(block: Block) -> str:
@@ -28,6 +46,12 @@ def _block(block: Block) -> str:
         return _line(block.line)
     if isinstance(block, Bullets):
         return "\n".join(f"- {_line(item)}" for item in block.items)
+    if isinstance(block, Code):
+        return f"```bibtex\n{block.text}\n```"
+    if isinstance(block, Photo):
+        return f"![{escape(block.title)}]({block.path})\n\n{_line(block.caption)}"
+    if isinstance(block, Forest):
+        return _block(block.picture)
     if isinstance(block, Picture):
         return f"![{block.title}](figures/{block.name}.png)\n\n{_line(block.caption)}"
     return markdown_table(block.header, [[_cell(cell) for cell in row] for row in block.rows])
@@ -44,6 +68,8 @@ def _line(line: Line) -> str:
 def _span(span: Span) -> str:
     if span.kind == "foreign":
         return escape(span.text)
+    if span.kind == "link":
+        return f"[{span.text}]({span.value})"
     mark = {"text": "", "code": "`", "em": "*", "strong": "**", "verdict": "**"}[span.kind]
     text = span.text.replace("<", "&lt;") if not mark else span.text
     return f"{mark}{text}{mark}"

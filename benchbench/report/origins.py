@@ -10,8 +10,10 @@ from benchbench.analysis.brief import ALL
 from benchbench.report.document import (
     Block,
     Bullets,
+    Code,
     Line,
     Paragraph,
+    Span,
     Table,
     cell,
     foreign,
@@ -62,6 +64,8 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
         for title in drawn.without_data
     ]
     count = words("{done} of {planned} cells are done.", done=done, planned=len(results.plan))
+    if not lines and done == len(results.plan):
+        return []
     return [Paragraph(marked(count)), *([Bullets(tuple(lines))] if lines else [])]
 
 
@@ -97,9 +101,10 @@ def provenance(results: Results, words: Words) -> list[Block]:
     )
     header = tuple(words(name) for name in ("environment", "data set", "sha256"))
     hours = float(done["total_seconds"].sum()) / 3600
+    count = words("{done} of {planned} cells are done.", done=len(done), planned=len(results.plan))
     total = words("wall time: {hours} h over {n} cells", hours=f"{hours:.2f}", n=len(done))
     return [
-        Bullets((*_made_with(done, words), marked(total))),
+        Bullets((marked(count), *_made_with(done, words), marked(total))),
         Table(words("Data"), header, rows),
     ]
 
@@ -127,3 +132,44 @@ def _made_with(done: pd.DataFrame, words: Words) -> list[Line]:
     if dirty:
         lines["commit"] += words("; {n} cells ran with uncommitted changes", n=dirty)
     return [(*marked(words(name) + colon), *foreign(text)) for name, text in lines.items()]
+
+
+FILES = (
+    ("suite.json", "the suite, every setting"),
+    ("claims.csv", "the verdicts, as a table"),
+    ("pairs.csv", "every pair's values"),
+    ("described.csv", "the other measures"),
+    ("cells.parquet", "one row a cell"),
+    ("evaluations.parquet", "one row an evaluation: scores, probes, errors"),
+    ("training.parquet", "losses and gradient norms"),
+    ("ledger.parquet", "what became of each gradient"),
+)
+"""Files beside the page, and what they hold."""
+
+
+def files_and_citation(results: Results, words: Words) -> list[Block]:
+    """Links to what lies beside the page, and an entry for a bibliography."""
+    items = [(Span(name, "link", name), *marked(words(": ") + words(what))) for name, what in FILES]
+    where = words("Figures are in `figures/`, also as SVG and, with `--format pdf`, as PDF.")
+    return [Bullets((*items, marked(where))), Code(citation(results))]
+
+
+def citation(results: Results) -> str:
+    """A BibTeX entry that names the version, the suite and the commit."""
+    done = results.cells[results.cells["status"] == "done"]
+    versions = (json.loads(text).get("benchbench") for text in done["versions"].dropna())
+    found = sorted({str(version) for version in versions if version})
+    years = sorted(done["started_at"].dropna().str[:4].unique())
+    commits = sorted(done["git_commit"].dropna().unique())
+    note = f"Suite {results.suite.name}, {len(done)} runs"
+    note += f", commit {', '.join(commit[:12] for commit in commits)}" if commits else ""
+    entry = {
+        "title": "{benchbench}: which loss should train the pixel encoder of an offline RL agent?",
+        "author": "{benchbench developers}",
+        **({"year": years[-1]} if years else {}),
+        **({"version": ", ".join(found)} if found else {}),
+        "note": note,
+    }
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in entry.items())
+    safe = lines.replace("_", "\\_")
+    return f"@software{{benchbench,\n{safe}\n}}"

@@ -1,4 +1,4 @@
-"""The report: each contrast's verdicts in sentences, by environment and over all; more below.
+"""The report: question and answer, overview, what is open, the brief's table; the rest folded.
 
 :func:`write_report` reads a results folder and writes the page into it as Markdown and as one HTML
 file, the tables ``claims``, ``described`` and ``pairs`` as CSV and parquet, ``looks.json`` and
@@ -10,18 +10,20 @@ silence.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from benchbench.analysis.brief import ALL, ASPECTS
+from benchbench.analysis.brief import ALL, ROWS
 from benchbench.analysis.claims import judge, learned
 from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, pairs
 from benchbench.core.text import plain_table, wrapped
-from benchbench.report import sections
+from benchbench.report import lead
+from benchbench.report import sections as sections_of
 from benchbench.report import verdict_sections as verdicts
 from benchbench.report.discussion import write_discussion
 from benchbench.report.document import (
@@ -33,44 +35,54 @@ from benchbench.report.document import (
     foreign,
     marked,
 )
-from benchbench.report.gallery import Drawn, draw
+from benchbench.report.gallery import OVERVIEW, Drawn, Shown, draw
 from benchbench.report.html import to_html
 from benchbench.report.language import LANGS, Lang, Words
 from benchbench.report.markdown import to_markdown
-from benchbench.report.origins import other_agents, provenance, unfinished
+from benchbench.report.origins import (
+    files_and_citation,
+    other_agents,
+    provenance,
+    unfinished,
+)
+from benchbench.report.paper import write_paper
+from benchbench.report.tasks import tasks_section
 from benchbench.results.tables import read_results
 from benchbench.suite.model import Contrast, SeedPlan
 
 
-def write_report(folder: Path, lang: Lang = "en") -> str:
+def write_report(folder: Path, lang: Lang | Literal["both"] = "en", paper: bool = False) -> str:
     """Write the report of ``results/<suite>/`` into that folder; return its table as plain text.
 
-    ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html`` beside the English ones; the tables
-    and figures are the same. Pages in the other language that are there are written again, so that
-    none goes stale. Raises :class:`benchbench.core.errors.UserError` where the folder holds no
-    results.
+    ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html``, 'both' these and the English ones;
+    the tables and figures are the same. Pages in the other language that are there are written
+    again, so that none goes stale. ``paper`` adds what a paper takes, see
+    :mod:`benchbench.report.paper`. Raises :class:`benchbench.core.errors.UserError` where the
+    folder holds no results.
     """
     results = read_results(folder)
     study = pair(results)
     results = study.results
     claims, learning, described = judge(study), learned(study), describe(study)
     looks, unplanned = look_table(study), note_look(folder, study)
-    drawn = draw(study, folder / "figures")
-    for each in LANGS:
+    drawn = draw(study, claims, folder / "figures", paper)
+    wanted = LANGS if lang == "both" else (lang,)
+    pages = [each for each in LANGS if each in wanted or report_files(folder, each)[0].exists()]
+    found = Found(study, claims, described, learning, looks, unplanned, drawn, folder)
+    for each in pages:
         markdown, html = report_files(folder, each)
-        if each == lang or markdown.exists():
-            words = Words(each)
-            found = Found(study, claims, described, learning, looks, unplanned, drawn)
-            document = page(found, words)
-            markdown.write_text(to_markdown(document), encoding="utf-8", newline="\n")
-            whole = to_html(document, folder / "figures", words)
-            html.write_text(whole, encoding="utf-8", newline="\n")
+        words = Words(each)
+        document = page(found, words, tuple((o, _ending(o)) for o in pages if o != each))
+        markdown.write_text(to_markdown(document), encoding="utf-8", newline="\n")
+        html.write_text(to_html(document, folder, words), encoding="utf-8", newline="\n")
     tables = {"claims": claims, "described": described, "pairs": pairs(study)}
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
+    if paper:
+        write_paper(folder, study, claims)
     write_discussion(folder)
-    return terminal(study, claims, learning, Words(lang))
+    return terminal(study, claims, learning, Words(wanted[0]))
 
 
 @dataclass(frozen=True)
@@ -84,49 +96,46 @@ class Found:
     looks: pd.DataFrame
     unplanned: tuple[int, ...]
     drawn: Drawn
+    folder: Path
 
 
 def report_files(folder: Path, lang: Lang = "en") -> tuple[Path, Path]:
     """The Markdown and the HTML file of a folder's report."""
-    middle = "" if lang == "en" else f".{lang}"
-    return folder / f"REPORT{middle}.md", folder / f"report{middle}.html"
+    return folder / f"REPORT{_ending(lang)}.md", folder / f"report{_ending(lang)}.html"
 
 
-def page(found: Found, words: Words) -> Document:
-    """The whole report."""
-    study, claims, learning = found.study, found.claims, found.learning
+def _ending(lang: Lang) -> str:
+    return "" if lang == "en" else f".{lang}"
+
+
+BRIEF = (
+    "This table began the project (its brief): seven claims about what changes once the critic's "
+    "gradient reaches the encoder. What is claimed stands in italics, what was measured below it."
+)
+
+
+def page(found: Found, words: Words, others: tuple[tuple[str, str], ...] = ()) -> Document:
+    """The whole report: question, answer, overview, what is open, the table; the rest folded."""
+    study, claims = found.study, found.claims
     results, suite = study.results, study.results.suite
     blocks: list[Block] = [Heading(suite.name, "top", level=1)]
     if suite.description.strip():
         blocks.append(Paragraph(foreign(suite.description)))
     blocks += other_agents(results, words)
-    several = len(study.pairings) > 1
-    titled: list[tuple[str, str, list[Block]]] = []
+    sections: list[Section] = []
     for number, pairing in enumerate(study.pairings):
-        contrast = pairing.contrast
+        contrast, end = pairing.contrast, f"-{number + 1}" if number else ""
+        which = f": {contrast.name}" if len(study.pairings) > 1 else ""
         mine = verdicts.of_contrast(claims, contrast)
-        sentences = verdicts.verdict_sentences(
-            mine, contrast, words, sections.weight(learning, contrast, words)
-        )
-        blocks.append(Paragraph(marked(sentences), lead=True))
-        which = f": {contrast.name}" if several else ""
-        end = f"-{number + 1}" if number else ""
-        table = (
-            verdicts.brief_table(mine, words)
-            if contrast.expect
-            else verdicts.contrast_table(mine, contrast, words)
-        )
-        title = "The brief's table, measured" if contrast.expect else "Verdicts"
-        titled += [
-            (f"verdicts{end}", words("Verdicts by environment") + which,
-             verdicts.matrix(mine, words)),
-            (f"table{end}", words(title) + which,
-             [table, *verdicts.how_to_read(mine, contrast, words)]),
-            (f"power{end}", words("What would decide it") + which,
-             verdicts.power_section(mine, study, words)),
-            (f"environments{end}", words("By environment") + which,
-             verdicts.environments_section(mine, contrast, words)),
-        ]  # fmt: skip
+        said = lead.joined([lead.question(contrast, words), lead.answer(mine, contrast, words)],
+                           words)  # fmt: skip
+        weight = sections_of.weight(found.learning, contrast, words)
+        blocks.append(Paragraph(marked(said), lead=True))
+        blocks.append(Paragraph(marked(lead.evidence(mine, contrast, words, weight))))
+        sections += [
+            replace(section, anchor=section.anchor + end, title=section.title + which)
+            for section in _of_contrast(found, contrast, mine, words)
+        ]
     if found.unplanned:
         told = words(
             "These claims were looked at before, with {seeds} seeds; seeds were added by hand "
@@ -136,40 +145,85 @@ def page(found: Found, words: Words) -> Document:
         blocks.append(Paragraph(marked(told)))
     if not study.pairings:
         blocks.append(Paragraph(marked(words("No two variants are compared.")), lead=True))
-    pictures = [
-        Picture(shown.name, words(shown.title) + (f": {shown.of}" if shown.of else ""),
-                marked(words(shown.caption)))
-        for shown in found.drawn
-    ]  # fmt: skip
-    titled += [
-        ("looks", words("Looks"), verdicts.looks_section(found.looks, words)),
-        ("learned", words("Did anything learn?"),
-         sections.learning_section(learning, study, words)),
-        ("figures", words("Figures"), [*pictures]),
-        ("variants", words("All variants"), sections.variants_section(study, words)),
-    ]  # fmt: skip
-    for number, pairing in enumerate(study.pairings):
-        contrast = pairing.contrast
-        which, end = (f": {contrast.name}" if several else ""), f"-{number + 1}" if number else ""
-        mine = verdicts.of_contrast(found.described, contrast)
-        titled.append((f"described{end}", words("Also reported") + which,
-                       sections.described_section(mine, contrast, words)))  # fmt: skip
-    titled += [
-        ("cost", words("Cost"), sections.cost_section(results, words)),
-        ("undone", words("What could not be done"),
-         unfinished(results, claims, found.drawn, words)),
-        ("methods", words("How it is measured"),
-         sections.methods_section(claims, results, words)),
-        ("provenance", words("Provenance"), provenance(results, words)),
-    ]  # fmt: skip
-    for anchor, title, inside in titled:
-        if inside:
-            blocks += [Heading(title, anchor), *inside]
+    sections += _of_all(found, words)
+    for section in [s for s in sections if not s.folded] + [s for s in sections if s.folded]:
+        if section.blocks:
+            blocks += [Heading(section.title, section.anchor, folded=section.folded),
+                       *section.blocks]  # fmt: skip
     option = "" if words.lang == "en" else f" --lang {words.lang}"
     again = words("Make this report again with `{command}`.",
                   command=f"benchbench report {suite.name}{option}")  # fmt: skip
-    blocks.append(Paragraph(marked(again)))
-    return Document(suite.name, words.lang, tuple(blocks))
+    blocks.append(Heading(words("Files, and how to cite"), "files"))
+    blocks += [*files_and_citation(results, words), Paragraph(marked(again))]
+    return Document(suite.name, words.lang, tuple(blocks), others)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; without blocks it is left out."""
+
+    anchor: str
+    title: str
+    blocks: list[Block]
+    folded: bool = True
+
+
+def _of_contrast(
+    found: Found, contrast: Contrast, claims: pd.DataFrame, words: Words
+) -> list[Section]:
+    """What the page says of one contrast."""
+    name = f"{contrast.of} {contrast.against}"
+    overviews: list[Block] = [
+        lead.forest(claims, _picture(shown, words), words)
+        for shown in found.drawn
+        if shown.name.startswith(OVERVIEW) and shown.key in ("", name)
+    ]
+    table: list[Block] = (
+        [Paragraph(marked(words(BRIEF))), verdicts.brief_table(claims, words)]
+        if contrast.expect
+        else [verdicts.contrast_table(claims, contrast, words)]
+    )
+    title = "The brief's table, measured" if contrast.expect else "Verdicts"
+    described = verdicts.of_contrast(found.described, contrast)
+    return [
+        Section("overview", words("All verdicts at a glance"), overviews, folded=False),
+        Section("open", words("What would decide it"), lead.open_section(claims, words), False),
+        Section("table", words(title), table, folded=False),
+        Section("reading", words("How to read it"),
+                verdicts.how_to_read(claims, contrast, words)),
+        Section("verdicts", words("Verdicts by environment"), verdicts.matrix(claims, words)),
+        Section("power", words("What these pairs can show"),
+                verdicts.power_section(claims, found.study, words)),
+        Section("environments", words("By environment"),
+                verdicts.environments_section(claims, contrast, words)),
+        Section("described", words("Also reported"),
+                sections_of.described_section(described, contrast, words)),
+    ]  # fmt: skip
+
+
+def _of_all(found: Found, words: Words) -> list[Section]:
+    """What the page says of all cells together."""
+    study, results = found.study, found.study.results
+    undone = unfinished(results, found.claims, found.drawn, words)
+    figures = [_picture(s, words) for s in found.drawn if not s.name.startswith(OVERVIEW)]
+    return [
+        Section("undone", words("What could not be done"), undone, folded=False),
+        Section("tasks", words("The tasks"), tasks_section(found.folder, results, words)),
+        Section("looks", words("Looks"), verdicts.looks_section(found.looks, words)),
+        Section("learned", words("Did anything learn?"),
+                sections_of.learning_section(found.learning, study, words)),
+        Section("figures", words("Figures"), [*figures]),
+        Section("variants", words("All variants"), sections_of.variants_section(study, words)),
+        Section("cost", words("Cost"), sections_of.cost_section(results, words)),
+        Section("methods", words("How it is measured"),
+                sections_of.methods_section(found.claims, results, words)),
+        Section("provenance", words("Provenance"), provenance(results, words)),
+    ]  # fmt: skip
+
+
+def _picture(shown: Shown, words: Words) -> Picture:
+    title = words(shown.title) + (f": {shown.of}" if shown.of else "")
+    return Picture(shown.name, title, marked(words(shown.caption)))
 
 
 def note_look(folder: Path, study: Study) -> tuple[int, ...]:
@@ -197,27 +251,30 @@ def terminal(study: Study, claims: pd.DataFrame, learning: pd.DataFrame, words: 
     for pairing in study.pairings:
         contrast = pairing.contrast
         mine = verdicts.of_contrast(claims, contrast)
-        weight = sections.weight(learning, contrast, words)
-        sentences = verdicts.verdict_sentences(mine, contrast, words, weight).replace("`", "")
-        texts.append(f"{wrapped(sentences, 100)}\n\n{_table(mine, contrast, words)}")
+        weight = sections_of.weight(learning, contrast, words)
+        said = lead.joined([lead.answer(mine, contrast, words),
+                            lead.evidence(mine, contrast, words, weight)], words)  # fmt: skip
+        told = wrapped(said.replace("`", ""), 100)
+        texts.append(f"{told}\n\n{_table(mine, contrast, words)}")
     return "\n".join(texts) or words("No two variants are compared.")
 
 
 def _table(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     over = claims[claims["env"] == ALL]
     rows = []
-    for aspect in ASPECTS:
-        name = aspect.name.zh if words.lang == "zh" else f"{aspect.name.en} {aspect.name.zh}"
+    for aspect in ROWS:
+        name = words.said(aspect.name)
         for _, part in over[over["row"] == aspect.row].iterrows():
             verdict = verdicts.verdict_span(part["verdict"], part["label"], words)
             measure = words.measure(part["measure"], short=True)
             rows.append([name, measure, *verdicts.values(part), verdict.text])
             name = ""
-        for _, part in verdicts.beside(over, aspect.row).iterrows():
+        beside = verdicts.beside(over, aspect.row if not name else 0)
+        for _, part in beside.iterrows():
             measure = words("beside it: {measure}", measure=words.measure(part["measure"], True))
             rows.append(["", measure, *verdicts.values(part), ""])
-    sides = [words("before 修改前"), words("after 修改后")]
+    sides = [words("before"), words("after")]
     if not contrast.expect:
         sides = [contrast.against, contrast.of]
-    names = [words("aspect 方面"), words("measure"), *sides, words("difference"), words("verdict")]
+    names = [words("aspect"), words("measure"), *sides, words("difference"), words("verdict")]
     return plain_table(names, rows)

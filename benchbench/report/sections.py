@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from benchbench.analysis.brief import ASPECTS
+from benchbench.analysis.brief import ROWS
 from benchbench.analysis.curves import PARTS, control_of, costs, diagnosed_share, improvements
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import final_scores, similarities
@@ -147,7 +147,7 @@ def described_section(described: pd.DataFrame, contrast: Contrast, words: Words)
         return [Paragraph(marked(words("No pair has finished, so there is nothing to describe.")))]
     rows = []
     for _, row in described.iterrows():
-        aspect = ASPECTS[row["row"] - 1].name
+        aspect = ROWS[row["row"] - 1].name
         against, of, effect = values(row)
         rows.append((
             cell(aspect.en if words.lang == "en" else aspect.zh),

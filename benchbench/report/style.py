@@ -82,9 +82,16 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(settings)
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write ``name.png`` at 200 dots an inch and ``name.svg``; the same figure, the same bytes."""
+def save(figure: Figure, folder: Path, name: str, pdf: bool = False) -> None:
+    """Write ``name.png`` at 200 dots an inch and ``name.svg``; the same figure, the same bytes.
+
+    ``pdf`` writes ``name.pdf`` too, its text as text.
+    """
     with style():
         figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
         figure.set_layout_engine("none")  # it stands where it stands now; to lay out again is slow
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        if pdf:
+            with mpl.rc_context({"pdf.fonttype": 42}):
+                about = {"CreationDate": None, "Creator": None, "Producer": None}
+                figure.savefig(folder / f"{name}.pdf", metadata=about)

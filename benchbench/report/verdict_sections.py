@@ -1,4 +1,4 @@
-"""The report's verdicts: the lead, the brief's table, contrasts, environments, power, looks."""
+"""The report's verdicts: the brief's table, contrasts, environments, power, looks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 
 import pandas as pd
 
-from benchbench.analysis.brief import ALL, ASPECTS, Said
+from benchbench.analysis.brief import ALL, BESIDE, ROWS, Said
+from benchbench.analysis.claims import ALPHA
 from benchbench.analysis.curves import pair_hours
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import OF_THE_PAIR
-from benchbench.analysis.verdicts import ORDER, row_verdict, unseen_rate
+from benchbench.analysis.verdicts import row_verdict, unseen_rate
 from benchbench.core.inference import ENVIRONMENTS_IN_GENERAL
 from benchbench.core.text import NONE, difference, mean_and_interval, number
 from benchbench.report.document import (
@@ -33,111 +34,31 @@ Q_ROW, SCORE_ROW = 4, 6
 
 
 def of_contrast(claims: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
-    """The claims' rows of one contrast."""
-    return claims[(claims["of"] == contrast.of) & (claims["against"] == contrast.against)]
+    """The claims' rows of one contrast.
 
-
-def verdict_sentences(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str) -> str:
-    """How a contrast's claims came out, over all and by environment, and how much that says."""
-    over = claims[claims["env"] == ALL]
-    several = sorted(set(claims["env"]) - {ALL})
-    if contrast.expect:
-        counts = words.clauses(_counted(over, words))
-        said = words("Of the brief's seven claims, {counts}.", counts=counts)
-        if several:
-            said = words(
-                "Of the brief's seven claims, over the mean of these {n} environments, {counts}.",
-                n=len(several), counts=counts,
-            )  # fmt: skip
-    else:
-        said = words(
-            "`{of}` against `{against}`: {counts}.",
-            of=contrast.of, against=contrast.against, counts=words.clauses(_counted(over, words)),
-        )  # fmt: skip
-    sentences = [said]
-    if several:
-        found = _by_environment(claims, words)
-        sentences.append(
-            words("By environment: {found}.", found="；".join(found) if words.lang == "zh"
-                  else "; ".join(found)) if found
-            else words("In no environment alone is a claim decided.")
-        )  # fmt: skip
-    numbers = over.loc[over["row"] > 1, "n_pairs"]
-    n = int(numbers.max()) if len(numbers) else 0
-    if n == 0:
-        sentences.append(
-            words("There is no finished pair of `{against}` and `{of}`, so nothing is compared.",
-                  against=contrast.against, of=contrast.of)
-        )  # fmt: skip
-        return _joined(sentences, words)
-    several_pairs = "{n} pairs (environment, seed)" if numbers.min() == n else (
-        "up to {n} pairs (environment, seed)"
-    )  # fmt: skip
-    rest = words("one pair (environment, seed)") if n == 1 else words(several_pairs, n=n)
-    sentences.append(words("They rest on {pairs}; {weight}.", pairs=rest, weight=weight))
-    return _joined(sentences, words)
-
-
-def _joined(sentences: list[str], words: Words) -> str:
-    text = sentences[0]
-    for sentence in sentences[1:]:
-        text = words("{first} {second}", first=text, second=sentence)
-    return text
-
-
-def _counted(over: pd.DataFrame, words: Words) -> list[str]:
-    by_word: dict[str, list[str]] = {}
-    for aspect in ASPECTS:
-        parts = over[over["row"] == aspect.row]
-        if parts.empty:
-            continue
-        word, label = row_verdict(parts)
-        name = aspect.name.zh
-        if words.lang == "en":
-            name = aspect.name.en.replace("Q prediction", "prediction of Q")
-            name = name[0].lower() + name[1:]
-        if label and word == "shown, size open":
-            name += words(" ({label})", label=words.note(label))
-        by_word.setdefault(word, []).append(name)
-    one, many = "{n} is {word} ({names})", "{n} are {word} ({names})"
-    return [
-        words(one if len(by_word[word]) == 1 else many,
-              n=len(by_word[word]), word=words(word), names=words.listed(by_word[word]))
-        for word in reversed(ORDER)
-        if word in by_word
-    ]  # fmt: skip
-
-
-def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
-    """What each environment's own verdicts decide."""
-    found = []
-    mine = claims[(claims["env"] != ALL) & (claims["row"] > 1)]
-    quiet = ("inconclusive", "not measured", "not tested")
-    for env in dict.fromkeys(mine["env"]):
-        decided = mine[(mine["env"] == env) & ~mine["verdict"].isin(quiet)]
-        parts = [
-            words("{measure} {verdict}", measure=words.measure(part["measure"], short=True),
-                  verdict=verdict_span(part["verdict"], part["label"], words).text)
-            for _, part in decided.iterrows()
-        ]  # fmt: skip
-        if parts:
-            found.append(words("on {env} {parts}", env=f"`{env}`", parts=words.listed(parts)))
-    return found
+    Without the brief's expectations, what is neither tested nor measured is not spoken of.
+    """
+    mine = claims[(claims["of"] == contrast.of) & (claims["against"] == contrast.against)]
+    if contrast.expect or "verdict" not in mine:
+        return mine
+    return mine[(mine["verdict"] != "not tested") | (mine["n_pairs"] > 0)]
 
 
 def brief_table(claims: pd.DataFrame, words: Words) -> Table:
     """The brief's table, row for row in its order: its words first, below them what was found."""
     over = claims[claims["env"] == ALL]
     rows = []
-    for aspect in ASPECTS:
+    for aspect in ROWS:
         parts = over[over["row"] == aspect.row]
+        if parts.empty and aspect in BESIDE:
+            continue
         measures, sides, effects = [], [], []
         for _, part in parts.iterrows():
             measures.append(marked(words.measure(part["measure"])))
             *both, effect = values(part)
             sides.append(both)
             word = verdict_span(part["verdict"], part["label"], words)
-            effects.append((Span(f"{effect} "), word) if len(parts) > 1 else (Span(effect),))
+            effects.append((Span(f"{effect} · {word.text}" if len(parts) > 1 else effect),))
         for _, part in beside(over, aspect.row).iterrows():
             name = words.measure(part["measure"])
             measures.append(marked(words("beside it: {measure}", measure=name)))
@@ -145,13 +66,15 @@ def brief_table(claims: pd.DataFrame, words: Words) -> Table:
             sides.append(both)
             effects.append((Span(effect),))
         claimed = words("claimed: {word}", word=words.said(aspect.impact))
+        if aspect in BESIDE:
+            claimed = words("no claim of the brief's")
         rows.append((
             cell([(Span(words.said(aspect.name), "strong"),), *measures]),
             cell([_said(aspect.before, words), *((Span(before),) for before, _ in sides)]),
             cell([_said(aspect.after, words), *((Span(after),) for _, after in sides)]),
             cell([(Span(claimed, "em"),), *effects, (verdict_span(*row_verdict(parts), words),)]),
         ))  # fmt: skip
-    names = ("方面 aspect", "修改前 before", "修改后 after", "影响 impact")
+    names = ("aspect", "before", "after", "impact")
     label = words("The brief's table, measured")
     return Table(label, header(names, words), tuple(rows), fixed=True)
 
@@ -233,6 +156,7 @@ def how_to_read(claims: pd.DataFrame, contrast: Contrast, words: Words) -> list[
         marked(words("{measures}: {note}.", measures=words.listed(each), note=words.note(note)))
         for note, each in by_note.items()
     ]
+    notes += _not_enough(tested, words)
     notes += _failures(tested, words)
     notes += _in_general(tested, words)
     family = tested[tested["verdict"] != "not tested"]
@@ -251,6 +175,18 @@ def how_to_read(claims: pd.DataFrame, contrast: Contrast, words: Words) -> list[
         explanation = words("{first} {second}", first=first, second=explanation)
     table = Table(words("Delta and p of each part"), header(names, words), rows)
     return [Paragraph(marked(explanation)), table, *([Bullets(tuple(notes))] if notes else [])]
+
+
+def _not_enough(tested: pd.DataFrame, words: Words) -> list[Line]:
+    """Why a small p alone decides nothing."""
+    held = tested[(tested["verdict"] == "inconclusive") & (tested["p_holm"] <= ALPHA)]
+    return [
+        marked(words("{measure}: inconclusive in spite of its adjusted p of {p}, as its interval "
+                     "holds zero; a verdict takes both.",
+                     measure=words.measure(part["measure"], short=True), p=number(part["p_holm"])))
+        for _, part in held.iterrows()
+        if part["lo"] <= 0 <= part["hi"]
+    ]  # fmt: skip
 
 
 def _failures(tested: pd.DataFrame, words: Words) -> list[Line]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchbench.core.files import DRAFT
 from benchbench.results.heartbeat import read_heartbeat
-from benchbench.results.store import Store
+from benchbench.results.store import POLICY, Store
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,12 @@ class Litter:
     path: Path
     why: str
     size: int
+
+
+def find_policies(store: Store) -> list[Litter]:
+    """The kept weights of all published cells: results stay whole without them."""
+    found = sorted(store.folder.glob(f"cells/*/{POLICY}"))
+    return [Litter(path, "weights of a published cell", _size(path)) for path in found]
 
 
 def find_litter(store: Store, wanted: Collection[str]) -> list[Litter]:

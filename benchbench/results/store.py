@@ -32,6 +32,16 @@ TableRows = dict[str, list[dict[str, object]]]
 """Rows of each table, by the table's name."""
 
 
+POLICY = "policy.safetensors"
+"""A cell's weights, where they are kept, beside its tables."""
+
+
+class CellRows(TableRows):
+    """A finished cell's rows, and ``files`` that are published beside its tables."""
+
+    files: Mapping[str, bytes] = {}
+
+
 class Store:
     """The results folder of one suite, ``<results>/<suite name>/``."""
 
@@ -41,6 +51,10 @@ class Store:
     def cell_folder(self, key: str) -> Path:
         """Where a cell's tables are once it is published."""
         return self.folder / "cells" / key
+
+    def policy_path(self, key: str) -> Path:
+        """Where a published cell's weights are, if they were kept."""
+        return self.cell_folder(key) / POLICY
 
     def log_path(self, key: str) -> Path:
         """Where a cell's output goes while it runs; kept afterwards."""
@@ -89,6 +103,9 @@ class Store:
         with self._draft(cell) as draft:
             for name in TABLES:
                 _write_parquet(draft / f"{name}.parquet", to_table(name, rows[name]))
+            for name, content in getattr(rows, "files", {}).items():
+                (draft / name).write_bytes(content)
+                sync(draft / name)
 
     def adopt(self, cell: Cell, tables: Mapping[str, bytes]) -> None:
         """Publish a cell's tables as another machine has written them, by their files' names.
@@ -97,6 +114,9 @@ class Store:
         this cell.
         """
         with self._draft(cell) as draft:
+            if POLICY in tables:
+                (draft / POLICY).write_bytes(tables[POLICY])
+                sync(draft / POLICY)
             for name in TABLES:
                 path = draft / f"{name}.parquet"
                 path.write_bytes(tables.get(path.name, b""))

@@ -90,6 +90,15 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("q_behaviour_error", pa.float64(), "held-out RMS of Q - behaviour return, over sigma_G"),
         ("q_behaviour_bias", pa.float64(), "held-out mean of Q - behaviour return, over sigma_G"),
         ("q_behaviour_spearman", pa.float64(), "rank correlation of Q and behaviour returns"),
+        ("distract_r2", pa.float64(), "ridge probe: R2 of the distractions' own state, mean"),
+        ("filtering", pa.float64(), "feature distance for the distractions alone, over all of it"),
+        ("unseen_score", pa.float64(), "score under distractions not seen in training"),
+        ("unseen_returns", pa.list_(pa.float64()), "undiscounted return of each of those episodes"),
+        ("unseen_state_r2", pa.float64(), "state_r2 under those, the probe fitted on seen frames"),
+        ("unseen_return_r2", pa.float64(), "the same of return_r2"),
+        ("unseen_action_r2", pa.float64(), "the same of action_r2"),
+        ("unseen_q_error", pa.float64(), "q_error under those, roll-outs included"),
+        ("unseen_q_behaviour_error", pa.float64(), "q_behaviour_error under those"),
     ],
     "training": [
         *_CELL,
@@ -136,7 +145,11 @@ TABLES = tuple(_COLUMNS)
 
 ADDED: dict[str, frozenset[str]] = {
     "cells": frozenset({"oracle_state_r2"}),
-    "evaluations": frozenset({"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail"}),
+    "evaluations": frozenset(
+        {"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail", "distract_r2"}
+        | {"filtering", "unseen_score", "unseen_returns", "unseen_state_r2", "unseen_return_r2"}
+        | {"unseen_action_r2", "unseen_q_error", "unseen_q_behaviour_error"}
+    ),
     "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
 }
 """Columns that came after the first files of this format. A file without one was written before it

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from benchbench.core.errors import UserError
 from benchbench.routing import Routing
 from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.distract import DistractSettings, pictures_sha256
 from benchbench.suite.model import (
     AgentSettings,
     DiagnoseSettings,
@@ -52,11 +53,20 @@ class Cell:
     diagnose: DiagnoseSettings
     own_code: tuple[tuple[str, str], ...] = ()
     """Names and hashes of the files of an agent or encoder of the user's own."""
+    pictures: tuple[tuple[str, str], ...] = ()
+    """Folders of the user's own pictures that distract, and their hashes."""
+    keep_policy: bool = False
+    """Whether its weights are kept; no part of its key."""
 
     @property
     def variant(self) -> str:
         """The name of the cell's routing."""
         return self.routing.name
+
+    @property
+    def unseen(self) -> DistractSettings | None:
+        """The distractions of the second evaluation; None where there is none."""
+        return self.evaluate.unseen(self.pixels)
 
     @property
     def label(self) -> str:
@@ -77,14 +87,15 @@ class Cell:
             "seed": self.seed,
             "routing": routing,
             "observation": self.observation,
-            "pixels": self.pixels.model_dump(mode="json") | {"camera": self.data.camera},
+            "pixels": self.pixels.identity() | {"camera": self.data.camera},
             "proprio": list(self.proprio),
             "action_repeat": self.action_repeat,
             "data": self.data.settings(),
             "agent": self.agent.identity() | dict(self.own_code),
             "train": self.train.model_dump(mode="json"),
-            "evaluate": self.evaluate.model_dump(mode="json"),
+            "evaluate": self.evaluate.identity(self.pixels),
             "diagnose": self.diagnose.model_dump(mode="json"),
+            **({"pictures": dict(self.pictures)} if self.pictures else {}),
         }
 
     @cached_property
@@ -163,6 +174,8 @@ def expand(suite: Suite) -> list[Cell]:
         data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         agent = suite.agent.overridden_by(env.agent)
         own_code = hash_own_code(agent)
+        evaluate = suite.evaluate.overridden_by(env.evaluate)
+        pictures = hash_pictures(pixels, evaluate)
         for seed in suite.seed_list:
             for routing in suite.routings:
                 cells.append(
@@ -177,12 +190,21 @@ def expand(suite: Suite) -> list[Cell]:
                         data=data,
                         agent=agent,
                         train=suite.train.overridden_by(env.train),
-                        evaluate=suite.evaluate.overridden_by(env.evaluate),
+                        evaluate=evaluate,
                         diagnose=suite.diagnose,
                         own_code=own_code,
+                        pictures=pictures,
+                        keep_policy=suite.keep.policies,
                     )
                 )
     return cells
+
+
+def hash_pictures(pixels: PixelSettings, evaluate: EvaluateSettings) -> tuple[tuple[str, str], ...]:
+    """A cell's ``pictures``, from the folders as they are now."""
+    both = (pixels.distract, evaluate.unseen(pixels))
+    folders = dict.fromkeys(one.folder for one in both if one is not None)
+    return tuple((folder, pictures_sha256(folder)) for folder in folders if folder)
 
 
 def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:

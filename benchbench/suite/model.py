@@ -32,7 +32,9 @@ from benchbench.routing import (
     VaeWeights,
 )
 from benchbench.suite.agent import AgentSettings, refusal
-from benchbench.suite.comparisons import Contrast, SeedPlan
+from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margins, SeedPlan
+from benchbench.suite.distract import DistractSettings
+from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 
 
@@ -47,6 +49,17 @@ class PixelSettings(Settings):
         description="subtract the training frames' mean image, rather than 1/2; where the scene "
         "stands still, an untrained encoder then sees what moves",
     )
+    distract: DistractSettings | None = Field(
+        None,
+        description="what is laid over the frames: tint, background, objects, camera, noise, or a "
+        "preset of them; none by default",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """All of it as plain JSON values; without what came later, where that is not used."""
+        told = self.model_dump(mode="json", exclude={"distract"})
+        distract = self.distract.identity() if self.distract else {}
+        return told | ({"distract": distract} if distract else {})
 
 
 class TrainSettings(Settings):
@@ -66,6 +79,24 @@ class EvaluateSettings(Settings):
 
     every: Count = Field(5_000, description="updates between evaluations")
     episodes: Count = 10
+    distract: DistractSettings | None = Field(
+        None,
+        description="distractions that the training has not seen: what is stated here takes the "
+        "place of pixels.distract's in a second evaluation, and the drop between the two becomes "
+        "the claim 'robustness'",
+    )
+
+    def unseen(self, pixels: PixelSettings) -> DistractSettings | None:
+        """The distractions of the second evaluation; None where there is none."""
+        if self.distract is None:
+            return None
+        return (pixels.distract or DistractSettings()).under(self.distract)
+
+    def identity(self, pixels: PixelSettings) -> dict[str, Any]:
+        """All of it as plain JSON values; without what came later, where that is not used."""
+        told = self.model_dump(mode="json", exclude={"distract"})
+        unseen = self.unseen(pixels)
+        return told if unseen is None else told | {"distract": unseen.identity()}
 
 
 class DiagnoseSettings(Settings):
@@ -98,44 +129,17 @@ class DiagnoseSettings(Settings):
     )
 
 
-class Deltas(Settings):
-    """The smallest effect of interest for each kind of claim, fixed before the run."""
+class KeepSettings(Settings):
+    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
 
-    score: Rate = Field(5.0, description="score points")
-    r2: Rate = Field(0.05, description="R² of a probe")
-    q_error: Rate = Field(0.10, description="relative reduction of an error")
-    auc: Rate = Field(5.0, description="points of area under the score curve")
-    wobble: Rate = Field(
-        100.0,
-        description="points² of variance of the late score changes; 100: changes of 10 points "
-        "from one evaluation to the next, where the other variant has none",
+    policies: Annotated[bool, Strict()] = Field(
+        True, description="the weights of every finished cell, to be loaded, exported and filmed"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_relative_stability(cls, values: Any) -> Any:
-        """Results of earlier versions state ``stability``, a share of the values it judged."""
-        if isinstance(values, dict) and "stability" in values:
-            return {key: value for key, value in values.items() if key != "stability"}
-        return values
-
-
-CLAIMS = ("return", "action", "state", "q", "area", "score", "stability")
-"""Names of the claims that a test decides, in the order of the brief's table."""
-
-
-class Margins(Settings):
-    """The smallest worsening that fails the nightly gate, fixed before the night."""
-
-    score: Rate = Field(5.0, description="score points lost")
-    r2: Rate = Field(0.05, description="R² of a probe lost")
-    q_error: Rate = Field(0.10, description="relative growth of an error of Q")
-    update_ms: Rate = Field(
-        0.25,
-        description="relative growth of an update's time; single runs vary by 6 to 16 % on shared "
-        "machines, and a whole night moves together",
+    films: Annotated[bool, Strict()] = Field(
+        True,
+        description="after a run, a short film of an episode: the compared variants side by side "
+        "from the same start, on the first seed of each environment",
     )
-    memory: Rate = Field(0.10, description="relative growth of the peak memory")
 
 
 class EnvSettings(Settings):
@@ -221,6 +225,13 @@ class VariantSettings(Settings):
         return Routing(**self.model_dump())
 
 
+def of_other_code(name: str) -> str | dict[str, object]:
+    """How a suite names a variant that other code trained: nothing is known of its routing."""
+    if name in REGISTRY:
+        return name
+    return {"name": name, "encoder_in": [], "critic": "detached", "vae": "detached"}
+
+
 class Suite(Settings):
     """A whole suite file."""
 
@@ -242,13 +253,13 @@ class Suite(Settings):
         description="the variants that are compared; by default after against before with the "
         "brief's claims, or every variant against the first where one of the two is not there",
     )
-    claims: tuple[Literal["return", "action", "state", "q", "area", "score", "stability"], ...] = (
-        Field(
-            (),
-            description="the claims to be decided, named beforehand; by default all seven. Fewer "
-            "take fewer seeds; the others are described",
-        )
+    claims: tuple[Claim, ...] = Field(
+        (),
+        description="the claims to be decided, named beforehand; by default all seven, and "
+        "robustness where evaluate.distract is stated. Fewer take fewer seeds; the others are "
+        "described",
     )
+    keep: KeepSettings = KeepSettings()
     deltas: Deltas = Deltas()
     margins: Margins = Margins()
     tolerance: Rate | None = Field(
@@ -292,6 +303,15 @@ class Suite(Settings):
         return value
 
     @model_validator(mode="after")
+    def _robustness_has_a_second_evaluation(self) -> Self:
+        if "robustness" in self.claims and not self.has_unseen:
+            raise ValueError(
+                "claims: robustness is the drop to distractions that the training has not seen; "
+                "state them under evaluate.distract"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _contrasts_are_of_the_suites_variants(self) -> Self:
         names = [routing.name for routing in self.routings]
         for index, contrast in enumerate(self.contrasts):
@@ -333,6 +353,24 @@ class Suite(Settings):
                     raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
         return self
 
+    @model_validator(mode="after")
+    def _distractions_fit(self) -> Self:
+        for index, env in enumerate(self.envs):
+            pixels = self.pixels.overridden_by(env.pixels)
+            unseen = self.evaluate.overridden_by(env.evaluate).unseen(pixels)
+            for where, distract in (("pixels", pixels.distract), ("evaluate", unseen)):
+                if distract is None or (env.observation or self.observation) == "state":
+                    continue
+                if reason := distract_refusal(env.id, distract):
+                    raise ValueError(f"envs.{index}.{where}.{reason}")
+            seen = pixels.distract.identity() if pixels.distract else {}
+            if unseen is not None and unseen.identity() == seen:
+                raise ValueError(
+                    f"evaluate.distract: {env.id} is trained under the same distractions, so that "
+                    "nothing in them is unseen; state another strength, seed or folder"
+                )
+        return self
+
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The seeds, whether the file gave a count or a list; all that a plan may come to."""
@@ -353,7 +391,17 @@ class Suite(Settings):
     @property
     def judged(self) -> tuple[str, ...]:
         """The claims that are tested, in the order of the brief's table."""
-        return tuple(name for name in CLAIMS if not self.claims or name in self.claims)
+        asked = self.claims or CLAIMS
+        return tuple(
+            name for name in CLAIMS if name in asked and (name != "robustness" or self.has_unseen)
+        )
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether policies are also evaluated under distractions not seen in training."""
+        return any(
+            self.evaluate.overridden_by(env.evaluate).distract is not None for env in self.envs
+        )
 
     @property
     def routings(self) -> tuple[Routing, ...]:

@@ -94,6 +94,10 @@ VARIANTS = {
     "leak-stale": {},  # one outlives its update and is stepped along in the next
     "pcgrad": {"train": {"augmentation": "random-shift", "shift_pad": 1}},
     "separate": {"pixels": {"centre": True}},
+    "after": {
+        "pixels": {"distract": {"preset": "hard"}},
+        "evaluate": {"every": 33, "distract": {"seed": 1}},
+    },
     "frozen": {"observation": "state", "env": {"proprio": []}},
 }
 

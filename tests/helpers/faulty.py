@@ -129,7 +129,7 @@ class Faulty:
     fault: object
     marks: Path
     variant: str = "after"
-    at: int = 60
+    at: int = 25
     times: int = 1
 
     def __call__(self, cell, device, on_update, checkpoints, on_alive, processes):

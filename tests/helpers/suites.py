@@ -15,6 +15,7 @@ TINY = {
     "agent": {"feature_dim": 8, "hidden": [16, 16], "discount": 0.9},
     "train": {"updates": 12, "batch_size": 16, "n_step": 2},
     "evaluate": {"every": 5, "episodes": 1},
+    "keep": {"films": False},
     "diagnose": {
         "signals_every": 4,
         "holdout": 0.3,
@@ -25,8 +26,8 @@ TINY = {
 }
 """A suite whose cells take about a second each. Its 1,500 rows are ten episodes."""
 
-
 TIMES = [
     "total_seconds", "train_seconds", "evaluate_seconds", "diagnose_seconds", "update_ms",
-    "started_at", "peak_memory_mb",
+    "started_at", "peak_memory_mb", "git_commit", "git_dirty",
 ]  # fmt: skip
+"""Columns in which equal runs differ: times, and the checkout's commit while one works on it."""

@@ -36,6 +36,9 @@ PROBE = """
 <script>
 addEventListener("load", () => {
   const page = document.documentElement;
+  const folded = [...document.querySelectorAll("main > details")].every(d => !d.open);
+  const top = document.querySelector("figure.forest").getBoundingClientRect().top;
+  document.getElementById("unfold").click();
   const tables = [...document.querySelectorAll("table.sortable")];
   const table = tables.find(t => t.closest("[aria-label='All variants']"));
   const scores = () => [...table.tBodies[0].rows].map(row => Number(row.cells[3].dataset.sort));
@@ -48,11 +51,11 @@ addEventListener("load", () => {
     orders.push(scores());
     said.push(head.getAttribute("aria-sort"));
   }
-  const figure = document.querySelector("figure"), image = figure.querySelector("img");
+  const figure = document.querySelector("figure:not(.forest)"), image = figure.querySelector("img");
   const fitting = image.getBoundingClientRect().width;
   figure.querySelector("button").click();
   const found = {
-    width: innerWidth, content: page.scrollWidth, orders, said, reachable, trouble,
+    folded, top, width: innerWidth, content: page.scrollWidth, orders, said, reachable, trouble,
     fitting, large: image.getBoundingClientRect().width, still: page.scrollWidth,
     drawn: [...document.images].every(i => i.complete && i.naturalWidth > 0),
     requests: performance.getEntriesByType("resource").map(e => e.name)
@@ -110,6 +113,8 @@ def test_the_page_in_a_browser(page: str, tmp_path: Path, width: int) -> None:
     assert found["width"] == width
     assert found["content"] <= width, "the page scrolls sideways"
     assert found["scrolling"], "a wide table scrolls in its own box, by keyboard too"
+    assert found["folded"], "what is not first is folded"
+    assert found["top"] < 900, "the overview is on the first screen"
     assert found["trouble"] == []
     assert found["requests"] == []
     assert found["title"] == "synthetic · benchbench"
@@ -128,7 +133,12 @@ def test_the_page_in_a_browser(page: str, tmp_path: Path, width: int) -> None:
 
 
 def test_the_page_needs_nothing_beside_it(page: str) -> None:
-    assert not re.search(r"""<[^>]*\s(?:src|href)=(?!"data:image/svg\+xml;base64,|"#)""", page)
+    bare = page
+    for name in ("suite.json", "claims.csv", "pairs.csv", "described.csv", "cells.parquet",
+                 "evaluations.parquet", "training.parquet", "ledger.parquet"):  # fmt: skip
+        assert f'<a href="{name}">' in page
+        bare = bare.replace(f'<a href="{name}">', "")
+    assert not re.search(r"""<[^>]*\s(?:src|href)=(?!"data:image/|"#|"figures/)""", bare)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", page)
     assert "default-src 'none'" in page
 

@@ -75,6 +75,8 @@ OTHER = {
     ("agent", "precision"): "bf16", ("agent", "hidden"): [5],
     ("agent", "discount"): 0.5, ("agent", "expectile"): 0.5, ("agent", "doubleq_min"): 0.5,
     ("train", "augmentation"): "random-shift", ("diagnose", "holdout"): 0.2,
+    ("pixels", "distract"): {"tint": {"strength": 0.4}},
+    ("evaluate", "distract"): {"preset": "easy"},
 }  # fmt: skip
 
 
@@ -85,9 +87,12 @@ def test_the_key_changes_with_every_setting():
     keys = {expand(base)[0].key}
     changed = 0
     for (part, name), value in leaves(settings_):
-        other = OTHER.get((part, name), value * 2 if value != 1.0 else 0.5)
-        if isinstance(value, int) and not isinstance(value, bool) and (part, name) not in OTHER:
+        if (part, name) in OTHER:
+            other = OTHER[part, name]
+        elif isinstance(value, int) and not isinstance(value, bool):
             other = value + 1
+        else:
+            other = value * 2 if value != 1.0 else 0.5
         keys.add(expand(suite([KNOWN_ENVS[0]], **{part: {name: other}}))[0].key)
         changed += 1
     for env in (

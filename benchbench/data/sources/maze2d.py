@@ -7,32 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from benchbench.data.format import Draft, Progress
+from benchbench.data.sources.made_here import RESUMES, count, fetch, lacking
 from benchbench.envs.maze2d import STATE_NAMES, Maze2dPixelEnv, wall_cells
 from benchbench.envs.waypoint_controller import LostPlan, WaypointController
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import WaypointData
 
+__all__ = ["PACKAGES", "RESUMES", "count", "fetch", "lacking", "make", "origin"]
+
 PACKAGES = ("mujoco", "numpy")
-RESUMES = False
-
-
-def lacking(identity: DataIdentity) -> str | None:
-    """Nothing: all it takes is installed."""
-    return None
 
 
 def origin(identity: DataIdentity) -> str:
     """Where the set comes from."""
     return "made here by D4RL's recipe"
-
-
-def fetch(identity: DataIdentity, progress: Progress) -> None:
-    """There is nothing to fetch."""
-
-
-def count(identity: DataIdentity) -> int:
-    """Rows of the set."""
-    return _settings(identity).transitions
 
 
 def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:

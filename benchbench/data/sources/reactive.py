@@ -25,34 +25,22 @@ from pathlib import Path
 import numpy as np
 
 from benchbench.data.format import Draft, Progress, episode_returns
+from benchbench.data.sources.made_here import RESUMES, count, fetch, lacking
 from benchbench.envs.bullet import BulletPixelEnv
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import ReactiveData
 
+__all__ = ["PACKAGES", "RESUMES", "count", "fetch", "lacking", "make", "origin"]
+
 PACKAGES = ("d4rl", "gym", "numpy", "pybullet")
-RESUMES = False
 
 Act = Callable[[np.ndarray], np.ndarray]
 """Actions (A,) in [-1, 1] from observations (D,)."""
 
 
-def lacking(identity: DataIdentity) -> str | None:
-    """Nothing: all it takes is installed."""
-    return None
-
-
 def origin(identity: DataIdentity) -> str:
     """Where the set comes from."""
     return "made here by PyBullet's policies"
-
-
-def fetch(identity: DataIdentity, progress: Progress) -> None:
-    """There is nothing to fetch."""
-
-
-def count(identity: DataIdentity) -> int:
-    """Rows of the set."""
-    return _settings(identity).transitions
 
 
 def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:

@@ -9,34 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from benchbench.data.format import Draft, Progress
+from benchbench.data.sources.made_here import RESUMES, count, fetch, lacking
 from benchbench.envs import d4rl
 from benchbench.envs.bullet_maze import GOAL_RADIUS, STATE_NAMES, MazePixelEnv
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import WaypointData
 
+__all__ = ["PACKAGES", "RESUMES", "count", "fetch", "lacking", "make", "origin"]
+
 PACKAGES = ("d4rl", "gym", "numpy", "pybullet")
-RESUMES = False
 
 _P_GAIN, _D_GAIN = 10.0, -2.0  # of D4RL's script
-
-
-def lacking(identity: DataIdentity) -> str | None:
-    """Nothing: all it takes is installed."""
-    return None
 
 
 def origin(identity: DataIdentity) -> str:
     """Where the set comes from."""
     return "made here by D4RL's controller"
-
-
-def fetch(identity: DataIdentity, progress: Progress) -> None:
-    """There is nothing to fetch."""
-
-
-def count(identity: DataIdentity) -> int:
-    """Rows of the set."""
-    return _settings(identity).transitions
 
 
 def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:

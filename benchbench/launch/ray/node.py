@@ -108,6 +108,8 @@ def carry_out(order: Order, checkpoint: bytes | None, mailbox: Any) -> Outcome:
         if outcome.word == "done":
             folder = store.cell_folder(order.cell.key)
             tables = {f"{n}.parquet": (folder / f"{n}.parquet").read_bytes() for n in TABLES}
+            if (policy := store.policy_path(order.cell.key)).exists():
+                tables[policy.name] = policy.read_bytes()
             outcome = replace(outcome, tables=tables)
         log = store.log_path(order.cell.key)
         if not is_shared and log.exists():

@@ -1,0 +1,187 @@
+"""The report's lead: the question, the answer, what it rests on, and what would decide the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchbench.analysis.brief import AFTER, ALL, ASPECTS, BEFORE, BESIDE, ROWS, Aspect
+from benchbench.analysis.overview import overview, still_open
+from benchbench.analysis.verdicts import ORDER, row_verdict
+from benchbench.core.text import NONE, number
+from benchbench.report.document import (
+    Block,
+    Bullets,
+    Forest,
+    ForestLine,
+    Paragraph,
+    Picture,
+    marked,
+)
+from benchbench.report.language import Words
+from benchbench.report.overview_figure import TICKS, place
+from benchbench.report.verdict_sections import values, verdict_span
+from benchbench.suite.model import Contrast
+
+
+def question(contrast: Contrast, words: Words) -> str:
+    """What the contrast asks, for those who see the project for the first time."""
+    if contrast.expect and (contrast.of, contrast.against) == (AFTER, BEFORE):
+        return words(
+            "Which loss should train the image encoder that the networks of an offline RL agent "
+            "share: the critic's, as in `after`, or the action VAE's, as in `before`, where the "
+            "critic's gradient is wiped before it is used?"
+        )
+    return words(
+        "What changes where the image encoder of an offline RL agent is trained as in `{of}` "
+        "rather than as in `{against}`?",
+        of=contrast.of, against=contrast.against,
+    )  # fmt: skip
+
+
+def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
+    """How a contrast's claims came out over all environments, in a sentence."""
+    over = claims[claims["env"] == ALL]
+    n = len(set(claims["env"]) - {ALL})
+    aspects = ASPECTS if contrast.expect else ROWS
+    filled = {"of": contrast.of, "against": contrast.against, "n": n,
+              "counts": words.clauses(_counted(over, words, aspects))}  # fmt: skip
+    if not contrast.expect:
+        return words("`{of}` against `{against}`: {counts}.", **filled)
+    if n:
+        said = words(
+            "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.",
+            **filled,
+        )
+    else:
+        said = words("Of seven claims for `{of}`, {counts}.", **filled)
+    if (over["row"] > len(ASPECTS)).any():
+        counts = words.clauses(_counted(over, words, BESIDE))
+        said = joined([said, words("Beside them, {counts}.", counts=counts)], words)
+    return said
+
+
+def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str) -> str:
+    """What each environment alone decides, what all of it rests on, and how much that says."""
+    over = claims[claims["env"] == ALL]
+    several = sorted(set(claims["env"]) - {ALL})
+    sentences = []
+    if several:
+        found = _by_environment(claims, words)
+        sentences.append(
+            words("By environment: {found}.", found="；".join(found) if words.lang == "zh"
+                  else "; ".join(found)) if found
+            else words("In no environment alone is a claim decided.")
+        )  # fmt: skip
+    numbers = over.loc[over["row"] > 1, "n_pairs"]
+    n = int(numbers.max()) if len(numbers) else 0
+    if n == 0:
+        sentences.append(
+            words("There is no finished pair of `{against}` and `{of}`, so nothing is compared.",
+                  against=contrast.against, of=contrast.of)
+        )  # fmt: skip
+        return joined(sentences, words)
+    several_pairs = "{n} pairs (environment, seed)" if numbers.min() == n else (
+        "up to {n} pairs (environment, seed)"
+    )  # fmt: skip
+    rest = words("one pair (environment, seed)") if n == 1 else words(several_pairs, n=n)
+    sentences.append(words("They rest on {pairs}; {weight}.", pairs=rest, weight=weight))
+    return joined(sentences, words)
+
+
+def joined(sentences: list[str], words: Words) -> str:
+    """Sentences as a paragraph."""
+    text = sentences[0]
+    for sentence in sentences[1:]:
+        text = words("{first} {second}", first=text, second=sentence)
+    return text
+
+
+def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> list[str]:
+    by_word: dict[str, list[str]] = {}
+    for aspect in aspects:
+        parts = over[over["row"] == aspect.row]
+        if parts.empty:
+            continue
+        word, label = row_verdict(parts)
+        name = aspect.name.zh
+        if words.lang == "en":
+            name = aspect.name.en.replace("Q prediction", "prediction of Q")
+            name = name[0].lower() + name[1:]
+        if label and word == "shown, size open":
+            name += words(" ({label})", label=words.note(label))
+        by_word.setdefault(word, []).append(name)
+    one, many = "{n} is {word} ({names})", "{n} are {word} ({names})"
+    return [
+        words(one if len(by_word[word]) == 1 else many,
+              n=len(by_word[word]), word=words(word), names=words.listed(by_word[word]))
+        for word in reversed(ORDER)
+        if word in by_word
+    ]  # fmt: skip
+
+
+def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
+    """What each environment's own verdicts decide."""
+    found = []
+    mine = claims[(claims["env"] != ALL) & (claims["row"] > 1)]
+    quiet = ("inconclusive", "not measured", "not tested")
+    for env in dict.fromkeys(mine["env"]):
+        decided = mine[(mine["env"] == env) & ~mine["verdict"].isin(quiet)]
+        parts = [
+            words("{measure} {verdict}", measure=words.measure(part["measure"], short=True),
+                  verdict=verdict_span(part["verdict"], part["label"], words).text)
+            for _, part in decided.iterrows()
+        ]  # fmt: skip
+        if parts:
+            found.append(words("on {env} {parts}", env=f"`{env}`", parts=words.listed(parts)))
+    return found
+
+
+def forest(claims: pd.DataFrame, picture: Picture, words: Words) -> Forest:
+    """The overview's picture, and its lines for the page."""
+    texts = {(part["claim"], part["env"]): values(part)[2] for _, part in claims.iterrows()}
+    lines = []
+    for _, row in overview(claims).iterrows():
+        whole = row["env"] == ALL
+        known = row["effect"] == row["effect"]
+        bounded = known and row["lo"] == row["lo"] and row["hi"] == row["hi"]
+        lines.append(ForestLine(
+            words.measure(row["measure"], short=True) if whole else row["env"], whole,
+            place(row["effect"]) if known else None,
+            (place(row["lo"]), place(row["hi"])) if bounded else None,
+            texts.get((row["claim"], row["env"]), NONE),
+            verdict_span(row["verdict"], "", words),
+        ))  # fmt: skip
+    ticks = [*(-t for t in reversed(TICKS)), 0, *TICKS]
+    named = tuple((place(t), f"{t:+d}δ".replace("-", "−") if t else "0") for t in ticks)
+    return Forest(picture, tuple(lines), (place(-1), place(1)), named)
+
+
+def open_section(claims: pd.DataFrame, words: Words) -> list[Block]:
+    """What each undecided claim takes, in a line each."""
+    found = still_open(claims)
+    if found.empty:
+        return []
+    said = words(
+        "At the spread seen so far, an effect of delta would be shown with 80 % power by this many "
+        "pairs (seeds) in one environment:"
+    )
+    items = []
+    for _, row in found.iterrows():
+        measure = words.measure(row["measure"], short=True)
+        if row["env_least"] == row["env_most"]:
+            text = words("**{measure}**: {least} ({env}); {there} are there", measure=measure,
+                         least=_pairs(row["least"]), env=f"`{row['env_least']}`",
+                         there=row["there"])  # fmt: skip
+        else:
+            text = words("**{measure}**: from {least} ({env}) to {most} ({other}); {there} are "
+                         "there", measure=measure, least=_pairs(row["least"]),
+                         env=f"`{row['env_least']}`", most=_pairs(row["most"]),
+                         other=f"`{row['env_most']}`", there=row["there"])  # fmt: skip
+        items.append(marked(text))
+    return [Paragraph(marked(said)), Bullets(tuple(items))]
+
+
+def _pairs(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e9 else number(value)

@@ -1,0 +1,70 @@
+"""Cards of the data sets and pictures of the tasks, beside a suite's results.
+
+``tasks/<data key>.json`` and ``.png``; films are ``films/<key>.json`` and ``.gif``. They are for
+the eye: nothing is computed from them, and a results folder without them is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchbench.core.files import write_text
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """What a report says of a task's data set."""
+
+    env: str
+    source: str
+    rows: int
+    episodes: int
+    actions: int
+    size: int
+    return_mean: float
+    key: str
+    sha256: str
+
+    @property
+    def picture(self) -> str:
+        """The strip of frames, beside the results."""
+        return f"tasks/{self.key}.png"
+
+
+def card_path(folder: Path, key: str) -> Path:
+    """Where the card of a data set is."""
+    return folder / "tasks" / f"{key}.json"
+
+
+def write_card(folder: Path, card: TaskCard) -> None:
+    """Write the card; its picture is written by whoever has the frames."""
+    path = card_path(folder, card.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(asdict(card), indent=1) + "\n")
+
+
+def read_cards(folder: Path) -> list[TaskCard]:
+    """All cards there are that can be read."""
+    found = []
+    for path in sorted((folder / "tasks").glob("*.json")):
+        try:
+            found.append(TaskCard(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError):
+            continue  # of a later version, or not ours
+    return found
+
+
+def films(folder: Path) -> Iterator[tuple[str, str, int, list[str]]]:
+    """The films there are: path beside the results, environment, seed and variants."""
+    for path in sorted((folder / "films").glob("*.json")):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            film = path.with_suffix(".gif")
+            if film.is_file():
+                yield (f"films/{film.name}", str(told["env"]), int(told["seed"]),
+                       [str(v) for v in told["variants"]])  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError):
+            continue

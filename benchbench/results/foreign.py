@@ -1,0 +1,188 @@
+"""Scores of other code, as a results folder that the same statistics and page judge.
+
+Read are CSV files of one row a run and step, under the names of benchbench, CleanRL or Weights &
+Biases, and Weights & Biases' export of a chart: a column of steps, and one a run, called
+``<environment>__<variant>__<seed>__<time> - <metric>`` as CleanRL and Open RL Benchmark name runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from benchbench.core.errors import UserError
+from benchbench.core.files import replaced, write_text
+from benchbench.results.tables import TABLES, to_table
+from benchbench.suite.model import Suite, of_other_code
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "env": ("env", "environment", "env_id", "task", "dataset"),
+    "seed": ("seed",),
+    "variant": ("variant", "algorithm", "algo", "exp_name", "method", "agent"),
+    "step": ("step", "update", "updates", "global_step", "_step", "timestep", "iteration"),
+    "score": ("score", "normalized_score", "return", "episodic_return", "episode_return",
+              "charts/episodic_return", "eval/score", "eval_return"),
+}  # fmt: skip
+"""What a column may be called, lower case, first choice first."""
+
+RUN = re.compile(r"^(?P<env>.+?)__(?P<variant>.+?)__(?P<seed>\d+)(?:__\d+)?$")
+
+Runs = dict[tuple[int, str], pd.DataFrame]
+"""By seed and variant."""
+
+POINTS = 20
+"""Runs that were not evaluated at the same steps are averaged in this many equal parts."""
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """``env, seed, variant, step, score``, a row an evaluation.
+
+    Raises :class:`UserError` where the file has another layout or a row that is no number.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+    there = {str(name).strip().lower(): name for name in table.columns}
+    chosen = {
+        ours: next((there[name] for name in names if name in there), None)
+        for ours, names in NAMES.items()
+    }
+    if chosen["env"] is None and chosen["variant"] is None:
+        long = _of_wide(table)
+        if long is None:
+            raise UserError(
+                f"{path}: should have the columns environment, seed, variant, step and score, or a "
+                "column a run called environment__variant__seed__time; it has "
+                f"{', '.join(map(str, table.columns[:8]))}"
+            )
+    else:
+        if lacking := [name for name, column in chosen.items() if column is None]:
+            raise UserError(
+                f"{path}: has no column for the {' and '.join(lacking)}; "
+                + "; ".join(f"{name} may be called {', '.join(NAMES[name])}" for name in lacking)
+            )
+        long = table[[chosen[name] for name in NAMES]].set_axis(list(NAMES), axis=1)
+    long = long.dropna(subset=["score"])
+    for name in ("seed", "step", "score"):
+        numbers = pd.Series(pd.to_numeric(long[name], errors="coerce"), long.index)
+        bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(float)))
+        if len(bad):
+            raise UserError(
+                f"{path}: {name} is '{long[name].iloc[bad[0]]}', not a number, in row "
+                f"{int(bad[0]) + 1} of those with a score"
+            )
+        long = long.assign(**{name: numbers})
+    if long.empty:
+        raise UserError(f"{path}: holds no score")
+    long = long.astype({"seed": "int64", "env": str, "variant": str})
+    if (twice := long.duplicated(["env", "seed", "variant", "step"])).any():
+        row = long[twice].iloc[0]
+        raise UserError(
+            f"{path}: {row['env']} seed {row['seed']} {row['variant']} has step {row['step']:g} "
+            "twice; give each run its own seed"
+        )
+    return long.reset_index(drop=True)
+
+
+def _of_wide(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Weights & Biases' export of a chart in long form; None where it is not one."""
+    step = next((c for c in table.columns if str(c).lower() in NAMES["step"]), None)
+    parts = []
+    for column in table.columns:
+        run, dash, metric = str(column).partition(" - ")
+        found = RUN.match(run.strip())
+        if step is None or not dash or not found or metric.endswith(("__MIN", "__MAX", "_step")):
+            continue
+        parts.append(pd.DataFrame({
+            "env": found["env"], "seed": int(found["seed"]), "variant": found["variant"],
+            "step": table[step], "score": table[column],
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def write_foreign(
+    folder: Path, scores: pd.DataFrame, delta: float, contrasts: Sequence[tuple[str, str]]
+) -> None:
+    """Write the scores as the results of a suite of the folder's name.
+
+    ``delta`` is the smallest difference of interest, in the score's units; ``contrasts`` are pairs
+    (of, against), by default every variant against the first. Only what scores tell is judged.
+    """
+    names = {name: _slug(name) for name in dict.fromkeys(scores["variant"])}
+    if len(set(names.values())) < len(names):
+        raise UserError(f"variants {', '.join(names)}: are told apart by signs alone; rename them")
+    for name in {name for pair in contrasts for name in pair} - set(names):
+        raise UserError(f"variant '{name}': is not in the file; it has {', '.join(names)}")
+    resampled = False
+    cells, evaluations, plan = [], [], []
+    for env, rows in scores.groupby("env", sort=False):
+        runs: Runs = {
+            (int(str(seed)), str(variant)): run.sort_values("step")
+            for (seed, variant), run in rows.groupby(["seed", "variant"], sort=False)
+        }
+        if len({tuple(run["step"]) for run in runs.values()}) > 1:
+            resampled, runs = True, _same_steps(runs)
+        for (seed, variant), run in runs.items():
+            text = f"{env}\n{seed}\n{variant}\n{run['score'].to_list()}"
+            head = {"key": hashlib.sha256(text.encode()).hexdigest()[:16], "env": env,
+                    "seed": seed, "variant": names[variant]}  # fmt: skip
+            steps, values = run["step"].round().astype(int).to_list(), run["score"].to_list()
+            plan.append(head)
+            cells.append(head | {
+                "status": "done", "updates": steps[-1], "best_score": max(values),
+                "untrained_score": values[0] if steps[0] == 0 else None, "settings": "{}",
+            })  # fmt: skip
+            evaluations += [head | {"update": u, "score": float(s), "return_mean": float(s)}
+                            for u, s in zip(steps, values, strict=True)]  # fmt: skip
+    how = f"; runs were not evaluated at the same steps, so each is averaged in {POINTS} parts"
+    suite = {
+        "name": folder.name,
+        "description": f"scores of other code{how if resampled else ''}",
+        "seeds": sorted({int(seed) for seed in scores["seed"]}),
+        "variants": [of_other_code(name) for name in names.values()],
+        "envs": [{"id": env, "data": {"source": "file", "path": "of other code"}}
+                 for env in dict.fromkeys(scores["env"])],
+        "contrasts": [{"of": names[of], "against": names[against]} for of, against in contrasts],
+        "claims": ["area", "score"],
+        "deltas": {"score": delta, "auc": delta},
+    }  # fmt: skip
+    try:
+        Suite.model_validate(suite)
+    except ValueError as error:
+        raise UserError(f"the scores make no suite: {' '.join(str(error).split())}") from None
+    rows_of = {"cells": cells, "evaluations": evaluations}
+    for name in TABLES:
+        with replaced(folder / f"{name}.parquet") as file:
+            pq.write_table(to_table(name, rows_of.get(name, [])), file)
+    stored = {"suite": suite, "plan": plan, "left_out": {}}
+    write_text(folder / "suite.json", json.dumps(stored, indent=1))
+
+
+def _same_steps(runs: Runs) -> Runs:
+    """Each run as the means of equal parts of what all runs have in common."""
+    last = min(float(run["step"].max()) for run in runs.values())
+    edges = np.linspace(0, last, POINTS + 1)
+    found = {}
+    for key, run in runs.items():
+        within = run[run["step"] <= last]
+        part = np.clip(np.searchsorted(edges, within["step"], side="left"), 1, POINTS)
+        means = within["score"].groupby(part).mean().reindex(range(1, POINTS + 1))
+        # A part without an evaluation goes on from the last one; nothing is taken from later ones.
+        known = means.ffill().bfill()
+        found[key] = pd.DataFrame({"step": edges[1:], "score": known.to_numpy()})
+    return found
+
+
+def _slug(name: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not slug:
+        raise UserError(f"variant '{name}': has no letter or digit; rename it")
+    return slug

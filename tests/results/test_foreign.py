@@ -1,0 +1,116 @@
+"""Scores of other code: the layouts that are read, what is refused, and what comes of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from benchbench.analysis.claims import judge
+from benchbench.analysis.pairing import pair
+from benchbench.cli.main import main
+from benchbench.core.errors import UserError
+from benchbench.results.foreign import POINTS, read_scores, write_foreign
+from benchbench.results.tables import read_results
+
+
+def table(seeds=10, gain=30.0):
+    """Two variants on one task: the second ends ``gain`` higher."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in range(seeds):
+        luck = rng.normal()
+        for variant, final in (("SAC", 50.0), ("TD3 (ours)", 50.0 + gain)):
+            rows += [
+                ("Walker2d-v4", seed, variant, step, luck + final * step / 1000 + rng.normal())
+                for step in range(0, 1001, 100)
+            ]
+    return pd.DataFrame(rows, columns=["environment", "seed", "variant", "step", "score"])
+
+
+def written(frame, path: Path) -> Path:
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_cleanrls_names_are_the_same_as_ours(tmp_path):
+    frame = table(2)
+    other = frame.set_axis(
+        ["env_id", "seed", "exp_name", "global_step", "charts/episodic_return"], axis=1
+    )
+    ours = read_scores(written(frame, tmp_path / "ours.csv"))
+    theirs = read_scores(written(other, tmp_path / "theirs.csv"))
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert len(ours) == len(frame)
+
+
+def test_a_chart_of_weights_and_biases_is_read_run_by_run(tmp_path):
+    wide = pd.DataFrame({
+        "global_step": [0, 100],
+        "Hopper-v4__sac__3__1700000000 - charts/episodic_return": [1.0, 2.0],
+        "Hopper-v4__sac__3__1700000000 - charts/episodic_return__MIN": [0.0, 0.0],
+        "Hopper-v4__td3__3__1700000001 - charts/episodic_return": [3.0, None],
+    })  # fmt: skip
+    scores = read_scores(written(wide, tmp_path / "wandb.csv"))
+    assert scores.values.tolist() == [
+        ["Hopper-v4", 3, "sac", 0.0, 1.0], ["Hopper-v4", 3, "sac", 100.0, 2.0],
+        ["Hopper-v4", 3, "td3", 0.0, 3.0],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.drop(columns="seed"), "no column for the seed"),
+        (lambda t: t[["score", "step"]], "should have the columns environment, seed"),
+        (lambda t: pd.concat([t, t.head(1)]), "has step 0 twice"),
+        (lambda t: t.astype({"seed": str}).replace({"seed": {"1": "one"}}), "'one', not a number"),
+        (lambda t: t.assign(score=np.nan), "holds no score"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(tmp_path, change, said):
+    with pytest.raises(UserError, match=said):
+        read_scores(written(change(table(2)), tmp_path / "bad.csv"))
+
+
+def test_a_difference_beyond_delta_is_found_and_none_is_not(tmp_path):
+    for gain, words in ((30.0, {"higher"}), (0.0, {"inconclusive"})):
+        folder = tmp_path / f"gain{gain:.0f}"
+        scores = read_scores(written(table(10, gain), tmp_path / "scores.csv"))
+        write_foreign(folder, scores, 5.0, [("TD3 (ours)", "SAC")])
+        claims = judge(pair(read_results(folder)))
+        tested = claims[claims["verdict"] != "not tested"]
+        assert set(tested["claim"]) == {"area", "score"}
+        assert set(tested["verdict"]) == words
+        assert (tested["of"] == "td3-ours").all()
+        if gain:
+            final = tested[tested["claim"] == "score"].iloc[0]
+            assert final["difference"] == pytest.approx(gain, abs=2)
+
+
+def test_runs_of_other_steps_are_averaged_in_equal_parts_of_what_they_share(tmp_path):
+    frame = table(2).astype({"step": float})
+    late = frame["variant"] == "SAC"
+    frame.loc[late, "step"] = frame.loc[late, "step"] * 1.5 + 7
+    folder = tmp_path / "mixed"
+    write_foreign(folder, read_scores(written(frame, tmp_path / "s.csv")), 5.0, [])
+    results = read_results(folder)
+    steps = results.evaluations.groupby("key")["update"].apply(tuple)
+    assert len(set(steps)) == 1
+    assert len(steps.iloc[0]) == POINTS
+    assert results.evaluations["update"].max() == 1000, "no further than the shortest run"
+    assert "not evaluated at the same steps" in results.suite.description
+
+
+def test_names_that_only_signs_tell_apart_are_refused(tmp_path):
+    frame = table(2).replace({"variant": {"TD3 (ours)": "S-A-C", "SAC": "s a c"}})
+    with pytest.raises(UserError, match="told apart by signs alone"):
+        write_foreign(tmp_path / "x", frame, 5.0, [])
+
+
+def test_the_verb_refuses_a_contrast_that_it_cannot_read(tmp_path):
+    path = written(table(2), tmp_path / "scores.csv")
+    done = CliRunner().invoke(main, ["judge", str(path), "--delta", "5", "--contrast", "SAC"])
+    assert done.exit_code == 2
+    assert "write it as A:B" in done.output
