@@ -64,6 +64,8 @@ def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> Agent:
     Raises :class:`UserError` where code of the user's own is no longer what the cell's key says.
     """
     make = agent_class(cell.agent.algorithm)
+    # Of the whole process, which trains cells of one kind.
+    torch.backends.cuda.matmul.allow_tf32 = cell.agent.precision == "tf32"
     with _one_thread():
         agent = make(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
     if hash_own_code(cell.agent) != cell.own_code:  # after the import, so that none slips between

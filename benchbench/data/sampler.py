@@ -273,9 +273,7 @@ class Sampler:
     def _lay(self, row_F: Tensor, layer: Layer) -> Tensor:
         """The rows' own frames with ``layer`` over them, on the sampler's device."""
         frames = self._source.index_select(0, row_F)
-        if self.device.type == "cuda" and not frames.is_cuda:
-            frames = frames.pin_memory().to(self.device, non_blocking=True)
-            row_F = row_F.to(self.device)
+        frames, row_F = sent(frames, self.device), sent(row_F, self.device)
         ids_F = layer.ids(self._episode_N[row_F])
         return layer.distraction.lay(frames, ids_F, self._time_N[row_F])
 

@@ -43,10 +43,11 @@ class AgentSettings(Settings):
         "torch module of (channels, size)",
         json_schema_extra=_schema(ENCODERS),
     )
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32",
-        description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs; in fp32 "
-        "NVIDIA GPUs convolve in TF32, as is PyTorch's default",
+        description="bf16: the encoder's layers by PyTorch's autocast, on CPUs and GPUs; tf32: all "
+        "matrix products on NVIDIA GPUs, whose convolutions are in TF32 anyway, as is PyTorch's "
+        "default",
     )
     feature_dim: Count = Field(50, description="size of the encoder's output")
     hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)
