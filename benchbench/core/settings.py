@@ -15,12 +15,31 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, Strict(), Field(ge=1)]
-Index = Annotated[int, Strict(), Field(ge=0)]
+LARGEST = 2**63 - 1
+"""Of whole numbers: what an int64 column holds."""
+
+Count = Annotated[int, Strict(), Field(ge=1, le=LARGEST)]
+Index = Annotated[int, Strict(), Field(ge=0, le=LARGEST)]
 # Not strict: YAML reads 1e-4, without a dot, as text.
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
+
+
+PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+SMALL_NAME = r"^[a-z0-9][a-z0-9-]*$"
+
+STRATUM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$"
+
+PATTERNS = {
+    PLAIN_NAME: "letters, digits, '.', '_' and '-', with a letter or digit in front",
+    STRATUM_NAME: "letters, digits, '.', '_', ':', '/' and '-', with a letter or digit in front",
+    SMALL_NAME: "small letters, digits and '-', with a letter or digit in front",
+}
+"""What a pattern asks for, in words."""
+
+LONGEST_NAME = 100
+"""Characters: names become names of files, of which 255 bytes are the limit."""
 
 
 class Settings(BaseModel):

@@ -203,8 +203,8 @@ def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarra
     count = int(episode[-1]) + 1
     if count < 2:
         raise UserError(
-            "the data set has a single episode, so none can be held out; take more data "
-            "(data.transitions), or mark where its episodes end"
+            "the data set has a single episode, so none can be held out; take more data, or mark "
+            "where its episodes end"
         )
     held_count = min(max(round(share * count), 1), count - 1)
     held = np.random.default_rng(seed).permutation(count)[:held_count]

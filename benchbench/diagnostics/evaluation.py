@@ -67,7 +67,8 @@ class Measures:
         self.feature_rows = draw.rows("feature rows", score, FEATURE_ROWS)
         self._feature_batch = sampler.batch(self.feature_rows)
         self._roll_outs: dict[str, tuple[RollOuts, Batch]] = {}
-        if cell.diagnose.q_pairs and pool and pool.can_reset:
+        can_reset = pool is not None and pool.can_reset and dataset.qpos.shape[1] > 0
+        if cell.diagnose.q_pairs and pool and can_reset:
             self.q_rows = draw.rows("q rows", held_out_rows, cell.diagnose.q_pairs)
             self._largest_reward = max(abs(sampler.min_reward), abs(sampler.max_reward))
             begin = starts(cell, dataset, self.q_rows)

@@ -8,7 +8,6 @@ import numpy as np
 
 from benchbench.core.errors import UserError
 from benchbench.data.returns import known, why_unknown
-from benchbench.data.sampler import reward_scale
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.envs import proprio_columns
 from benchbench.suite.dataset_identity import DataIdentity
@@ -28,7 +27,16 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     The sets have to be here.
     """
     asked = {
-        (c.data, c.agent.discount, c.diagnose, c.seed, c.proprio, c.observation): c for c in cells
+        (
+            c.data,
+            c.agent.discount,
+            c.agent.algorithm,
+            c.diagnose,
+            c.seed,
+            c.proprio,
+            c.observation,
+        ): c
+        for c in cells
     }
     opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
     for cell in asked.values():
@@ -45,9 +53,15 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             )
         try:
             split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
-            reward_scale(dataset.rewards[split[0]])
         except UserError as error:
             raise UserError(f"{identity.env}: {error}") from None
+        if not dataset.rewards[split[0]].any():
+            if cell.agent.algorithm == "cloning":
+                continue
+            raise UserError(
+                f"{identity.env}: the training episodes hold no reward, so there is nothing to "
+                "learn from; take other data or more, or imitate it (agent: {algorithm: cloning})"
+            )
         held_out = len(np.unique(dataset.episode[split[1][is_known[split[1]]]]))
         if cell.diagnose.probe_on == "held-out" and held_out < HALVED:
             raise UserError(

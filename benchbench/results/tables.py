@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
+from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
 
 FINAL_SHARE = 0.1
@@ -214,9 +215,11 @@ def read_table(path: Path, name: str) -> pa.Table:
     metadata = table.schema.metadata or {}
     found = metadata.get(b"benchbench_format", b"none").decode()
     if found != str(FORMAT):
+        newer = found.isdecimal() and int(found) > FORMAT
         raise UserError(
             f"{path}: has results format {found}, this benchbench reads {FORMAT}; "
-            "run the suite again into another --results folder"
+            f"{'update benchbench, or ' if newer else ''}run the suite again into another "
+            "--results folder"
         )
     schema = SCHEMAS[name]
     for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
@@ -257,7 +260,7 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
     suite_file = folder / "suite.json"
     try:
         stored = json.loads(suite_file.read_text(encoding="utf-8"))
-        suite = Suite.model_validate(stored["suite"])
+        suite = stored_suite(stored["suite"], suite_file)
         plan = pd.DataFrame(stored["plan"], columns=["key", "env", "seed", "variant"])
     except FileNotFoundError:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbench.core.folders import remembered_sha256
+from benchbench.core.settings import LONGEST_NAME
 from benchbench.suite.environments import (
     DataSource,
     FileData,
@@ -21,6 +23,30 @@ from benchbench.suite.environments import (
 
 VERSIONS = {"waypoint": 1, "reactive": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
 """By source; raised when it would make other bytes from the same settings."""
+
+
+OWN_ENDINGS = (".npz", ".hdf5", ".h5")
+"""Endings of the files that are taken from a folder of one's own."""
+
+
+def own_files(source: FileData) -> list[Path]:
+    """The files that a source of one's own names, episode_2 before episode_10; none if missing."""
+    path = Path(source.path).expanduser()
+    if path.is_file():
+        return [path]
+    found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path)))
+    files = [p for p in found if p.suffix.lower() in OWN_ENDINGS and p.is_file()]
+    return sorted(files, key=lambda p: [(s.isdigit(), int(s) if s.isdigit() else 0, s)
+                                        for s in re.split(r"(\d+)", str(p))])  # fmt: skip
+
+
+def _content(files: list[Path]) -> str:
+    """The SHA-256 of one file, or of the names and hashes of several; 'absent' of none."""
+    hashes = [remembered_sha256(path) for path in files]
+    if len(files) < 2:
+        return hashes[0] if hashes else "absent"
+    lines = (f"{path.name} {digest}" for path, digest in zip(files, hashes, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -49,8 +75,7 @@ class DataIdentity:
         source = data_for(env, source)
         content = None
         if isinstance(source, FileData):
-            path = Path(source.path).expanduser()
-            content = remembered_sha256(path) if path.is_file() else "absent"
+            content = _content(own_files(source))
         repeat = action_repeat or family_of(env).action_repeat
         return cls(env, source, size, repeat, content)
 
@@ -67,9 +92,12 @@ class DataIdentity:
 
     def settings(self) -> dict[str, Any]:
         """The identity as plain JSON values."""
+        source = self.source.model_dump(mode="json")
+        if source.get("fit", "") is None:
+            del source["fit"]  # sets that were made before there was one keep their keys
         told = {
             "env": self.env,
-            "source": self.source.model_dump(mode="json"),
+            "source": source,
             "size": self.size,
             "camera": self.camera,
             "action_repeat": self.action_repeat,
@@ -91,5 +119,6 @@ class DataIdentity:
 
     @property
     def folder(self) -> str:
-        """The environment's id as a folder's name."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.env)
+        """The environment's id as a folder's name, inside the data folder and not hidden there."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.env)[:LONGEST_NAME]
+        return f"_{name}" if name.startswith(".") else name

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from benchbench.core.settings import Count, Index, Number, Settings
+from benchbench.core.settings import LARGEST, Count, Index, Number, Settings
 
 
 class DiagnoseSettings(Settings):
@@ -20,7 +20,7 @@ class DiagnoseSettings(Settings):
     holdout: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.1, description="share of the data set's episodes kept from training for probes and errors"
     )
-    probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
+    probe_frames: Annotated[int, Strict(), Field(ge=200, le=LARGEST)] = Field(
         2_000, description="held-out frames on which probes are fitted"
     )
     probe_on: Literal["training", "held-out"] = Field(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchbench.core.errors import UserError
+from benchbench.core.yaml_text import Loc, read_yaml
 from benchbench.suite.shipped import find_suite
-
-Loc = tuple[str | int, ...]
-"""The place of a value in a suite file: keys, and numbers in lists."""
 
 BASE_SCHEMA = {
     "type": "string",
@@ -95,55 +91,11 @@ def _over(under: SuiteFile, over: SuiteFile) -> tuple[dict[str, Any], dict[Loc, 
 
 
 def _read(path: Path) -> SuiteFile:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); check the path, or name a suite that "
-            "'benchbench suites' lists"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; is it a suite file?") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(root, path))
-        raw = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{where}: is not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not valid YAML: {str(error).splitlines()[0]}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: a value cannot be read ({error}); quote it") from None
-    except RecursionError:
-        raise UserError(f"{path}: an alias refers to itself; write it out") from None
+    hint = "check the path, or name a suite that 'benchbench suites' lists"
+    raw, lines = read_yaml(path, hint)
     if not isinstance(raw, dict):
         raise UserError(
             f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "
             "suite to edit"
         )
     return SuiteFile(path, raw, {at: (path, line) for at, line in lines.items()})
-
-
-def _lines(node: yaml.Node | None, path: Path, at: Loc = ()) -> Iterator[tuple[Loc, int]]:
-    """Every key's place and line; a key that is no text or a duplicate is refused."""
-    if node is None:
-        return
-    yield at, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.tag not in _KEY_TAGS:
-                raise UserError(f"{path}:{line}: a key is not plain text; quote it or take it out")
-            if key.value in seen:
-                raise UserError(f"{path}:{line}: duplicate key '{key.value}'; keep one")
-            seen.add(key.value)
-            yield from _lines(value, path, (*at, key.value))
-            yield (*at, key.value), line
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, path, (*at, index))
-
-
-_KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchbench.core.errors import UserError
-from benchbench.core.settings import suggest
-from benchbench.suite.file import BASE_SCHEMA, Loc, SuiteFile, read_with_base
+from benchbench.core.settings import LARGEST, PATTERNS, SMALL_NAME, suggest
+from benchbench.core.yaml_text import Loc, parse_yaml
+from benchbench.suite.file import BASE_SCHEMA, SuiteFile, read_with_base
 from benchbench.suite.model import Suite
 
 
@@ -54,6 +57,22 @@ def _merged(path: Path, overrides: Sequence[str]) -> tuple[SuiteFile, dict[str, 
     return file, raw
 
 
+def stored_suite(stored: object, path: Path) -> Suite:
+    """A suite that benchbench has written into a results file.
+
+    Raises :class:`UserError` where it makes no sense to this version: a newer one wrote it.
+    """
+    try:
+        return Suite.model_validate(stored)
+    except ValidationError as error:
+        loc, message = _mistakes(error, stored)[0]
+        raise UserError(
+            f"{path}: was written by another version of benchbench, and this one cannot read it "
+            f"({'.'.join(map(str, loc))}: {message.split(';')[0]}); update benchbench, or run the "
+            "suite again with this version into another --results folder"
+        ) from None
+
+
 def suite_schema() -> str:
     """The JSON schema of suite files, for editors."""
     schema = Suite.model_json_schema()
@@ -67,21 +86,20 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     if not equals or not all((*parents, last)):
         raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
+    value, _ = parse_yaml(text, f"--set {override}", numbered=False)
     node: Any = raw
     try:
         for part in parents:
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
         if isinstance(node, list):
-            node[int(last)] = yaml.safe_load(text)
+            node[int(last)] = value
         else:
-            node[last] = yaml.safe_load(text)
+            node[last] = value
     except (ValueError, IndexError, AttributeError, TypeError):
         raise UserError(
             f"--set {override}: the suite has no place '{key}'; lists take a number, "
             "as in envs.0.pixels.size=48"
         ) from None
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not valid YAML") from None
 
 
 def _explain(
@@ -98,7 +116,7 @@ def _explain(
     return "\n".join(text for _, text in sorted(found, key=lambda one: one[0]))
 
 
-def _mistakes(error: ValidationError, raw: dict[str, Any]) -> list[tuple[Loc, str]]:
+def _mistakes(error: ValidationError, raw: Any) -> list[tuple[Loc, str]]:
     """Each mistake's place in the file and its message.
 
     Pydantic lists what every member of a union says of a value. Of one place the most telling
@@ -125,7 +143,7 @@ def _mistakes(error: ValidationError, raw: dict[str, Any]) -> list[tuple[Loc, st
     ]
 
 
-def _message(error: Any, raw: dict[str, Any]) -> tuple[Loc, str]:
+def _message(error: Any, raw: Any) -> tuple[Loc, str]:
     """Where one of pydantic's errors lies in the file, and what is wrong and what to do."""
     kind, loc = error["type"], _in_file(error["loc"], raw)
     message = error["msg"].removeprefix("Value error, ")
@@ -146,14 +164,68 @@ def _message(error: Any, raw: dict[str, Any]) -> tuple[Loc, str]:
         wrong, choices = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "")
         message = f"'{wrong}' is not a source{suggest(wrong, choices.split(', '))}"
     elif kind == "model_type":
-        message = f"should hold keys and values, not {error['input']!r}"
+        message = f"should hold keys and values, not {_shown(error['input'])}{_cure(error)}"
     elif kind == "too_short":
         message = "is empty; give at least one"
     elif kind == "tuple_type":
-        message = f"should be a list, not {error['input']!r}"
+        message = f"should be a list, not {_shown(error['input'])}{_cure(error)}"
+    elif kind == "less_than_equal" and error["ctx"]["le"] == LARGEST:
+        message = (
+            f"{_shown(error['input'])} does not fit into 64 bits; write a smaller one, such as "
+            f"{int(error['input']) % 2**31}"
+        )
+    elif kind == "string_pattern_mismatch" and error["ctx"]["pattern"] in PATTERNS:
+        message = f"should be {PATTERNS[error['ctx']['pattern']]}, not {_shown(error['input'])}"
+        message += _cure(error)
     elif kind != "value_error":
-        message = f"{message}, not {error['input']!r}"
+        message = f"{message}, not {_shown(error['input'])}{_cure(error)}"
     return loc, message
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+
+
+def _cure(error: Any) -> str:
+    """How to write what was meant, for the end of a message; empty where that is not clear."""
+    kind, value = error["type"], error["input"]
+    if kind == "string_pattern_mismatch":
+        plain = "-".join(re.findall(r"[A-Za-z0-9_.]+", value.strip()))
+        if error["ctx"]["pattern"] == SMALL_NAME:
+            plain = re.sub(r"[_.]", "-", plain.lower())
+        return f"; write {plain.lstrip('-_.')}" if plain.lstrip("-_.") else ""
+    if kind in ("string_type", "model_type") and not isinstance(value, (str, dict, list)):
+        if isinstance(value, bool):
+            words = "yes, on and true" if value else "no, off and false"
+            return f": YAML reads {words} as {str(value).lower()}; put it in quotes if it is text"
+        if value is None:
+            return ": it is empty, or YAML's null; write it, in quotes if it is text"
+        what = "a date" if isinstance(value, date) else "a number"
+        return f": YAML reads it as {what}; put it in quotes if it is text"
+    if kind == "tuple_type" and isinstance(value, (str, int, float)):
+        return f"; write [{value}]"
+    if kind.startswith(("int_", "float_")) and isinstance(value, (str, float)):
+        return _number_meant(value, whole=kind.startswith("int_"))
+    return ""
+
+
+def _number_meant(value: str | float, *, whole: bool) -> str:
+    """'; write 1000' for '1e3', 1000.0, '1,000' and '1000' in quotes; else nothing."""
+    text = str(value).strip()
+    if re.fullmatch(r"[-+]?\d{1,3}([, _']\d{3})+", text):
+        text = re.sub(r"[, _']", "", text)
+    elif not whole:
+        text = text.replace(",", ".")
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    if not math.isfinite(number) or (whole and number != int(number)):
+        return ""
+    meant = str(int(number)) if whole and abs(number) < 2**53 else text
+    quoted = ", without quotes" if isinstance(value, str) and meant == text == value else ""
+    return f"; write {meant}{quoted}"
 
 
 def _rank(error: Any) -> tuple[bool, bool, int]:

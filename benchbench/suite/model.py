@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchbench.core.settings import (
+    LONGEST_NAME,
+    PLAIN_NAME,
+    SMALL_NAME,
+    STRATUM_NAME,
     Count,
     Index,
     Rate,
@@ -27,32 +31,14 @@ from benchbench.suite.distract import DistractSettings
 from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
 from benchbench.suite.keep import KeepSettings
+from benchbench.suite.pixels import PixelSettings
 from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
 from benchbench.suite.variants import VariantSettings
 
+RESERVED = ("baselines", "images", "scaling")
+"""Folders beside the suites' results that hold something else."""
 
-class PixelSettings(Settings):
-    """How a frame is drawn and stacked."""
-
-    size: Annotated[int, Strict(), Field(ge=16)] = Field(84, description="height and width, pixels")
-    stack: Count = Field(3, description="frames in one observation")
-    spacing: Count = Field(1, description="environment steps between the frames of a stack")
-    centre: Annotated[bool, Strict()] = Field(
-        False,
-        description="subtract the training frames' mean image, rather than 1/2; where the scene "
-        "stands still, an untrained encoder then sees what moves",
-    )
-    distract: DistractSettings | None = Field(
-        None,
-        description="what is laid over the frames: tint, background, objects, camera, noise, or a "
-        "preset of them; none by default",
-    )
-
-    def identity(self) -> dict[str, Any]:
-        """All of it as plain JSON values; without what came later, where that is not used."""
-        told = self.model_dump(mode="json", exclude={"distract"})
-        distract = self.distract.identity() if self.distract else {}
-        return told | ({"distract": distract} if distract else {})
+MOST_SEEDS = 10_000
 
 
 class TrainSettings(Settings):
@@ -138,7 +124,7 @@ class EnvSettings(Overrides):
         "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
         "file of your own ('benchbench data list' names them)"
     )
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$")] | None = Field(
+    name: Annotated[str, Field(pattern=STRATUM_NAME, max_length=LONGEST_NAME)] | None = Field(
         None,
         description="what the environment is called in tables; with it, one id may stand in a "
         "suite several times, under different settings",
@@ -181,7 +167,7 @@ class EnvSettings(Overrides):
 class Suite(Settings):
     """A whole suite file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
     description: str = ""
     observation: Literal["pixels", "state"] = "pixels"
     seeds: Count | tuple[Index, ...] | SeedPlan = Field(
@@ -189,7 +175,9 @@ class Suite(Settings):
     )
     variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
     envs: tuple[EnvSettings, ...] = Field(min_length=1)
-    conditions: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Condition] = Field(
+    conditions: dict[
+        Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)], Condition
+    ] = Field(
         {},
         description="settings under each of which the whole grid stands, by name, such as "
         "{plain: {}, small-lr: {agent.encoder_lr: 1e-4}}; keys as --set takes them",
@@ -219,6 +207,15 @@ class Suite(Settings):
         "is met within this relative error, and nothing else",
     )
 
+    @field_validator("name", mode="after")
+    @classmethod
+    def _free_name(cls, value: str) -> str:
+        if value.casefold() in RESERVED:
+            raise ValueError(
+                f"results/{value} holds other things than a suite's results; choose another name"
+            )
+        return value
+
     @field_validator("seeds", mode="after")
     @classmethod
     def _some_seeds(
@@ -228,6 +225,12 @@ class Suite(Settings):
             if not value:
                 raise ValueError("is empty: give a count, or at least one seed")
             refuse_repeats(value, "seed")
+        count = value if isinstance(value, int) else 0
+        if count > MOST_SEEDS:
+            raise ValueError(
+                f"{count} is a count, of seeds 0, 1, …, and above {MOST_SEEDS:,}; for that one "
+                f"seed write [{count}]"
+            )
         return value
 
     @field_validator("variants", mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from benchbench.core.settings import Settings
+from benchbench.core.settings import LONGEST_NAME, SMALL_NAME, Settings
 from benchbench.routing import (
     REGISTRY,
     Clear,
@@ -23,7 +23,7 @@ from benchbench.routing import (
 class VariantSettings(Settings):
     """A variant defined in the suite, in the terms of ``benchbench.routing``."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)]
     encoder_in: tuple[Holder, ...] = Field(description="the optimizers that hold the encoder")
     critic: Flow
     vae: Flow

@@ -125,10 +125,10 @@ RATE = "{agent.encoder_lr: 1e-4}"
         (RATE, "{agent: {tau: 0.1}, agent.tau: 0.2}", "9: conditions.other", "'tau' is stated twi"),
         ("lr: 1e-4", "lr: 2e-4", "9: conditions.other:", "changes nothing"),
         (RATE, "{}", "9: conditions.other:", "has the same settings as bullet-maze2d-open-v0@plai"),
-        ("other:", "Other!:", "9: conditions", "match pattern"),
+        ("other:", "Other!:", "9: conditions", "small letters, digits"),
         ("other:", "plain:", "9:", "duplicate key 'plain'"),
         ("    data:", "    name: all\n    data:", "6: envs.0.name:", "is the mean of all"),
-        ("    data:", "    name: a@b\n    data:", "6: envs.0.name:", "match pattern"),
+        ("    data:", "    name: a@b\n    data:", "6: envs.0.name:", "letters, digits"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path, old, new, place, words):

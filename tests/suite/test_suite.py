@@ -191,7 +191,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ("=5", "write it as key=value"),
         ("train.=5", "write it as key=value"),
         (".updates=5", "write it as key=value"),
-        ("train.updates=[", "the value is not valid YAML"),
+        ("train.updates=[", "is not valid YAML: "),
         ("envs.1.id=foo", "the suite has no place 'envs.1.id'; lists take a number"),
         ("envs.first.id=foo", "the suite has no place 'envs.first.id'; lists take a number"),
         ("variants.2=frozen", "the suite has no place 'variants.2'"),
