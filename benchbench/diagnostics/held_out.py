@@ -34,7 +34,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Where probes are fitted (training episodes), and where everything is scored (held out)."""
+    """Where probes are fitted, and other rows, held out, on which everything is scored."""
 
     fit: Rows
     score: Rows
@@ -42,6 +42,8 @@ class HeldOut:
     """The observations of ``score`` under another draw of the same distractions."""
     unseen: Batch | None = None
     """``score`` under distractions that the training has not seen, where there are any."""
+    variance: np.ndarray | None = None
+    """Of states, actions and return (T,), over which R² is taken; None: of the scored rows."""
 
     @property
     def sigma(self) -> float:
@@ -79,9 +81,11 @@ class HeldOut:
 
     def _probed(self, features: np.ndarray, held_out: np.ndarray) -> dict[str, float | None]:
         """R² of the probes, fitted on ``features`` of ``fit`` and scored on those of ``score``."""
-        r2 = probe_r2(
-            features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score)
-        )
+        targets, variance = _targets(self.score), None
+        if self.variance is not None:  # of the distractions' state each set of rows has its own
+            variance = np.full(targets.shape[1], np.nan)
+            variance[: len(self.variance)] = self.variance
+        r2 = probe_r2(features, _targets(self.fit), self.fit.episodes, held_out, targets, variance)
         dims, actions = self.score.states.shape[1], self.score.batch.action_BA.shape[1]
         told = {
             "state_r2": mean_r2(r2[:dims]),
@@ -101,6 +105,7 @@ class HeldOut:
             self.fit.episodes,
             _clock(self.score),
             self.score.returns[:, None],
+            None if self.variance is None else self.variance[-1:],
         )
         return mean_r2(clock_r2)
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from benchbench.core.errors import UserError
 from benchbench.data.returns import known, why_unknown
-from benchbench.data.sampler import reward_scale
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.envs import proprio_columns
 from benchbench.suite.dataset_identity import DataIdentity
@@ -16,6 +15,9 @@ from benchbench.suite.grid import Cell
 
 FITTED, SCORED = 2, 1
 """The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
+
+HALVED = 4
+"""The fewest held-out ones that probes are both fitted and scored on, two each."""
 
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
@@ -25,7 +27,15 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     The sets have to be here.
     """
     asked = {
-        (c.data, c.agent.discount, c.diagnose.holdout, c.seed, c.proprio, c.observation): c
+        (
+            c.data,
+            c.agent.discount,
+            c.agent.algorithm,
+            c.diagnose,
+            c.seed,
+            c.proprio,
+            c.observation,
+        ): c
         for c in cells
     }
     opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
@@ -43,9 +53,22 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
             )
         try:
             split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
-            reward_scale(dataset.rewards[split[0]])
         except UserError as error:
             raise UserError(f"{identity.env}: {error}") from None
+        if not dataset.rewards[split[0]].any():
+            if cell.agent.algorithm == "cloning":
+                continue
+            raise UserError(
+                f"{identity.env}: the training episodes hold no reward, so there is nothing to "
+                "learn from; take other data or more, or imitate it (agent: {algorithm: cloning})"
+            )
+        held_out = len(np.unique(dataset.episode[split[1][is_known[split[1]]]]))
+        if cell.diagnose.probe_on == "held-out" and held_out < HALVED:
+            raise UserError(
+                f"{identity.env}: diagnose.probe_on: held-out needs {HALVED} held-out episodes "
+                f"whose returns are known, and there are {held_out}; raise diagnose.holdout, or "
+                "take more data"
+            )
         for rows, needed in zip(split, (FITTED, SCORED), strict=True):
             if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
                 raise UserError(why_unknown(identity.env, dataset, discount))

@@ -8,6 +8,8 @@ import matplotlib
 import pandas as pd
 import seaborn as sns
 
+from benchbench.core.files import save_figure
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 

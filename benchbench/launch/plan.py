@@ -15,11 +15,14 @@ from benchbench.agent.protocol import AgentSpec
 from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
 from benchbench.data.batch import Batch
-from benchbench.data.store import is_here, set_folder
+from benchbench.data.sources import maker_of
+from benchbench.data.store import format_bytes, is_here, room_for, set_folder
 from benchbench.diagnostics.reference_encoder import Rating, stored_rating
 from benchbench.envs import make_pixel_env
 from benchbench.launch.resources import Slots
 from benchbench.results.store import Store
+from benchbench.results.tables import FINAL_SHARE
+from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import family_of
 from benchbench.suite.grid import Cell, Grid
 
@@ -74,9 +77,7 @@ class Plan:
             f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
             f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
         ]
-        for identity in dict.fromkeys(cell.data for cell in cells):
-            state = "here" if is_here(identity) else "missing, will be made"
-            lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+        lines += _data_lines(list(dict.fromkeys(cell.data for cell in cells)))
         lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
@@ -92,7 +93,7 @@ def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
     if not rating.room < delta or rating.untrained is None or rating.trained is None:
         return None
     return (
-        f"{cell.env}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
+        f"{cell.stratum}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
         f"trained on it with {rating.trained:.2f}; the room between is under deltas.r2 "
         f"({delta:g}), so no way of training the encoder can show. Take harder pictures "
         "(pixels.distract) or another task"
@@ -122,7 +123,8 @@ def _weights_size(cell: Cell) -> int:
         make = agent_class(cell.agent.algorithm)
         with torch.device("meta"):
             agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, torch.device("meta"))
-        parameters = (p for m in agent.modules().values() for p in m.state_dict().values())
+        networks = (*agent.modules().values(), *agent.target_modules().values())
+        parameters = (p for network in networks for p in network.state_dict().values())
         return sum(p.numel() * p.element_size() for p in parameters)
     except Exception:  # an agent of the user's own, which 'run' will name
         return 0
@@ -156,13 +158,17 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
     kinds: dict[object, float] = {}
     total = 0.0
     for cell in cells:
-        kind = (cell.env, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
+        kind = (cell.stratum, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
         if kind not in kinds:
-            evaluations = cell.train.updates // cell.evaluate.every + 1
+            every, updates = cell.evaluate.every, cell.train.updates
+            evaluations = updates // every + 1
+            late = sum(u >= (1 - FINAL_SHARE) * updates for u in range(0, updates, every)) + 1
+            final = cell.evaluate.final_episodes
             update_seconds, act_seconds = _agent_seconds(cell, slots)
             kinds[kind] = (
                 cell.train.updates * update_seconds
-                + evaluations * _evaluation_seconds(cell, act_seconds)
+                + evaluations * _evaluation_seconds(cell, act_seconds, cell.evaluate.episodes)
+                + (late * _evaluation_seconds(cell, act_seconds, final) if final else 0.0)
             )  # fmt: skip
         total += kinds[kind]
     return total / slots.jobs
@@ -176,7 +182,7 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
         state = "done" if store.is_done(cell.key) else "-"
         if state == "-" and store.failure(cell.key):
             state = "failed"
-        rows.setdefault((cell.env, cell.seed), {})[cell.variant] = state
+        rows.setdefault((cell.stratum, cell.seed), {})[cell.variant] = state
     wide = max(len(env) for env, _ in rows)
     widths = [max(len(v), 6) for v in variants]
     header = "  ".join(v.ljust(w) for v, w in zip(variants, widths, strict=True))
@@ -184,6 +190,26 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
     for (env, seed), states in rows.items():
         marks = "  ".join(states.get(v, "").ljust(w) for v, w in zip(variants, widths, strict=True))
         lines.append(f"{env.ljust(wide)}  {seed:>4}  {marks}".rstrip())
+    return lines
+
+
+def _data_lines(identities: Sequence[DataIdentity]) -> list[str]:
+    """A line an environment: its set, or how many of its sets are here and what the rest take."""
+    by_env: dict[str, list[DataIdentity]] = {}
+    for identity in identities:
+        by_env.setdefault(identity.env, []).append(identity)
+    lines = []
+    for env, sets in by_env.items():
+        missing = [one for one in sets if not is_here(one)]
+        if len(sets) == 1:
+            state = "missing, will be made" if missing else "here"
+            lines.append(f"data     {env}: {state} ({set_folder(sets[0])})")
+            continue
+        state = f"{len(sets)} sets, {len(sets) - len(missing)} here"
+        if missing:
+            taken = sum(room_for(one, maker_of(one).count(one)) for one in missing)
+            state += f", {len(missing)} missing, will be made ({format_bytes(taken)})"
+        lines.append(f"data     {env}: {state} ({set_folder(sets[0]).parent})")
     return lines
 
 
@@ -242,8 +268,8 @@ def _seconds_of(work: Callable[[], object], tried: float) -> float:
     return (time.perf_counter() - start) / times
 
 
-def _evaluation_seconds(cell: Cell, act_seconds: float) -> float:
-    """Seconds of one evaluation whose episodes last as long as they may, from a few steps."""
+def _evaluation_seconds(cell: Cell, act_seconds: float, episodes: int) -> float:
+    """Seconds of an evaluation's episodes that last as long as they may, from a few steps."""
     if not family_of(cell.env).scored:
         return 0.0
     env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
@@ -254,7 +280,6 @@ def _evaluation_seconds(cell: Cell, act_seconds: float) -> float:
             env.step(np.zeros(env.action_dim))
             env.frame()
         step_seconds = (time.perf_counter() - start) / TRIAL_STEPS
-        episodes = cell.evaluate.episodes
         rounds = math.ceil(episodes / side_by_side(cell))
         return env.max_episode_steps * (episodes * step_seconds + rounds * act_seconds)
     finally:

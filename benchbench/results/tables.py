@@ -23,7 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
+from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
+
+FINAL_SHARE = 0.1
+"""The end of the training over which the final score is a mean."""
 
 FORMAT = 1
 """Version of the tables' layout, stored in each file's metadata under ``benchbench_format``."""
@@ -71,6 +75,8 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("score", pa.float64(), "D4RL-normalised score x 100, mean over the episodes"),
         ("return_mean", pa.float64(), "mean undiscounted return"),
         ("returns", pa.list_(pa.float64()), "undiscounted return of each episode"),
+        ("fresh_score", pa.float64(), "score over the final episodes, in the last tenth"),
+        ("fresh_returns", pa.list_(pa.float64()), "undiscounted return of each of these"),
         (
             "state_r2",
             pa.float64(),
@@ -149,6 +155,7 @@ ADDED: dict[str, frozenset[str]] = {
         {"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail", "distract_r2"}
         | {"filtering", "unseen_score", "unseen_returns", "unseen_state_r2", "unseen_return_r2"}
         | {"unseen_action_r2", "unseen_q_error", "unseen_q_behaviour_error"}
+        | {"fresh_score", "fresh_returns"}
     ),
     "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
 }
@@ -208,9 +215,11 @@ def read_table(path: Path, name: str) -> pa.Table:
     metadata = table.schema.metadata or {}
     found = metadata.get(b"benchbench_format", b"none").decode()
     if found != str(FORMAT):
+        newer = found.isdecimal() and int(found) > FORMAT
         raise UserError(
             f"{path}: has results format {found}, this benchbench reads {FORMAT}; "
-            "run the suite again into another --results folder"
+            f"{'update benchbench, or ' if newer else ''}run the suite again into another "
+            "--results folder"
         )
     schema = SCHEMAS[name]
     for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
@@ -251,7 +260,7 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
     suite_file = folder / "suite.json"
     try:
         stored = json.loads(suite_file.read_text(encoding="utf-8"))
-        suite = Suite.model_validate(stored["suite"])
+        suite = stored_suite(stored["suite"], suite_file)
         plan = pd.DataFrame(stored["plan"], columns=["key", "env", "seed", "variant"])
     except FileNotFoundError:
         raise UserError(

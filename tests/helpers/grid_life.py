@@ -102,8 +102,8 @@ class Life:
             with (
                 quiet,
                 mock.patch.dict(os.environ, {"BENCHBENCH_DATA": str(self.root / "data")}),
-                mock.patch("benchbench.core.provenance.git_state", lambda: COMMIT),
-                mock.patch("benchbench.cell.train.git_state", lambda: COMMIT, create=True),
+                mock.patch("benchbench.core.provenance.git_state", return_value=COMMIT),
+                mock.patch("benchbench.cell.train.git_state", return_value=COMMIT, create=True),
                 mock.patch("benchbench.launch.worker.MESSAGE_SECONDS", 1e9),
                 mock.patch("benchbench.results.checkpoints.SHARE", float("inf")),
                 mock.patch.object(gallery, "made", few),
