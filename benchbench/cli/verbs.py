@@ -38,7 +38,8 @@ class Verbs(click.Group):
                 ctx.exit(0)
             where = f"{error.filename}: " if error.filename else ""
             raise UserError(
-                f"{where}{error.strerror or error}; check the path, its rights and the disk's room"
+                f"{where}{error.strerror or error}; check the path, its rights and the disk's "
+                "room, then run the same command again"
             ) from None
         except Exception:
             traceback.print_exc()
