@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
@@ -43,6 +45,18 @@ def probe_r2(
     r2 = r2_score(new_targets, predicted, multioutput="raw_values")
     r2[np.ptp(new_targets, axis=0) == 0] = np.nan
     return r2
+
+
+def moving(columns: Sequence[int], states: np.ndarray, episodes: np.ndarray) -> list[int]:
+    """Those of the ``columns`` of ``states`` (N, D) that change within an episode (N,).
+
+    Of one that does not there are as many values as episodes: what fits these tells nothing of
+    other episodes. All are kept where no episode has two rows.
+    """
+    same = np.diff(episodes) == 0
+    if not same.any():
+        return list(columns)
+    return [c for c in columns if (np.diff(states[:, c])[same] != 0).any()]
 
 
 def effective_rank(features: np.ndarray, threshold: float = 0.99) -> int:
