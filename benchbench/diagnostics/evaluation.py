@@ -17,6 +17,7 @@ from benchbench.data.sampler import Sampler, stack_rows
 from benchbench.data.store import Dataset, halve_episodes
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import HeldOut, Rows
+from benchbench.diagnostics.probes import moving
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
@@ -150,7 +151,8 @@ class _Draw:
         self._returns = returns_to_go(dataset, discount, sampler.reward_scale)
         self._whole = known(dataset, discount)
         self._episode, self._step = dataset.episode, dataset.step_in_episode
-        self._imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+        imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+        self._imaged = moving(imaged, dataset.states, dataset.episode)
 
     def rows(self, purpose: str, rows: np.ndarray, count: int, episodes: int = 1) -> np.ndarray:
         """At most ``count`` of the rows, ascending, from the stream of ``purpose``."""

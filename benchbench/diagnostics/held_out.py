@@ -14,6 +14,9 @@ from benchbench.diagnostics.dormancy import dormant_share, encode
 from benchbench.diagnostics.probes import effective_rank, probe_r2
 from benchbench.diagnostics.values import q_errors
 
+MEANINGLESS = -1.0
+"""R² below which a probe errs more than twice as much as the mean: its few episodes differ."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -111,9 +114,13 @@ class HeldOut:
 
 
 def mean_r2(values: np.ndarray) -> float | None:
-    """Mean of the finite values; None where there is none (constant targets have no R²)."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None
+    """Mean of the values; None where there is none (constant targets have no R²).
+
+    Below :data:`MEANINGLESS` a probe says nothing of its target, and how far below is chance: such
+    a value counts as none.
+    """
+    known = values[np.isfinite(values) & (values >= MEANINGLESS)]
+    return float(known.mean()) if known.size else None
 
 
 def filtering(features: np.ndarray, twins: np.ndarray) -> float | None:

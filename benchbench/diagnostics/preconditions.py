@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,12 @@ import numpy as np
 from benchbench.core.errors import UserError
 from benchbench.data.returns import known, why_unknown
 from benchbench.data.store import Dataset, open_dataset, split_episodes
-from benchbench.envs import proprio_columns
+from benchbench.diagnostics.probes import moving
+from benchbench.envs import imaged_columns, proprio_columns
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.grid import Cell
+
+log = logging.getLogger(__name__)
 
 FITTED, SCORED = 2, 1
 """The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
@@ -38,6 +42,7 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
         ): c
         for c in cells
     }
+    seen: set[DataIdentity] = set()
     opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
     for cell in asked.values():
         identity, discount = cell.data, cell.agent.discount
@@ -51,6 +56,9 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
                 f"{cell.env}: observation: state, but the data know no states; add 'states' to the "
                 "file, or take observation: pixels"
             )
+        if identity not in seen:
+            seen.add(identity)
+            _name_still(cell, dataset)
         try:
             split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
         except UserError as error:
@@ -72,3 +80,15 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
         for rows, needed in zip(split, (FITTED, SCORED), strict=True):
             if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
                 raise UserError(why_unknown(identity.env, dataset, discount))
+
+
+def _name_still(cell: Cell, dataset: Dataset) -> None:
+    """Say which columns of the states no probe is fitted to."""
+    columns = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+    kept = set(moving(columns, dataset.states, dataset.episode))
+    if still := [dataset.state_names[c] for c in columns if c not in kept]:
+        log.warning(
+            "%s: the state probes leave out %s, which never change within an episode",
+            cell.env,
+            ", ".join(still),
+        )

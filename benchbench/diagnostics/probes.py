@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
@@ -49,6 +51,18 @@ def probe_r2(
         fixed = np.where(given & (variance > 0), variance, np.nan)
         r2[given] = (1 - ((predicted - new_targets) ** 2).mean(axis=0) / fixed)[given]
     return r2
+
+
+def moving(columns: Sequence[int], states: np.ndarray, episodes: np.ndarray) -> list[int]:
+    """Those of the ``columns`` of ``states`` (N, D) that change within an episode (N,).
+
+    Of one that does not there are as many values as episodes: what fits these tells nothing of
+    other episodes. All are kept where no episode has two rows.
+    """
+    same = np.diff(episodes) == 0
+    if not same.any():
+        return list(columns)
+    return [c for c in columns if (np.diff(states[:, c])[same] != 0).any()]
 
 
 def effective_rank(features: np.ndarray, threshold: float = 0.99) -> int:

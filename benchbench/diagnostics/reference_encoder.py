@@ -35,7 +35,7 @@ from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, halve_episodes, split_episodes
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
-from benchbench.diagnostics.probes import probe_r2
+from benchbench.diagnostics.probes import moving, probe_r2
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
 from benchbench.suite.grid import Cell
@@ -214,6 +214,7 @@ def _make(
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
     imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+    imaged = moving(imaged, dataset.states, dataset.episode)
     states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
     fit, score = (
         np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))

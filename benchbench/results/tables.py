@@ -15,9 +15,11 @@ Every table starts with ``key, env, seed, variant``. A missing value is null, ne
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +27,8 @@ import pyarrow.parquet as pq
 from benchbench.core.errors import UserError
 from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
+
+log = logging.getLogger(__name__)
 
 FINAL_SHARE = 0.1
 """The end of the training over which the final score is a mean."""
@@ -241,7 +245,8 @@ def _damaged(path: Path, what: str) -> UserError:
 def read_results(folder: Path) -> Results:
     """Everything in ``results/<suite>/``.
 
-    Raises :class:`UserError` where the folder holds no results or a damaged file.
+    An infinite measure is none, and said so: no mean can be taken of it. Raises
+    :class:`UserError` where the folder holds no results or a damaged file.
     """
     suite, plan = read_suite(folder)
     tables = {}
@@ -249,7 +254,21 @@ def read_results(folder: Path) -> Results:
         path = folder / f"{name}.parquet"
         table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
         tables[name] = table.to_pandas()
+        if name in ("cells", "evaluations"):
+            tables[name] = _without_infinities(tables[name], path)
     return Results(suite=suite, plan=plan, left_out=read_left_out(folder), **tables)
+
+
+def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    numbers = frame.select_dtypes("float")
+    infinite = np.isinf(numbers)
+    if not infinite.to_numpy().any():
+        return frame
+    log.warning(
+        "%s: %d values are infinite and count as not measured (%s)",
+        path, infinite.to_numpy().sum(), ", ".join(numbers.columns[infinite.any()]),
+    )  # fmt: skip
+    return frame.assign(**numbers.mask(infinite))
 
 
 def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
