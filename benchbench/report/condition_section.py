@@ -12,7 +12,7 @@ from benchbench.analysis.pairing import Study
 from benchbench.core.text import NONE, difference, number
 from benchbench.report.document import Block, Paragraph, Table, cell, marked
 from benchbench.report.language import Words
-from benchbench.report.layout import folded, grid, short
+from benchbench.report.layout import grid, short
 from benchbench.report.style import style
 from benchbench.suite.model import Contrast
 
@@ -62,7 +62,7 @@ def _figure(frame: pd.DataFrame) -> Figure:
                     ax.plot(ends, [height, height], color="black", lw=1.3)
                 ax.plot(row["difference"], height, "D", ms=3.5, color="black")
             unit = "ln ratio" if mine["scale"].iloc[0] == "ln ratio" else mine["unit"].iloc[0]
-            ax.set_title(folded(mine["measure"].iloc[0].partition(",")[0], 26))
+            ax.set_title(short(mine["measure"].iloc[0].partition(",")[0], 26))
             ax.set_xlabel(unit)
             ax.grid(axis="y", visible=False)
         for ax in axes[len(claims) :]:

@@ -44,7 +44,7 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
         if len(cells_of) == len(planned) > 1:
             said = words("missing: {env} {variant}, all {n} seeds", env="\0", variant=variant,
                          n=len(planned))  # fmt: skip
-            lines.append(quoting(said, env))
+            lines.append(quoting(said, str(env)))
         else:
             lines += [
                 quoting(words("missing: {cell}", cell="\0"), label(row))

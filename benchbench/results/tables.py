@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -261,12 +261,12 @@ def read_results(folder: Path) -> Results:
 
 def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     numbers = frame.select_dtypes("float")
-    infinite = np.isinf(numbers)
+    infinite = numbers.abs() == math.inf
     if not infinite.to_numpy().any():
         return frame
     log.warning(
         "%s: %d values are infinite and count as not measured (%s)",
-        path, infinite.to_numpy().sum(), ", ".join(numbers.columns[infinite.any()]),
+        path, infinite.to_numpy().sum(), ", ".join(name for name in numbers if infinite[name].any()),
     )  # fmt: skip
     return frame.assign(**numbers.mask(infinite))
 
