@@ -264,10 +264,9 @@ def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     infinite = numbers.abs() == math.inf
     if not infinite.to_numpy().any():
         return frame
-    log.warning(
-        "%s: %d values are infinite and count as not measured (%s)",
-        path, infinite.to_numpy().sum(), ", ".join(name for name in numbers if infinite[name].any()),
-    )  # fmt: skip
+    names = ", ".join(str(name) for name in numbers if infinite[name].any())
+    count = int(infinite.to_numpy().sum())
+    log.warning("%s: %d values are infinite and count as not measured (%s)", path, count, names)
     return frame.assign(**numbers.mask(infinite))
 
 
