@@ -281,7 +281,8 @@ def _print_plan(
     if as_json:
         show(plan_json(plan))
         return
-    click.echo(plan.text())
+    for part in plan.parts():
+        click.echo(part)
     _print_power(load_suite(suite, overrides), results)
 
 
