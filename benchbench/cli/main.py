@@ -240,7 +240,8 @@ def _print_plan(asked: Asked, as_json: bool = False) -> None:
     if as_json:
         show(plan_json(plan))
         return
-    click.echo(plan.text())
+    for part in plan.parts():
+        click.echo(part)
     _print_power(load_suite(asked.suite, asked.overrides), asked.results)
 
 
