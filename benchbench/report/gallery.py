@@ -68,15 +68,16 @@ def draw(study: Study, claims: pd.DataFrame, folder: Path, pdf: bool = False) ->
 
     The overview of ``claims`` is a PDF too; with ``pdf`` all are.
     """
-    shown = []
+    folder.mkdir(parents=True, exist_ok=True)
+    shown, kept = [], set()
     for entry, figure in made(study, claims):
-        save(figure, folder, entry.name, pdf or entry.name.startswith(OVERVIEW))
+        as_pdf = pdf or entry.name.startswith(OVERVIEW)
+        save(figure, folder, entry.name, as_pdf)
         shown.append(entry)
-    names = {entry.name for entry in shown}
-    for suffix in ("png", "svg", "pdf"):
-        for old in folder.glob(f"[!.]*.{suffix}"):
-            if old.stem not in names:
-                old.unlink()
+        kept |= {f"{entry.name}.{suffix}" for suffix in ("png", "svg", *("pdf",) * as_pdf)}
+    for old in folder.glob("[!.]*"):
+        if old.suffix in (".png", ".svg", ".pdf") and old.name not in kept:
+            old.unlink()
     titles = {entry.title for entry in shown}
     return Drawn(tuple(shown), tuple(e.title for e in GALLERY if e.title not in titles))
 
