@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from benchbench.cli.suite_audit import Bar, Flow
 from benchbench.core.errors import UserError
+from benchbench.core.files import save_figure
 from benchbench.report.style import style
 from benchbench.routing import LOSSES
 
@@ -45,7 +46,7 @@ def save_flows(flows: Sequence[Flow], path: Path) -> None:
     kind = figure_format(path)
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with style():
-        figure.savefig(path, dpi=300, format=kind, metadata=metadata[kind])
+        save_figure(figure, path, dpi=300, metadata=metadata[kind])
 
 
 def flows_figure(flows: Sequence[Flow]) -> Figure:

@@ -15,6 +15,7 @@ from benchbench.cli.comparison import (
     show,
 )
 from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
 
 
 @click.command()
@@ -110,7 +111,7 @@ def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> N
     found = steps(table)
     click.echo(history_text(table, found))
     if csv:
-        table.to_csv(csv, index=False)
+        write_text(csv, table.to_csv(index=False))
     if plot:
         from benchbench.gate.history_plot import plot_history
 

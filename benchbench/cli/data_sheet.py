@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchbench.core.files import save_figure
 from benchbench.data.format import episode_returns
 from benchbench.data.store import Dataset
 from benchbench.envs.distraction import Distraction, Layer, stream_of
@@ -44,7 +45,7 @@ def draw_sheet(dataset: Dataset, path: Path) -> None:
         ax.hist(episode_returns(dataset.rewards, dataset.episode_ends), bins=30)
         ax.set_xlabel("undiscounted return of an episode")
         ax.set_ylabel("episodes")
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path, dpi=150)
 
 
 def draw_presets(dataset: Dataset, key: Key | None, path: Path) -> None:
@@ -73,7 +74,7 @@ def draw_presets(dataset: Dataset, key: Key | None, path: Path) -> None:
                 ax.imshow(picture)
                 ax.set_axis_off()
                 ax.set_title(f"step {row}" if row else name, fontsize=6)
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path, dpi=150)
 
 
 _SHOWN: dict[str, dict[str, Any]] = {

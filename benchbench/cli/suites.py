@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
 
 from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
 from benchbench.core.settings import suggest
 from benchbench.suite.shipped import SCHEMA, describe, shipped_folder, shipped_suites
 
@@ -42,10 +42,9 @@ def copy(name: str, to: Path) -> None:
     if target.exists():
         raise UserError(f"{target}: is there already; move it, or choose another folder with --to")
     try:
-        to.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(shipped_suites()[name], target)
+        write_text(target, shipped_suites()[name].read_text(encoding="utf-8"))
         if not (to / SCHEMA).exists():
-            shutil.copyfile(shipped_folder() / SCHEMA, to / SCHEMA)
+            write_text(to / SCHEMA, (shipped_folder() / SCHEMA).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror}); see --to") from None
     click.echo(

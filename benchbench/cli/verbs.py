@@ -1,10 +1,13 @@
 """The command group: every verb ends in the same way, whatever stops it."""
 
+import errno
 import io
 import logging
 import sys
 
 import click
+
+from benchbench.core.errors import UserError
 
 
 class Verbs(click.Group):
@@ -22,6 +25,13 @@ class Verbs(click.Group):
         except KeyboardInterrupt:
             click.echo("\nStopped.", err=True)
             ctx.exit(130)
+        except OSError as error:
+            if error.errno is None or error.errno == errno.EPIPE:
+                raise  # not of a file; a reader that has gone is click's to end on
+            where = f"{error.filename}: " if error.filename else ""
+            raise UserError(
+                f"{where}{error.strerror}; mend it or make room, then run the same command again"
+            ) from error
         finally:
             logging.getLogger("benchbench").removeHandler(handler)
 

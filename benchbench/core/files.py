@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 DRAFT = ".draft-"
 """How the names of unfinished files and folders begin; what a killed process leaves behind."""
@@ -41,6 +41,12 @@ def write_text(path: Path, text: str, *, synced: bool = True) -> None:
     """Write a small file whole."""
     with replaced(path, synced=synced) as file:
         file.write(text.encode())
+
+
+def save_figure(figure: Any, path: Path, **options: Any) -> None:
+    """``figure.savefig`` in the format of the path's suffix, whole or not at all."""
+    with replaced(path) as file:
+        figure.savefig(file, **{"format": path.suffix[1:] or "png", **options})
 
 
 def sync(path: Path) -> None:

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
+
+from benchbench.core.files import write_text
 
 SILENT_SECONDS = 2.0
 """What ends sooner shows no bar."""
@@ -66,22 +67,5 @@ def remembered_sha256(path: Path) -> str:
             return str(told["sha256"])
     digest = file_sha256(path)
     with contextlib.suppress(OSError):
-        write_json(note, {"stamp": stamp, "sha256": digest})
+        write_text(note, json.dumps({"stamp": stamp, "sha256": digest}, indent=1) + "\n")
     return digest
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a small file whole or not at all, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise

@@ -11,6 +11,7 @@ import requests
 from filelock import FileLock
 
 from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
 from benchbench.core.folders import remembered_sha256
 from benchbench.data.format import Progress
 
@@ -62,7 +63,7 @@ def check_first_sight(path: Path) -> str:
     digest, noted = remembered_sha256(path), _noted(path)
     if noted is None:
         try:
-            _note(path).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+            write_text(_note(path), f"{digest}  {path.name}\n")
         except OSError:
             return digest
     elif noted != digest:

@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from benchbench.core.errors import UserError
+from benchbench.core.files import sync
 from benchbench.core.folders import cache_folder, file_sha256
 from benchbench.data.card import CARD, FILES, read_card
 from benchbench.data.format import Progress
@@ -223,9 +224,9 @@ def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     try:
         maker.make(identity, draft, progress)
         for path in (*draft.iterdir(), draft):
-            _sync(path)
+            sync(path)
         os.rename(draft, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except Exception:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -297,11 +298,3 @@ def _mark(marker: Path) -> None:
         marker.touch()
     except OSError:
         return
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,7 +29,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchbench.agent.networks import PixelEncoder, make_encoder
-from benchbench.core.folders import cache_folder, write_json
+from benchbench.core.files import write_text
+from benchbench.core.folders import cache_folder
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, split_episodes
 from benchbench.diagnostics.dormancy import encode
@@ -113,7 +114,7 @@ def rate(
             made = _make(identity, cell, dataset, device, on_alive)
             stored = _rating(made)
             with contextlib.suppress(OSError):
-                write_json(path, made)
+                write_text(path, json.dumps(made, indent=1) + "\n")
     finally:
         lock.release()
     return stored

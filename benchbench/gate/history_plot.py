@@ -8,6 +8,8 @@ import matplotlib
 import pandas as pd
 import seaborn as sns
 
+from benchbench.core.files import save_figure
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
@@ -49,5 +51,5 @@ def plot_history(table: pd.DataFrame, steps: pd.DataFrame, path: Path) -> None:
     axes[0, 0].set_title("nights; a step is dashed where it is worse, dotted where better")
     axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
     plt.close(figure)

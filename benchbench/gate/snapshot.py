@@ -7,6 +7,7 @@ The suite is stored in the files' metadata.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
+from benchbench.core.files import replaced
 from benchbench.gate.series import NAMES, SERIES
 from benchbench.results.tables import SCHEMAS, Results, read_results
 from benchbench.suite.model import Suite
@@ -94,23 +96,37 @@ def load_snapshot(path: Path) -> Snapshot:
     if not suite.tolerance:
         return Snapshot(str(folder), suite, cells, _no_numbers())
     _, numbers = _read(folder / "numbers.parquet", _NUMBERS)
+    of = (pq.read_schema(folder / "numbers.parquet").metadata or {}).get(b"run")
+    if of is not None and of.decode() != _run_of(cells):
+        raise UserError(
+            f"{folder}: its numbers.parquet is not of the run of its cells.parquet, as an update "
+            "broke off; make it again with 'benchbench baseline update RESULTS'"
+        )
     return Snapshot(str(folder), suite, cells, numbers)
 
 
 def write_baseline(snapshot: Snapshot, folder: Path) -> None:
-    """Store a snapshot as a baseline; each file is whole or not there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Store a snapshot as a baseline; each file is whole or not there.
+
+    ``cells`` comes last: where the writing breaks off before it, :func:`load_snapshot` finds
+    numbers that are not of its cells.
+    """
     tables = {"cells": (snapshot.cells, _CELLS)}
     if snapshot.suite.tolerance:
-        tables["numbers"] = (snapshot.numbers, _NUMBERS)
+        tables = {"numbers": (snapshot.numbers, _NUMBERS), **tables}
+    about = {"benchbench_baseline": str(FORMAT), "run": _run_of(snapshot.cells)}
     suite = json.dumps(snapshot.suite.model_dump(mode="json", exclude_unset=True))
     for name, (frame, schema) in tables.items():
         table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-        table = table.replace_schema_metadata({"benchbench_baseline": str(FORMAT), "suite": suite})
-        path = folder / f"{name}.parquet"
-        draft = path.with_name(f".{path.name}.draft")
-        pq.write_table(table, draft, compression="zstd")
-        draft.replace(path)
+        table = table.replace_schema_metadata({**about, "suite": suite})
+        with replaced(folder / f"{name}.parquet") as file:
+            pq.write_table(table, file, compression="zstd")
+
+
+def _run_of(cells: pd.DataFrame) -> str:
+    """Tells the run of a baseline's files from others."""
+    when = cells[["key", "git_commit", "started_at"]].sort_values("key")
+    return hashlib.sha256(when.to_csv(index=False).encode()).hexdigest()
 
 
 def _read(path: Path, schema: pa.Schema) -> tuple[Suite, pd.DataFrame]:

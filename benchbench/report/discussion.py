@@ -22,6 +22,7 @@ from benchbench.analysis.claims import Family, families, judge, learned
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, final_scores
 from benchbench.core.errors import UserError
+from benchbench.core.files import write_text
 from benchbench.core.text import difference, number
 from benchbench.results.tables import read_results
 from benchbench.suite.model import Suite
@@ -125,7 +126,7 @@ def write_discussion(folder: Path) -> None:
 
     text = render(template.read_text(encoding="utf-8"), study, where=str(template))
     target = template.with_suffix("")
-    target.write_text(text, encoding="utf-8", newline="\n")
+    write_text(target, text)
 
 
 def render(text: str, study: Callable[[str], Tables], where: str) -> str:

@@ -67,14 +67,15 @@ def draw(study: Study, claims: pd.DataFrame, folder: Path, pdf: bool = False) ->
 
     The overview of ``claims`` is a PDF too; with ``pdf`` all are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix in ("png", "svg", "pdf"):
-        for old in folder.glob(f"*.{suffix}"):
-            old.unlink()
     shown = []
     for entry, figure in made(study, claims):
         save(figure, folder, entry.name, pdf or entry.name.startswith(OVERVIEW))
         shown.append(entry)
+    names = {entry.name for entry in shown}
+    for suffix in ("png", "svg", "pdf"):
+        for old in folder.glob(f"[!.]*.{suffix}"):
+            if old.stem not in names:
+                old.unlink()
     titles = {entry.title for entry in shown}
     return Drawn(tuple(shown), tuple(e.title for e in GALLERY if e.title not in titles))
 

@@ -21,6 +21,8 @@ from benchbench.analysis.claims import judge, learned
 from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, pairs
+from benchbench.core.errors import UserError
+from benchbench.core.files import replaced, write_text
 from benchbench.core.text import plain_table, wrapped
 from benchbench.report import lead
 from benchbench.report import sections as sections_of
@@ -73,12 +75,13 @@ def write_report(folder: Path, lang: Lang | Literal["both"] = "en", paper: bool 
         markdown, html = report_files(folder, each)
         words = Words(each)
         document = page(found, words, tuple((o, _ending(o)) for o in pages if o != each))
-        markdown.write_text(to_markdown(document), encoding="utf-8", newline="\n")
-        html.write_text(to_html(document, folder, words), encoding="utf-8", newline="\n")
+        write_text(markdown, to_markdown(document))
+        write_text(html, to_html(document, folder, words))
     tables = {"claims": claims, "described": described, "pairs": pairs(study)}
     for name, frame in tables.items():
-        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
+        write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        with replaced(folder / f"{name}.parquet") as file:
+            frame.to_parquet(file, index=False)
     if paper:
         write_paper(folder, study, claims)
     write_discussion(folder)
@@ -237,11 +240,17 @@ def note_look(folder: Path, study: Study) -> tuple[int, ...]:
     path = folder / "looks.json"
     before: list[int] = []
     if path.exists():
-        before = [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
+        try:
+            before = [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{path}: cannot be read; put back the numbers of seeds that were looked at, such "
+                "as [10], or delete it where there were none"
+            ) from None
     if isinstance(suite.seeds, SeedPlan):
         return ()
     if len(planned) and planned["key"].isin(cells["key"]).all() and seeds not in before:
-        path.write_text(json.dumps(sorted({*before, seeds})) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(sorted({*before, seeds})) + "\n")
     return tuple(n for n in sorted(before) if n < seeds)
 
 

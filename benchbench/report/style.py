@@ -17,6 +17,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from benchbench.core.files import save_figure
 from benchbench.routing import REGISTRY
 
 
@@ -88,10 +89,10 @@ def save(figure: Figure, folder: Path, name: str, pdf: bool = False) -> None:
     ``pdf`` writes ``name.pdf`` too, its text as text.
     """
     with style():
-        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+        save_figure(figure, folder / f"{name}.png", dpi=200, metadata={"Software": None})
         figure.set_layout_engine("none")  # it stands where it stands now; to lay out again is slow
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        save_figure(figure, folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
         if pdf:
             with mpl.rc_context({"pdf.fonttype": 42}):
                 about = {"CreationDate": None, "Creator": None, "Producer": None}
-                figure.savefig(folder / f"{name}.pdf", metadata=about)
+                save_figure(figure, folder / f"{name}.pdf", metadata=about)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -103,8 +102,8 @@ class Life:
             with (
                 quiet,
                 mock.patch.dict(os.environ, {"BENCHBENCH_DATA": str(self.root / "data")}),
-                mock.patch("benchbench.core.provenance.git_state", lambda: COMMIT),
-                mock.patch("benchbench.cell.train.git_state", lambda: COMMIT, create=True),
+                mock.patch("benchbench.core.provenance.git_state", return_value=COMMIT),
+                mock.patch("benchbench.cell.train.git_state", return_value=COMMIT, create=True),
                 mock.patch("benchbench.launch.worker.MESSAGE_SECONDS", 1e9),
                 mock.patch("benchbench.results.checkpoints.SHARE", float("inf")),
                 mock.patch.object(gallery, "made", few),
@@ -156,7 +155,7 @@ def _last(text: str) -> str:
 def _own(path: Path) -> bool:
     """Whether a file counts: not a draft, a lock, or what nothing reads."""
     return not any(
-        part.startswith(".") and part != ".verified" or ".aside-" in part for part in path.parts
+        (part.startswith(".") and part != ".verified") or ".aside-" in part for part in path.parts
     )
 
 
@@ -243,6 +242,3 @@ def _of_times(name: Path) -> bool:
     return name.name in ("cells.parquet", "described.csv", "described.parquet") or (
         name.suffix in (".md", ".html")
     )
-
-
-

@@ -29,7 +29,7 @@ matplotlib.use("Agg")
 
 import h5py  # noqa: E402, F401
 import imageio.v3  # noqa: E402, F401
-import matplotlib.pyplot  # noqa: E402, F401
+import matplotlib.pyplot  # noqa: E402
 import pyarrow.parquet  # noqa: E402, F401
 import seaborn  # noqa: E402, F401
 import sklearn.linear_model  # noqa: E402, F401
@@ -37,10 +37,10 @@ import torch  # noqa: E402
 from helpers.crash import ERRORS, KILLS, Faults  # noqa: E402
 from helpers.grid_life import STAGES, Life  # noqa: E402
 
-import benchbench.cell.train  # noqa: E402, F401
-import benchbench.cli.main  # noqa: E402, F401
-import benchbench.launch.debug  # noqa: E402, F401
-import benchbench.launch.run  # noqa: E402, F401
+import benchbench.cell.train  # noqa: E402
+import benchbench.cli.main  # noqa: E402
+import benchbench.launch.debug  # noqa: E402
+import benchbench.launch.run  # noqa: E402
 import benchbench.report.page  # noqa: E402, F401
 
 
