@@ -32,10 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # the command line reads the table at once; torch takes seconds to import
+    import torch
+    from torch import nn
 
 Loss = Literal["critic", "vae", "actor"]
 Flow = Literal["applied", "dropped", "detached"]
@@ -247,6 +248,8 @@ class RoutedOptimizers:
         learning_rates: Mapping[Loss, float],
         encoder_lr: float,
     ) -> None:
+        from torch.optim import Adam
+
         self.routing = routing
         self._encoder = list(encoders["critic"].parameters())
         self._heads = dict(heads)
@@ -256,11 +259,9 @@ class RoutedOptimizers:
             groups = [{"params": list(head.parameters()), "lr": learning_rates[loss]}]
             if loss in routing.encoder_in:
                 groups.append({"params": list(encoders[loss].parameters()), "lr": encoder_lr})
-            self.by_name[loss] = torch.optim.Adam(groups, fused=True)
+            self.by_name[loss] = Adam(groups, fused=True)
         if "own" in routing.encoder_in:
-            self.by_name["own"] = torch.optim.Adam(
-                [{"params": self._encoder, "lr": encoder_lr}], fused=True
-            )
+            self.by_name["own"] = Adam([{"params": self._encoder, "lr": encoder_lr}], fused=True)
 
     def step(self, loss_name: Loss, loss: torch.Tensor, *, retain_graph: bool = False) -> None:
         """One turn of the training loop: clear, backpropagate, step.
@@ -291,14 +292,16 @@ class RoutedOptimizers:
         After the critic's turn its gradient is remembered; after the VAE's backward pass, when
         ``.grad`` holds the sum, each gradient loses its component against the other.
         """
+        import torch
+
         if loss_name == "critic":
             self._critic_grad = [_grad(p).clone() for p in self._encoder]
         elif loss_name == "vae":
-            critic = self._critic_grad
+            critic, tiny = self._critic_grad, torch.finfo(torch.float32).tiny
             vae = [_grad(p) - g for p, g in zip(self._encoder, critic, strict=True)]
             dot = torch.stack([(a * b).sum() for a, b in zip(critic, vae, strict=True)]).sum()
             critic_square, vae_square = (
-                torch.stack([g.square().sum() for g in grads]).sum().clamp(min=_TINY)
+                torch.stack([g.square().sum() for g in grads]).sum().clamp(min=tiny)
                 for grads in (critic, vae)
             )
             conflict = dot.clamp(max=0.0)  # 0 where the gradients agree
@@ -306,9 +309,6 @@ class RoutedOptimizers:
                 _grad(parameter).copy_(
                     a * (1 - conflict / critic_square) + b * (1 - conflict / vae_square)
                 )
-
-
-_TINY = torch.finfo(torch.float32).tiny
 
 
 def _grad(parameter: torch.Tensor) -> torch.Tensor:

@@ -220,9 +220,22 @@ class _Called(nn.Module):
         for module in self.modules():
             if isinstance(module, PixelEncoder):
                 module.in_place = False
+            elif isinstance(module, nn.GroupNorm):
+                module.__class__ = MappedGroupNorm
 
     def forward(self, method: str, *told: Any) -> Any:
         return getattr(self._agent[0], method)(*told)
+
+
+class MappedGroupNorm(nn.GroupNorm):
+    """The same by its formula: PyTorch's own kernel asks for a layout that ``vmap`` hides."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(x - mean) / sqrt(variance + eps) over each group, then weight and bias by channel."""
+        groups = x_BCHW.unflatten(1, (self.num_groups, -1)).flatten(2)
+        variance, mean = torch.var_mean(groups, 2, correction=0, keepdim=True)
+        normed_BCHW = ((groups - mean) * (variance + self.eps).rsqrt()).view_as(x_BCHW)
+        return normed_BCHW * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class _Optimizers(RoutedOptimizers):

@@ -4,6 +4,9 @@ A **pair** is an (env, seed) with both variants finished, evaluated at the same 
 values are both finite; D = of - against, or ln(of / against) where the measure is an error. Every
 pair that is left out is counted in the row's note.
 
+**Strata.** An environment may stand in a suite several times, under names or conditions. Each is
+an environment of its own below; in the mean over all, a seed counts once an environment id.
+
 **Families.** Each environment has its own verdicts: one family over claims × environments. The mean
 over these environments, each counting alike, is a family over the claims. Contrasts with one
 control share a family. A member that could not be measured stays in it with p = 1, so what a claim
@@ -163,7 +166,7 @@ def _rows(study: Study, pairing: Pairing, judged: dict[str, Family]) -> list[dic
     rows = []
     for claim, measure, instead in chosen(pairing):
         for env, family in judged.items():
-            here = pairing if env == ALL else pairing.alone(env)
+            here = pairing.together() if env == ALL else pairing.alone(env)
             tested = claim in study.results.suite.judged
             in_brief = measure.row <= len(ASPECTS)
             row = estimate(measure, here, study.results.suite.deltas, family.level)

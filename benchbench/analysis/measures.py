@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from benchbench.analysis.brief import ROOM
-from benchbench.results.tables import Results
+from benchbench.results.tables import FINAL_SHARE, Results
 
 THRESHOLD = 50.0
 """Score points that an agent has to hold for two evaluations in a row to count as there."""
-
-FINAL_SHARE = 0.1
-"""The end of the training over which the final score is a mean."""
 
 IQR_OF_NORMAL = 1.3489795003921634
 """Interquartile range of a normal distribution, over its standard deviation."""
@@ -44,16 +41,16 @@ CELL = ["key", "env", "seed", "variant"]
 def measure_cells(results: Results) -> pd.DataFrame:
     """Every measure of every finished cell: one row a cell.
 
-    Columns: ``key, env, seed, variant``; ``steps``, the updates at which it was evaluated; those
-    of :data:`LAST` and :data:`OWN_RETURNS`; ``random_state_r2`` (the untrained encoder's),
-    ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``; ``final_score``,
-    the mean over the last tenth of training; ``unseen_score``, the same under distractions not seen
-    in training, and ``unseen_drop`` to it; ``best_score``, ``untrained_score``; ``q_shift``, the
-    part of the squared error against the own returns that a constant shift explains, and
-    ``q_rest``, the root of what is left of it; ``updates_to_threshold`` (infinite where it was
-    never held); ``change_variance``, ``oscillation``, ``drawdown``; and as means over the training
-    samples ``grad_log_ratio``, ``grad_cosine``, ``grad_negative``, ``grad_split``,
-    ``moved_critic``, ``moved_vae``.
+    Columns: ``key, env, seed, variant``; ``steps``, the updates at which it was evaluated; those of
+    :data:`LAST` and :data:`OWN_RETURNS`; ``random_state_r2`` (the untrained encoder's),
+    ``oracle_state_r2`` and ``state_gain`` between the two; ``auc``; ``final_score``, the mean over
+    the last tenth of training, of fresh episodes where there are; ``unseen_score``, that of the
+    fixed episodes under distractions not seen in training, and ``unseen_drop`` to it from theirs
+    without; ``best_score``, ``untrained_score``; ``q_shift``, the part of the squared error against
+    the own returns that a constant shift explains, and ``q_rest``, the root of what is left of it;
+    ``updates_to_threshold`` (infinite where it was never held); ``change_variance``,
+    ``oscillation``, ``drawdown``; and as means over the training samples ``grad_log_ratio``,
+    ``grad_cosine``, ``grad_negative``, ``grad_split``, ``moved_critic``, ``moved_vae``.
     """
     done = results.cells[results.cells["status"] == "done"]
     seconds = ["total_seconds"]
@@ -243,12 +240,14 @@ def _of_curve(curve: pd.DataFrame, slope: float) -> dict[str, object]:
     updates, scores = curve["update"].to_list(), curve["score"].to_list()
     returns = [np.asarray([] if r is None else r, dtype=float) for r in curve["returns"]]
     first, last = curve.iloc[0], curve.iloc[-1]
+    fresh = curve["fresh_score"].astype(float)
+    final = fresh.to_list() if fresh.notna().any() else scores
     unseen = late_score(updates, curve["unseen_score"].astype(float).to_list())
     return {
         "steps": tuple(updates),
         "random_state_r2": first["state_r2"] if updates[0] == 0 else float("nan"),
         "auc": area_under_curve(updates, scores),
-        "final_score": late_score(updates, scores),
+        "final_score": late_score(updates, final),
         "updates_to_threshold": updates_to_threshold(updates, scores),
         "change_variance": change_variance(updates, scores, returns, slope),
         "oscillation": oscillation(updates, scores, returns, slope),

@@ -7,7 +7,7 @@ draws from that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,12 +27,15 @@ class Pairing:
     """The cells of a contrast's two variants in pairs; ``cells`` is one row a finished cell.
 
     ``plan`` holds the (env, seed) pairs that the suite wants, so that a pair that is left out is
-    counted.
+    counted. ``ids`` says what environment each stratum of the plan simulates.
     """
 
     contrast: Contrast
     cells: pd.DataFrame
     plan: pd.DataFrame
+    ids: Mapping[str, str] = field(default_factory=dict)
+    merged: bool = False
+    """Whether the strata of one environment are one pair a seed, the mean over them."""
     unseen: bool = False
     """Whether the suite also evaluates under distractions that the training has not seen."""
     _known: dict[tuple[str, Scale], Sides] = field(default_factory=dict, repr=False)
@@ -45,6 +48,15 @@ class Pairing:
         """The pairs of one environment."""
         return self.where(lambda plan: plan["env"] == env)
 
+    def together(self) -> Pairing:
+        """Over environments: each seed counts once, however many strata it has.
+
+        A seed draws the same weights and batches in every stratum of an environment, so that its
+        differences there hang together and are no pairs of their own.
+        """
+        ids = [self.ids.get(env, env) for env in dict.fromkeys(self.plan["env"])]
+        return self if len({*ids}) == len(ids) else replace(self, merged=True, _known={})
+
     def having(self, **columns: pd.Series) -> Pairing:
         """The same pairs with columns of ``cells`` added or replaced."""
         return replace(self, cells=self.cells.assign(**columns), _known={})
@@ -55,15 +67,38 @@ class Pairing:
         On the ln-ratio scale the values are logarithms, and one that is not positive is not finite.
         """
         if (column, scale) not in self._known:
-            self._known[column, scale] = self._paired(column, scale)
+            sides = self._paired(column, scale)
+            self._known[column, scale] = self._over_strata(sides) if self.merged else sides
         return self._known[column, scale]
 
     def of_control(self, column: str, index: pd.Index) -> pd.Series:
         """A column of the control's cells, for the pairs of ``index``."""
-        return self._side(self.contrast.against)[column].astype(float).reindex(index)
+        values = self._side(self.contrast.against)[column].astype(float)
+        if self.merged:
+            values = values.groupby(
+                [self._ids(values), values.index.get_level_values("seed")]
+            ).mean()
+        return values.reindex(index)
 
     def _side(self, variant: str) -> pd.DataFrame:
         return self.cells[self.cells["variant"] == variant].set_index(["env", "seed"])
+
+    def _ids(self, values: pd.Series) -> pd.Index:
+        return values.index.get_level_values("env").map(lambda env: self.ids.get(env, env))
+
+    def _over_strata(self, sides: Sides) -> Sides:
+        """Means over the strata of an environment, of the seeds that have all of them."""
+        of, against, note = sides
+        strata = [self.ids.get(env, env) for env in dict.fromkeys(self.plan["env"])]
+        seeds = of.index.get_level_values("seed")
+        groups = [self._ids(of).rename("env"), seeds]
+        count = of.groupby(groups).size()
+        whole = count == count.index.get_level_values("env").map(strata.count)
+        if not whole.all():
+            left = f"{int((~whole).sum())} seeds without all of their conditions"
+            note = "; ".join(filter(None, (note, left)))
+        means = [side.groupby(groups).mean()[whole] for side in (of, against)]
+        return means[0], means[1], note
 
     def _paired(self, column: str, scale: Scale) -> Sides:
         of, against = self.contrast.of, self.contrast.against
@@ -113,7 +148,10 @@ def pair(results: Results) -> Study:
         plan = plan[plan["seed"].isin(suite.seed_list[: seeds_so_far(results)])]
         results = replace(results, plan=plan)
     cells = measure_cells(results)
-    pairings = tuple(Pairing(c, cells, plan, suite.has_unseen) for c in suite.compared)
+    ids = {one.label: one.env.id for one in suite.strata}
+    pairings = tuple(
+        Pairing(contrast, cells, plan, ids, unseen=suite.has_unseen) for contrast in suite.compared
+    )
     return Study(results, cells, pairings)
 
 

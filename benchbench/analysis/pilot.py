@@ -62,7 +62,7 @@ def plan_power(suite: Suite, results: Path, pilot: str | None = None) -> Plan:
                 "suite with --set seeds=5 --set name=pilot"
             )
         name, study = max(found, key=lambda item: _likeness(item[1], suite))
-    envs = [env.id for env in suite.envs]
+    envs = [one.label for one in suite.strata]
     members = max(1, len(suite.compared)) * len(suite.judged) * len(envs)
     planned, alpha = len(suite.seed_list), ALPHA / members
     if isinstance(suite.seeds, SeedPlan):
@@ -70,10 +70,27 @@ def plan_power(suite: Suite, results: Path, pilot: str | None = None) -> Plan:
     claims = judge(study)
     if len(study.envs) == 1:
         claims = claims.assign(env=claims["env"].replace(ALL, study.envs[0]))
-    claims = claims[claims["env"].isin(envs)]
-    table = power_table(claims, pair_hours(study), planned, alpha)
+    claims, hours = _for_strata(claims, pair_hours(study), suite)
+    table = power_table(claims, hours, planned, alpha)
     without = tuple(env for env in envs if env not in set(table["env"]))
     return Plan(table, name, name != suite.name, planned, members, alpha, without)
+
+
+def _names(suite: Suite) -> set[str]:
+    """What a pilot may call the suite's strata: by label, or by the environment's id."""
+    return {name for one in suite.strata for name in (one.label, one.env.id)}
+
+
+def _for_strata(
+    claims: pd.DataFrame, hours: dict[tuple[str, str, str], float], suite: Suite
+) -> tuple[pd.DataFrame, dict[tuple[str, str, str], float]]:
+    """Claims and hours by the suite's strata; one that a pilot does not know takes its id's."""
+    parts, took = [], dict(hours)
+    for one in suite.strata:
+        known = one.label if one.label in set(claims["env"]) else one.env.id
+        parts.append(claims[claims["env"] == known].assign(env=one.label))
+        took |= {(a, b, one.label): h for (a, b, env), h in hours.items() if env == known}
+    return pd.concat(parts), took
 
 
 def power_text(plan: Plan) -> str:
@@ -124,7 +141,7 @@ def _study_of(suite: Suite, folder: Path) -> Study | None:
     """The folder's pairs under the suite's claims and deltas; None where it knows no spread."""
     try:
         there, _ = read_suite(folder)
-        if not {env.id for env in suite.envs} & {env.id for env in there.envs}:
+        if not _names(suite) & {one.label for one in there.strata}:
             return None
         results = read_results(folder)
     except UserError:
@@ -153,4 +170,4 @@ def _known_envs(study: Study, suite: Suite) -> set[str]:
         for index in (of.index, probes.index):
             counts = index.get_level_values("env").value_counts()
             known |= {str(env) for env, n in counts.items() if n >= FEWEST_PAIRS}
-    return known & {env.id for env in suite.envs}
+    return known & _names(suite)

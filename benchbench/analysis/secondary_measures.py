@@ -107,7 +107,8 @@ def describe(study: Study) -> pd.DataFrame:
     parts = []
     for pairing in study.pairings:
         deltas, contrast = study.results.suite.deltas, pairing.contrast
-        rows = [estimate(measure, pairing, deltas, LEVEL) for measure in reported(pairing)]
+        over = pairing.together()
+        rows = [estimate(measure, over, deltas, LEVEL) for measure in reported(pairing)]
         rows += [_similarity(study.results, contrast), _threshold(pairing)]
         rows += [*_final_scores(pairing), *_spread(study, contrast)]
         named = {"of": contrast.of, "against": contrast.against}
@@ -214,7 +215,8 @@ def paired_scores(pairing: Pairing) -> tuple[pd.DataFrame, pd.DataFrame]:
     by_env = {str(env): rows["difference"].to_numpy() for env, rows in each.groupby("env")}
     groups = {env: [d] for env, d in by_env.items()}
     if by_env:
-        groups[ALL] = list(by_env.values())
+        over, under, _ = pairing.together().sides("final_score")
+        groups[ALL] = [d.to_numpy() for _, d in (over - under).groupby(level="env")]
     rows = []
     for env, strata in groups.items():
         lo, hi, _ = mean_interval(strata, LEVEL)

@@ -64,6 +64,8 @@ def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> Agent:
     Raises :class:`UserError` where code of the user's own is no longer what the cell's key says.
     """
     make = agent_class(cell.agent.algorithm)
+    # Of the whole process, which trains cells of one kind.
+    torch.backends.cuda.matmul.allow_tf32 = cell.agent.precision == "tf32"
     with _one_thread():
         agent = make(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
     if hash_own_code(cell.agent) != cell.own_code:  # after the import, so that none slips between
@@ -123,7 +125,7 @@ def make_evaluator(cell: Cell, processes: int = 1) -> Evaluator | None:
         proprio=cell.proprio,
         pixels=cell.observation == "pixels",
     )
-    return _evaluator(cell, pool, unseen=False)
+    return _evaluator(cell, pool)
 
 
 def unseen_evaluator(cell: Cell, evaluator: Evaluator | None) -> Evaluator | None:
@@ -136,13 +138,34 @@ def unseen_evaluator(cell: Cell, evaluator: Evaluator | None) -> Evaluator | Non
     return _evaluator(cell, evaluator.pool, unseen=True)
 
 
-def _evaluator(cell: Cell, pool: Pool, *, unseen: bool) -> Evaluator:
+def final_evaluator(cell: Cell, evaluator: Evaluator, update: int) -> Evaluator:
+    """An evaluation's final episodes, in the pool of its others.
+
+    They follow from (env, seed) and the update, so that no two evaluations have a start in common
+    and all variants of a pair have the same.
+    """
+    evaluate = cell.evaluate
+    streams = [f"final episode {update} {index}" for index in range(evaluate.final_episodes)]
+    first = evaluate.episodes + update * evaluate.final_episodes
+    return _evaluator(cell, evaluator.pool, streams, first)
+
+
+def _evaluator(
+    cell: Cell,
+    pool: Pool,
+    streams: Sequence[str] | None = None,
+    first: int = 0,
+    unseen: bool = False,
+) -> Evaluator:
+    if streams is None:
+        streams = [f"episode {index}" for index in range(cell.evaluate.episodes)]
     return Evaluator(
         pool,
-        [cell.stream(f"episode {index}") for index in range(cell.evaluate.episodes)],
+        [cell.stream(stream) for stream in streams],
         stack=cell.pixels.stack,
         spacing=cell.pixels.spacing,
         layer=episode_layer(cell, unseen=unseen),
+        first=first,
     )
 
 

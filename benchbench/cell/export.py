@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchbench.cell.policy import TrainedPolicy
+from benchbench.cell.policy import TrainedPolicy, networks_of
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced
 
@@ -43,7 +43,8 @@ class _Acting(nn.Module):
     def __init__(self, policy: TrainedPolicy) -> None:
         super().__init__()
         self._act = policy.agent.act
-        self.networks = nn.ModuleDict(policy.agent.modules())
+        parts = networks_of(policy.agent).items()
+        self.networks = nn.ModuleDict({part: nn.ModuleDict(each) for part, each in parts})
         for name, normalizer in policy.normalizers.items():
             self.register_buffer(f"{name}_mean", torch.tensor(normalizer.mean).float())
             self.register_buffer(f"{name}_scale", torch.tensor(normalizer.scale).float())

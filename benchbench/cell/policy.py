@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from benchbench.agent import agent_class
 from benchbench.agent.protocol import Agent, AgentSpec
@@ -34,10 +35,14 @@ NORMALISED = ("state", "proprio", "action")
 
 
 def policy_bytes(cell: Cell, agent: Agent, sampler: Sampler, data_sha256: str) -> bytes:
-    """The file of a trained agent: all weights that are not targets, and the normalisers."""
+    """The file of a trained agent: all weights, and the normalisers.
+
+    The slowly moving copies are among them: LAPO's policy acts through its target decoder.
+    """
     tensors = {
-        f"{module}.{name}": value.detach().cpu().contiguous().clone()
-        for module, network in agent.modules().items()
+        f"{part}.{module}.{name}": value.detach().cpu().contiguous().clone()
+        for part, modules in networks_of(agent).items()
+        for module, network in modules.items()
         for name, value in network.state_dict().items()
     }
     for name in NORMALISED:
@@ -58,6 +63,7 @@ def policy_bytes(cell: Cell, agent: Agent, sampler: Sampler, data_sha256: str) -
         "spacing": cell.pixels.spacing,
         "proprio": list(cell.proprio),
         "spec": spec,
+        "weights": agent.weights_sha256(),
         "agent": cell.agent.model_dump(mode="json"),
         "routing": asdict(cell.routing),
         "settings": cell.settings(),
@@ -115,6 +121,11 @@ class TrainedPolicy:
         return FrameStack(int(self.card["stack"]), int(self.card["spacing"]))
 
 
+def networks_of(agent: Agent) -> dict[str, dict[str, nn.Module]]:
+    """All of an agent's networks: those that are trained and their slow copies."""
+    return {"online": agent.modules(), "target": agent.target_modules()}
+
+
 def load_policy(cell: Path | str) -> TrainedPolicy:
     """The policy in a file ``policy.safetensors``, or in a published cell's folder.
 
@@ -148,15 +159,20 @@ def load_policy(cell: Path | str) -> TrainedPolicy:
     make = agent_class(settings.algorithm)
     agent = make(spec, settings, routing, lambda purpose: 0, torch.device("cpu"))
     try:
-        for module, network in agent.modules().items():
-            head = f"{module}."
-            network.load_state_dict(
-                {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
-            )
-            network.eval().requires_grad_(False)
+        for part, modules in networks_of(agent).items():
+            for module, network in modules.items():
+                head = f"{part}.{module}."
+                network.load_state_dict(
+                    {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+                )
+                network.eval().requires_grad_(False)
     except RuntimeError as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: does not fit the agent that its card names ({why})") from None
+    if agent.weights_sha256() != card["weights"]:
+        raise UserError(
+            f"{path}: its weights are not those that its card names; run the cell again"
+        )
     normalizers = {
         name: Normalizer(*(tensors[f"normaliser.{name}.{part}"].numpy() for part in _PARTS))
         for name in NORMALISED

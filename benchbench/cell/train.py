@@ -19,6 +19,7 @@ import torch
 
 from benchbench.agent.protocol import Info
 from benchbench.cell.build import (
+    final_evaluator,
     make_agent,
     make_evaluator,
     make_policy,
@@ -37,10 +38,11 @@ from benchbench.diagnostics.evaluation import Measures
 from benchbench.diagnostics.ledger import Ledger, check_routing
 from benchbench.diagnostics.reference_encoder import oracle_state_r2
 from benchbench.diagnostics.signals import Signals
-from benchbench.envs.evaluate import Policy
+from benchbench.envs.evaluate import Evaluator, Policy
 from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
 from benchbench.results.store import POLICY, CellRows, TableRows
+from benchbench.results.tables import FINAL_SHARE
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -237,6 +239,7 @@ class CellRun:
             mean = float(returns.mean())
             score = self.evaluator.score(mean)
             played = {"score": score, "return_mean": mean, "returns": returns.tolist()}
+            played |= self._final_episodes(self.evaluator, update)
         if self.unseen_evaluator:
             with self.clock.running("evaluate"):
                 returns = self.unseen_evaluator.returns(self.policy)
@@ -249,6 +252,16 @@ class CellRun:
             )
         self.state.scores.append(score)
         self._add("evaluations", {"update": update, **played, **measures})
+
+    def _final_episodes(self, evaluator: Evaluator, update: int) -> dict[str, object]:
+        """What the fresh starts give, in the last tenth of training; empty before."""
+        late = update >= (1 - FINAL_SHARE) * self.cell.train.updates
+        if not (late and self.cell.evaluate.final_episodes):
+            return {}
+        with self.clock.running("evaluate"):
+            returns = final_evaluator(self.cell, evaluator, update).returns(self.policy)
+        score = evaluator.score(float(returns.mean()))
+        return {"fresh_score": score, "fresh_returns": returns.tolist()}
 
     # ------------------------------------------------------------------ stopping and going on
 
@@ -349,7 +362,7 @@ class CellRun:
 
     def _add(self, table: str, *rows: dict[str, object]) -> None:
         cell = self.cell
-        head = {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+        head = {"key": cell.key, "env": cell.stratum, "seed": cell.seed, "variant": cell.variant}
         self.state.rows[table].extend({**head, **row} for row in rows)
 
 

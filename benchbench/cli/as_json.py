@@ -81,7 +81,7 @@ def audit_json(found: list[VariantAudit]) -> list[dict[str, object]]:
 
 
 def _cell(cell: Cell) -> dict[str, object]:
-    return {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+    return {"key": cell.key, "env": cell.stratum, "seed": cell.seed, "variant": cell.variant}
 
 
 def _plain(value: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from benchbench.cli.verbs import mute_output
 from benchbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,10 +44,21 @@ def show(
     from benchbench.gate.text import json_text, markdown_text, terminal_text
 
     page = markdown_text(*found, title, origins)
-    if as_json:
-        click.echo(json_text(*found))
-    else:
-        click.echo(page if markdown else terminal_text(*found))
+    told = json_text(*found) if as_json else page if markdown else terminal_text(*found)
+    # The decision is known. An output that takes no more text must not change the exit code.
+    try:
+        click.echo(told)
+    except OSError as error:
+        mute_output()
+        _warn(f"the comparison cannot be printed ({error.strerror})")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(page)
+        try:
+            with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(page)
+        except OSError as error:
+            _warn(f"GITHUB_STEP_SUMMARY: {summary} cannot be written ({error.strerror})")
+
+
+def _warn(message: str) -> None:
+    with suppress(OSError):
+        click.echo(f"warning: {message}; the decision stands", err=True)

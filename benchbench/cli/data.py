@@ -71,12 +71,12 @@ def prepare(target: str, overrides: tuple[str, ...], size: int) -> None:
 
     for identity in _targets(target, overrides, size):
         if is_here(identity):
-            click.echo(f"{identity.env}: is here")
+            click.echo(f"{identity.label}: is here")
             continue
         fetch(identity)
-        folder = prepare_set(identity, DataProgress(f"data {identity.env}"))
+        folder = prepare_set(identity, DataProgress(f"data {identity.label}"))
         dataset = open_dataset(identity, verify=True)
-        click.echo(f"{identity.env}: {len(dataset):,} rows in {folder}")
+        click.echo(f"{identity.label}: {len(dataset):,} rows in {folder}")
 
 
 @data.command()

@@ -65,8 +65,9 @@ def _made(one: SetHere) -> _Row:
     if not one.is_readable:
         return _Row(one.env, "damaged", format_bytes(one.bytes), f"key {one.key}", damage(one))
     identity = one.card["identity"]
+    seed = identity["source"].get("seed")
     return _Row(
-        one.env,
+        f"{one.env} seed {seed}" if seed else one.env,
         "here",
         format_bytes(one.bytes),
         f"source {identity['source']['source']}; {identity['size']} pixels, key {one.key}",
@@ -77,9 +78,9 @@ def _not_made(identity: DataIdentity) -> _Row:
     maker = maker_of(identity)
     origin, lacking = maker.origin(identity), maker.lacking(identity)
     if lacking is not None:
-        return _Row(identity.env, "missing", "", origin, lacking)
+        return _Row(identity.label, "missing", "", origin, lacking)
     try:
         size = format_bytes(room_for(identity, maker.count(identity)))
     except UserError as error:  # a file of its source is damaged
-        return _Row(identity.env, "damaged", "", origin, error.message)
-    return _Row(identity.env, "can be made", size, f"{origin}; in {identity.size} pixels")
+        return _Row(identity.label, "damaged", "", origin, error.message)
+    return _Row(identity.label, "can be made", size, f"{origin}; in {identity.size} pixels")

@@ -65,15 +65,15 @@ def film(
     wanted = dict(part.partition("=")[::2] for part in (pair or "").split(",") if part)
     if unknown := set(wanted) - {"env", "seed"}:
         raise UserError(f"--pair {pair}: has no '{sorted(unknown)[0]}'; write env=ID,seed=N")
-    env = wanted.get("env", cells[0].env)
-    seed = wanted.get("seed", str(next((c.seed for c in cells if c.env == env), 0)))
-    here = [cell for cell in cells if cell.env == env and str(cell.seed) == seed]
+    env = wanted.get("env", cells[0].stratum)
+    seed = wanted.get("seed", str(next((c.seed for c in cells if c.stratum == env), 0)))
+    here = [cell for cell in cells if cell.stratum == env and str(cell.seed) == seed]
     names = variants.split(",") if variants else _compared(here)
     chosen = [cell for name in names for cell in here if cell.variant == name]
     if not chosen or len(chosen) != len(names):
         wanted_names = f" with {', '.join(names)}" if names else ""
         raise UserError(f"--pair env={env},seed={seed}: the suite has no such pair{wanted_names}")
-    path = out or store.folder / "films" / f"{chosen[0].data.folder}-seed{seed}-{size}.gif"
+    path = out or store.folder / "films" / f"{chosen[0].folder}-seed{seed}-{size}.gif"
     pictures = play(store, chosen, None if seen else size)
     write_film(path, pictures, tall=size, most=len(pictures))
     click.echo(f"{path}: {len(pictures)} steps of {', '.join(names)}")

@@ -18,16 +18,11 @@ from benchbench.cli.data import data
 from benchbench.cli.keep import export, film
 from benchbench.cli.maintain import clean, doctor, merge, status
 from benchbench.cli.options import (
-    device_option,
+    Asked,
+    asks,
     eval_processes_option,
-    jobs_option,
-    only_option,
-    parse_only,
-    per_device_option,
     results_option,
-    set_option,
     stack_option,
-    suite_argument,
 )
 from benchbench.cli.perf import bench, scaling
 from benchbench.cli.power import power
@@ -38,7 +33,7 @@ from benchbench.cli.throughput import throughput
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
 from benchbench.routing import LOSSES, REGISTRY
-from benchbench.suite.load import load_suite, suite_schema
+from benchbench.suite.load import load_suite, merged_text, suite_schema
 from benchbench.suite.model import Suite
 
 
@@ -64,15 +59,9 @@ def main() -> None:
 
 
 @main.command()
-@suite_argument
-@only_option
-@set_option
-@device_option
-@jobs_option
-@per_device_option
+@asks
 @stack_option
 @eval_processes_option
-@results_option
 @click.option(
     "--retries",
     type=click.IntRange(min=0),
@@ -125,15 +114,9 @@ def main() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
-    suite: Path,
-    only: tuple[str, ...],
-    overrides: tuple[str, ...],
-    device: str,
-    jobs: int | None,
-    jobs_per_device: int | None,
+    asked: Asked,
     stack: int,
     eval_processes: int | None,
-    results: Path,
     retries: int,
     keep_going: bool,
     checkpoint_every: float,
@@ -160,14 +143,13 @@ def run(
             raise UserError(
                 f"--dry-run: plans this machine's runs; leave --executor {executor} out"
             )
-        _print_plan(suite, only, overrides, device, jobs, jobs_per_device, results)
+        _print_plan(asked)
         return
     try:
         done = benchbench.run(
-            suite, only=parse_only(only), overrides=overrides, results=results, executor=executor,
-            device=device, jobs=jobs, jobs_per_device=jobs_per_device, stack=stack,
-            eval_processes=eval_processes, cluster=cluster, address=address, retries=retries,
-            fail_fast=not keep_going, checkpoint_every=checkpoint_every, silence=silence,
+            **asked.arguments(), executor=executor, stack=stack, eval_processes=eval_processes,
+            cluster=cluster, address=address, retries=retries, fail_fast=not keep_going,
+            checkpoint_every=checkpoint_every, silence=silence,
         )  # fmt: skip
     except Interrupted as stopped:
         click.echo(
@@ -183,26 +165,15 @@ def run(
 
 
 @main.command()
-@suite_argument
-@only_option
-@set_option
-@device_option
-@jobs_option
-@per_device_option
-@results_option
+@asks
+@click.option("--show", is_flag=True, help="Print the suite with its base merged in, and stop.")
 @json_option
-def plan(
-    suite: Path,
-    only: tuple[str, ...],
-    overrides: tuple[str, ...],
-    device: str,
-    jobs: int | None,
-    jobs_per_device: int | None,
-    results: Path,
-    as_json: bool,
-) -> None:
+def plan(asked: Asked, show: bool, as_json: bool) -> None:
     """Show what 'run' would do: the grid, what is done, the data, the devices, the time."""
-    _print_plan(suite, only, overrides, device, jobs, jobs_per_device, results, as_json)
+    if show:
+        click.echo(merged_text(asked.suite, asked.overrides), nl=False)
+        return
+    _print_plan(asked, as_json)
 
 
 @main.command()
@@ -262,27 +233,16 @@ for verb in VERBS:
     main.add_command(verb)
 
 
-def _print_plan(
-    suite: Path,
-    only: tuple[str, ...],
-    overrides: tuple[str, ...],
-    device: str,
-    jobs: int | None,
-    jobs_per_device: int | None,
-    results: Path,
-    as_json: bool = False,
-) -> None:
+def _print_plan(asked: Asked, as_json: bool = False) -> None:
     import benchbench
 
-    plan = benchbench.plan(
-        suite, only=parse_only(only), overrides=overrides, results=results, device=device,
-        jobs=jobs, jobs_per_device=jobs_per_device,
-    )  # fmt: skip
+    plan = benchbench.plan(**asked.arguments())
     if as_json:
         show(plan_json(plan))
         return
-    click.echo(plan.text())
-    _print_power(load_suite(suite, overrides), results)
+    for part in plan.parts():
+        click.echo(part)
+    _print_power(load_suite(asked.suite, asked.overrides), asked.results)
 
 
 def _print_power(suite: Suite, results: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,18 +24,19 @@ def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> l
 
 def _cells(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """For the shell: values of ``--only``, from the suite that the line names so far."""
-    from benchbench.suite.grid import expand
+    from benchbench.suite.grid import NAMED, expand
     from benchbench.suite.load import load_suite
 
     name, equals, _ = begun.partition("=")
     if not equals:
-        return [n for n in ("env=", "variant=", "seed=") if n.startswith(begun)]
+        return [f"{n}=" for n in NAMED if n.startswith(begun)]
     named = context.params.get("suite") or next(iter(context.args), "")
     try:
         cells = expand(load_suite(Path(str(named))))
     except (UserError, OSError):
         return []
-    values = dict.fromkeys(f"{name}={getattr(cell, name, '')}" for cell in cells)
+    told = NAMED.get(name, lambda cell: ("",))
+    values = dict.fromkeys(f"{name}={told(cell)[0]}" for cell in cells)
     return [value for value in values if value.startswith(begun)]
 
 
@@ -55,7 +61,8 @@ only_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     shell_complete=_cells,
-    help="Run a part of the grid: env=…, variant=… or seed=…; repeat it to name several.",
+    help="Run a part of the grid: env=…, condition=…, variant=… or seed=…; repeat it to name "
+    "several.",
 )
 device_option = click.option(
     "--device",
@@ -96,6 +103,37 @@ eval_processes_option = click.option(
     help="Processes that play a cell's episodes side by side, its own among them; auto is as many "
     "as CPUs are left to each cell. Scores do not depend on it.",
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What run and plan are both asked: the suite, the part of its grid, and where it runs."""
+
+    suite: Path
+    only: tuple[str, ...]
+    overrides: tuple[str, ...]
+    results: Path
+    device: str
+    jobs: int | None
+    jobs_per_device: int | None
+
+    def arguments(self) -> dict[str, Any]:
+        """As :func:`benchbench.run` and :func:`benchbench.plan` take them."""
+        return {**vars(self), "only": parse_only(self.only)}
+
+
+def asks(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the arguments of :class:`Asked`, and that as its first argument."""
+
+    @functools.wraps(verb)
+    def called(**given: Any) -> None:
+        names = [field.name for field in dataclasses.fields(Asked)]
+        verb(Asked(**{name: given.pop(name) for name in names}), **given)
+
+    for option in reversed((suite_argument, only_option, set_option, device_option, jobs_option,
+                            per_device_option, results_option)):  # fmt: skip
+        called = option(called)
+    return called
 
 
 def parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:

@@ -71,7 +71,7 @@ def throughput(
     if len(devices) > 1 and device != "auto":
         raise UserError(f"--device {device}: name one, such as cuda:0; times are of one device")
     cells = select(expand(loaded), parse_only(only))
-    works = list(dict.fromkeys((cell.env, cell.variant) for cell in cells))
+    works = list(dict.fromkeys((cell.stratum, cell.variant) for cell in cells))
     both = SideBySide(old, new, loaded, str(devices[0]), cpu_count())
     identities = both.identities()
     found = gate_throughput(identities, works, lambda wanted: both.measure(wanted, rounds))

@@ -3,11 +3,16 @@
 import errno
 import io
 import logging
+import os
 import sys
+import traceback
 
 import click
 
 from benchbench.core.errors import UserError
+
+UNEXPECTED = 2
+"""Exit code of what nobody foresaw: 1 means something else, such as a regression."""
 
 
 class Verbs(click.Group):
@@ -25,15 +30,30 @@ class Verbs(click.Group):
         except KeyboardInterrupt:
             click.echo("\nStopped.", err=True)
             ctx.exit(130)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
         except OSError as error:
-            if error.errno is None or error.errno == errno.EPIPE:
-                raise  # not of a file; a reader that has gone is click's to end on
+            if error.errno == errno.EPIPE:
+                mute_output()  # whoever read the output has left: nothing is wrong
+                ctx.exit(0)
             where = f"{error.filename}: " if error.filename else ""
             raise UserError(
-                f"{where}{error.strerror}; mend it or make room, then run the same command again"
-            ) from error
+                f"{where}{error.strerror or error}; check the path, its rights and the disk's "
+                "room, then run the same command again"
+            ) from None
+        except Exception:
+            traceback.print_exc()
+            click.echo(
+                "benchbench met something unforeseen; please report the lines above", err=True
+            )
+            ctx.exit(UNEXPECTED)
         finally:
             logging.getLogger("benchbench").removeHandler(handler)
+
+
+def mute_output() -> None:
+    """Let nothing more be written to an output that takes no more, not even as Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 class _ToTerminal(logging.Handler):

@@ -10,6 +10,7 @@ environments' means**: these environments, not environments in general. All resu
   (Efron 1979; DiCiccio and Efron 1996), for differences that are skewed or rarely large.
 - :func:`mean_interval`: the one or the other, by :func:`skewed`.
 - :func:`sign_flip`: exact permutation test of a mean of zero, signs flipped within environments.
+- :func:`any_differs`: do conditions differ, where a seed was run under each of them?
 - :func:`heterogeneity`: do the environments differ (Welch's F)?
 - :func:`random_effects_interval`: the mean over environments in general, from eight on.
 """
@@ -192,6 +193,30 @@ def _exact(weighted: Floats, observed: Floats) -> Floats:
     for row in weighted[1:]:
         sums = np.concatenate([sums + row, sums - row])
     return np.mean(np.abs(sums) >= observed, axis=0)
+
+
+def any_differs(strata: Sequence[ArrayLike], draws: int = 20_000, seed: int = 0) -> float:
+    """p of equal means in all columns of (n, C) rows, a row a seed that was run under C conditions.
+
+    Each row's distances from its own mean are flipped in sign together; what counts is the column
+    farthest out, in units of its own spread (Westfall and Young 1993). The null: those distances
+    are symmetric. Up to 15 rows all patterns count. NaN for fewer than two rows or no spread.
+    """
+    arrays = columns(strata)
+    parts = [(a - a.mean(axis=1, keepdims=True)) / len(a) for a in arrays if len(a)]
+    rows = np.concatenate(parts) if parts else np.zeros((0, 1))
+    spread = np.sqrt((rows**2).sum(axis=0))
+    rows = rows[:, spread > 1e-12 * max(1.0, spread.max(initial=0.0))]
+    n, left = rows.shape
+    if n < 2 or not left:
+        return math.nan
+    rows = rows / np.sqrt((rows**2).sum(axis=0))
+    observed = np.abs(rows.sum(axis=0)).max() - 1e-9
+    if n <= 15:
+        signs = 1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1)
+        return float(np.mean(np.abs(signs @ rows).max(axis=1) >= observed))
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(draws, n))
+    return float((np.sum(np.abs(signs @ rows).max(axis=1) >= observed) + 1) / (draws + 1))
 
 
 def heterogeneity(strata: Sequence[ArrayLike]) -> tuple[float, float]:

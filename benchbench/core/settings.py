@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -15,18 +15,47 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, Strict(), Field(ge=1)]
-Index = Annotated[int, Strict(), Field(ge=0)]
+LARGEST = 2**63 - 1
+"""Of whole numbers: what an int64 column holds."""
+
+Count = Annotated[int, Strict(), Field(ge=1, le=LARGEST)]
+Index = Annotated[int, Strict(), Field(ge=0, le=LARGEST)]
 # Not strict: YAML reads 1e-4, without a dot, as text.
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 
+PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+SMALL_NAME = r"^[a-z0-9][a-z0-9-]*$"
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$"
+
+PATTERNS = {
+    PLAIN_NAME: "letters, digits, '.', '_' and '-', with a letter or digit in front",
+    LABEL: "letters, digits and '_.:/-', with a letter or digit in front",
+    SMALL_NAME: "small letters, digits and '-', with a letter or digit in front",
+}
+"""What a pattern asks for, in words."""
+
+LONGEST_NAME = 100
+"""Characters: names become names of files, of which 255 bytes are the limit."""
+
+
 class Settings(BaseModel):
     """A part of a suite: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Keys that came after the first results."""
+
+    def identity(self) -> dict[str, Any]:
+        """All of it as plain JSON values, for a cell's key.
+
+        Keys that came later are left out at their defaults, so that older cells keep their keys.
+        """
+        told, fields = self.model_dump(mode="json"), type(self).model_fields
+        return {k: v for k, v in told.items() if k not in self.LATER or v != fields[k].default}
 
     def overridden_by(self, other: Self | None) -> Self:
         """These settings, with the keys that ``other`` states explicitly put in their place."""

@@ -13,6 +13,9 @@ DIGITS = {"points": 1, "points²": 0, "R²": 2, "share": 2, "probability": 2, "u
           "log10": 2, "gain": 2, "cosine": 2, "correlation": 2, "CKA": 2}  # fmt: skip
 """Decimals by unit; three significant digits elsewhere."""
 
+TINY = 1e-6
+"""What is smaller is printed as 0; between, as many digits as it takes to tell it from 0."""
+
 NONE = "–"
 """Printed in place of a missing number."""
 
@@ -24,7 +27,11 @@ def number(value: float, unit: str = "", signed: bool = False) -> str:
     if math.isnan(value):
         return NONE
     sign = "+" if signed else ""
-    text = f"{value:{sign}.{DIGITS[unit]}f}" if unit in DIGITS else f"{value:{sign}.3g}"
+    digits = DIGITS.get(unit)
+    small = digits is not None and TINY < abs(value) < 0.5 * 10.0**-digits
+    text = f"{value:{sign}.2g}" if small else f"{value:{sign}.3g}"
+    if digits is not None and not small:
+        text = f"{value:{sign}.{digits}f}"
     return text.replace("-", "−") if float(text) else text.replace("-", "")
 
 
@@ -71,7 +78,7 @@ def width(text: str) -> int:
 def escape(text: str) -> str:
     """Text from elsewhere (an error message, say) as one harmless line of Markdown and HTML."""
     line = " ".join(text.split())
-    for character in "\\`*_[]|#~!":
+    for character in "\\`*_[]|#~!$":
         line = line.replace(character, "\\" + character)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

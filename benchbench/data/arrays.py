@@ -138,9 +138,16 @@ def check_columns(
                 for w, n in zip(wanted[1:], values.shape[1:], strict=True)
             )
         ):
-            told = " x ".join("N" if n is None else str(n) for n in wanted)
+            names = iter("NMKL")
+            told = " x ".join(next(names) if n is None else str(n) for n in wanted)
+            cure = ""
+            if values.ndim == 1 and len(wanted) == 2:
+                cure = f"; one number a row is {key.split('/')[-1]}[:, None]"
+            elif values.ndim == 2 and len(wanted) == 1 and values.shape[1] == 1:
+                cure = f"; drop its second axis: {key.split('/')[-1]}[:, 0]"
             raise UserError(
                 f"{path}: the key '{key}' has the shape {values.shape}, and should have {told}"
+                f"{cure}"
             )
         if len(values) != count:
             raise UserError(
@@ -188,8 +195,8 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
         else (np.lib.format.read_array_header_2_0)
     )
     shape, fortran, dtype = read(member)
-    if fortran or dtype.hasobject:
-        raise ValueError(
-            "of Python objects, or in Fortran's order, which numpy.ascontiguousarray fixes"
-        )
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects; save it as numbers: np.asarray(…, np.float32)")
+    if fortran and len(shape) > 1:
+        raise ValueError("it is in Fortran's order; save np.ascontiguousarray(…) of it")
     return shape, dtype

@@ -58,9 +58,13 @@ def why_unknown(env: str, dataset: Dataset, discount: float) -> str:
     if dataset.terminals.any() or longest >= needed:
         return (
             f"{env}: too few episodes hold rows whose return-to-go is known, so there is nothing "
-            "to probe; raise data.transitions, or lower agent.discount"
+            "to probe; take more data, or lower agent.discount"
         )
-    cure = "Raise data.transitions" if dataset.card["continuous"] else "Mark true ends as terminals"
+    cure = (
+        "Take more data (data.transitions)"
+        if dataset.card["continuous"]
+        else "Mark true ends as terminals"
+    )
     return (
         f"{env}: no return-to-go is known, as all episodes are cut too early: at agent.discount "
         f"{discount:g} it takes {needed} steps, and the longest has {longest}. {cure}, or lower "

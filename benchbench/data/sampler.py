@@ -79,7 +79,7 @@ class Sampler:
     its episode's start; the first frame is repeated. ``frames`` are another sampler's
     :attr:`source`, of the same data set on the same device.
 
-    Raises :class:`UserError` where the training rows hold no reward at all or no transition.
+    Raises :class:`UserError` where the training rows hold no transition.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Sampler:
         self._is_transition = is_transition
         self.train_rows = np.asarray(train_rows)[is_transition[train_rows]]
         if len(self.train_rows) == 0:
-            raise UserError("the training episodes hold no transition; raise data.transitions")
+            raise UserError("the training episodes hold no transition; take more data")
         returns, discounts, next_rows = n_step_returns(
             scaled, dataset.terminals, is_transition, n_step, discount
         )
@@ -273,9 +273,7 @@ class Sampler:
     def _lay(self, row_F: Tensor, layer: Layer) -> Tensor:
         """The rows' own frames with ``layer`` over them, on the sampler's device."""
         frames = self._source.index_select(0, row_F)
-        if frames.device != self.device:
-            frames = frames.pin_memory().to(self.device, non_blocking=True)
-            row_F = row_F.to(self.device)
+        frames, row_F = sent(frames, self.device), sent(row_F, self.device)
         ids_F = layer.ids(self._episode_N[row_F])
         return layer.distraction.lay(frames, ids_F, self._time_N[row_F])
 
@@ -326,16 +324,10 @@ def _unwritten(frames: np.ndarray) -> Tensor:
 def reward_scale(rewards: np.ndarray) -> float:
     """What rewards are divided by: their maximum, as LAPO's ``main_d4rl.py`` does.
 
-    Where that is not positive, the largest magnitude. Raises :class:`UserError` where all are 0.
+    Where that is not positive, the largest magnitude, and 1 where all are 0.
     """
     largest = float(rewards.max())
-    scale = largest if largest > 0 else float(np.abs(rewards).max())
-    if scale == 0:
-        raise UserError(
-            "the training episodes hold no reward, so there is nothing to learn from; "
-            "take other data, or more (data.transitions)"
-        )
-    return scale
+    return largest if largest > 0 else float(np.abs(rewards).max()) or 1.0
 
 
 def n_step_returns(

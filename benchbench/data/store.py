@@ -204,13 +204,23 @@ def split_episodes(dataset: Dataset, share: float, seed: int) -> tuple[np.ndarra
     count = int(episode[-1]) + 1
     if count < 2:
         raise UserError(
-            "the data set has a single episode, so none can be held out; take more data "
-            "(data.transitions), or mark where its episodes end"
+            "the data set has a single episode, so none can be held out; take more data, or mark "
+            "where its episodes end"
         )
     held_count = min(max(round(share * count), 1), count - 1)
     held = np.random.default_rng(seed).permutation(count)[:held_count]
     is_held = np.isin(episode, held)
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def halve_episodes(
+    dataset: Dataset, rows: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two parts of the rows, by whole episodes; the second has the smaller half of them."""
+    episode = dataset.episode[rows]
+    episodes = rng.permutation(np.unique(episode))
+    is_second = np.isin(episode, episodes[: len(episodes) // 2])
+    return rows[~is_second], rows[is_second]
 
 
 def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:

@@ -14,9 +14,10 @@ from benchbench.core.errors import UserError
 from benchbench.data.batch import Batch
 from benchbench.data.returns import known, returns_to_go, why_unknown
 from benchbench.data.sampler import Sampler, stack_rows
-from benchbench.data.store import Dataset
+from benchbench.data.store import Dataset, halve_episodes
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import HeldOut, Rows
+from benchbench.diagnostics.probes import moving
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
@@ -48,8 +49,12 @@ class Measures:
     ) -> None:
         self._cell, self._policy, self._scale = cell, policy, sampler.reward_scale
         draw = _Draw(cell, dataset, sampler)
-        fit = draw.rows("probe fit", train_rows, cell.diagnose.probe_frames, episodes=2)
-        score = draw.rows("probe score", held_out_rows, cell.diagnose.probe_frames)
+        fit_rows, score_rows, variance = train_rows, held_out_rows, None
+        if cell.diagnose.probe_on == "held-out":
+            score_rows, fit_rows = draw.halves(held_out_rows)
+            variance = draw.variance()
+        fit = draw.rows("probe fit", fit_rows, cell.diagnose.probe_frames, episodes=2)
+        score = draw.rows("probe score", score_rows, cell.diagnose.probe_frames)
         seen = sampler.layer
         unseen = data_layer(cell, sampler.device, unseen=True)
         has_unseen = cell.unseen is not None and cell.observation == "pixels"
@@ -58,11 +63,13 @@ class Measures:
             score=draw.known(score),
             twin=sampler.batch_under(score, seen.twin()).obs if seen else None,
             unseen=sampler.batch_under(score, unseen) if has_unseen else None,
+            variance=variance,
         )
         self.feature_rows = draw.rows("feature rows", score, FEATURE_ROWS)
         self._feature_batch = sampler.batch(self.feature_rows)
         self._roll_outs: dict[str, tuple[RollOuts, Batch]] = {}
-        if cell.diagnose.q_pairs and pool and pool.can_reset:
+        can_reset = pool is not None and pool.can_reset and dataset.qpos.shape[1] > 0
+        if cell.diagnose.q_pairs and pool and can_reset:
             self.q_rows = draw.rows("q rows", held_out_rows, cell.diagnose.q_pairs)
             self._largest_reward = max(abs(sampler.min_reward), abs(sampler.max_reward))
             begin = starts(cell, dataset, self.q_rows)
@@ -144,7 +151,8 @@ class _Draw:
         self._returns = returns_to_go(dataset, discount, sampler.reward_scale)
         self._whole = known(dataset, discount)
         self._episode, self._step = dataset.episode, dataset.step_in_episode
-        self._imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+        imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+        self._imaged = moving(imaged, dataset.states, dataset.episode)
 
     def rows(self, purpose: str, rows: np.ndarray, count: int, episodes: int = 1) -> np.ndarray:
         """At most ``count`` of the rows, ascending, from the stream of ``purpose``."""
@@ -155,6 +163,21 @@ class _Draw:
             raise UserError(why_unknown(self._cell.env, self._dataset, discount))
         rng = np.random.default_rng(self._cell.stream(purpose))
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
+
+    def halves(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Two parts of the rows whose return is known, by whole episodes."""
+        rows = self._sampler.transitions(rows)
+        rng = np.random.default_rng(self._cell.stream("probe halves"))
+        return halve_episodes(self._dataset, rows[self._whole[rows]], rng)
+
+    def variance(self) -> np.ndarray:
+        """Of what is probed for, over all of the set's transitions whose return is known: (T,)."""
+        rows = self._sampler.transitions(np.arange(len(self._dataset)))
+        rows = rows[self._whole[rows]]
+        actions = self._sampler.action_normalizer.normalize(self._dataset.actions[rows])
+        states = self._dataset.states[rows][:, self._imaged]
+        targets = np.column_stack([states, actions, self._returns[rows]])
+        return targets.astype(np.float64).var(axis=0)
 
     def known(self, rows: np.ndarray) -> Rows:
         """The rows as transitions, with what the data knows of them."""

@@ -14,6 +14,9 @@ from benchbench.diagnostics.dormancy import dormant_share, encode
 from benchbench.diagnostics.probes import effective_rank, probe_r2
 from benchbench.diagnostics.values import q_errors
 
+MEANINGLESS = -1.0
+"""R² below which a probe errs more than twice as much as the mean: its few episodes differ."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -34,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Where probes are fitted (training episodes), and where everything is scored (held out)."""
+    """Where probes are fitted, and other rows, held out, on which everything is scored."""
 
     fit: Rows
     score: Rows
@@ -42,6 +45,8 @@ class HeldOut:
     """The observations of ``score`` under another draw of the same distractions."""
     unseen: Batch | None = None
     """``score`` under distractions that the training has not seen, where there are any."""
+    variance: np.ndarray | None = None
+    """Of states, actions and return (T,), over which R² is taken; None: of the scored rows."""
 
     @property
     def sigma(self) -> float:
@@ -79,9 +84,11 @@ class HeldOut:
 
     def _probed(self, features: np.ndarray, held_out: np.ndarray) -> dict[str, float | None]:
         """R² of the probes, fitted on ``features`` of ``fit`` and scored on those of ``score``."""
-        r2 = probe_r2(
-            features, _targets(self.fit), self.fit.episodes, held_out, _targets(self.score)
-        )
+        targets, variance = _targets(self.score), None
+        if self.variance is not None:  # of the distractions' state each set of rows has its own
+            variance = np.full(targets.shape[1], np.nan)
+            variance[: len(self.variance)] = self.variance
+        r2 = probe_r2(features, _targets(self.fit), self.fit.episodes, held_out, targets, variance)
         dims, actions = self.score.states.shape[1], self.score.batch.action_BA.shape[1]
         told = {
             "state_r2": mean_r2(r2[:dims]),
@@ -101,14 +108,19 @@ class HeldOut:
             self.fit.episodes,
             _clock(self.score),
             self.score.returns[:, None],
+            None if self.variance is None else self.variance[-1:],
         )
         return mean_r2(clock_r2)
 
 
 def mean_r2(values: np.ndarray) -> float | None:
-    """Mean of the finite values; None where there is none (constant targets have no R²)."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None
+    """Mean of the values; None where there is none (constant targets have no R²).
+
+    Below :data:`MEANINGLESS` a probe says nothing of its target, and how far below is chance: such
+    a value counts as none.
+    """
+    known = values[np.isfinite(values) & (values >= MEANINGLESS)]
+    return float(known.mean()) if known.size else None
 
 
 def filtering(features: np.ndarray, twins: np.ndarray) -> float | None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from benchbench.core.errors import UserError
 from benchbench.data.returns import known, why_unknown
-from benchbench.data.sampler import reward_scale
 from benchbench.data.store import Dataset, open_dataset, split_episodes
-from benchbench.envs import proprio_columns
+from benchbench.diagnostics.probes import moving
+from benchbench.envs import imaged_columns, proprio_columns
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.grid import Cell
 
+log = logging.getLogger(__name__)
+
 FITTED, SCORED = 2, 1
 """The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
+
+HALVED = 4
+"""The fewest held-out ones that probes are both fitted and scored on, two each."""
 
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
@@ -25,9 +31,18 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     The sets have to be here.
     """
     asked = {
-        (c.data, c.agent.discount, c.diagnose.holdout, c.seed, c.proprio, c.observation): c
+        (
+            c.data,
+            c.agent.discount,
+            c.agent.algorithm,
+            c.diagnose,
+            c.seed,
+            c.proprio,
+            c.observation,
+        ): c
         for c in cells
     }
+    seen: set[DataIdentity] = set()
     opened: dict[tuple[DataIdentity, float], tuple[Dataset, np.ndarray]] = {}
     for cell in asked.values():
         identity, discount = cell.data, cell.agent.discount
@@ -41,11 +56,39 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
                 f"{cell.env}: observation: state, but the data know no states; add 'states' to the "
                 "file, or take observation: pixels"
             )
+        if identity not in seen:
+            seen.add(identity)
+            _name_still(cell, dataset)
         try:
             split = split_episodes(dataset, cell.diagnose.holdout, cell.stream("holdout"))
-            reward_scale(dataset.rewards[split[0]])
         except UserError as error:
             raise UserError(f"{identity.env}: {error}") from None
+        if not dataset.rewards[split[0]].any():
+            if cell.agent.algorithm == "cloning":
+                continue
+            raise UserError(
+                f"{identity.env}: the training episodes hold no reward, so there is nothing to "
+                "learn from; take other data or more, or imitate it (agent: {algorithm: cloning})"
+            )
+        held_out = len(np.unique(dataset.episode[split[1][is_known[split[1]]]]))
+        if cell.diagnose.probe_on == "held-out" and held_out < HALVED:
+            raise UserError(
+                f"{identity.env}: diagnose.probe_on: held-out needs {HALVED} held-out episodes "
+                f"whose returns are known, and there are {held_out}; raise diagnose.holdout, or "
+                "take more data"
+            )
         for rows, needed in zip(split, (FITTED, SCORED), strict=True):
             if len(np.unique(dataset.episode[rows[is_known[rows]]])) < needed:
                 raise UserError(why_unknown(identity.env, dataset, discount))
+
+
+def _name_still(cell: Cell, dataset: Dataset) -> None:
+    """Say which columns of the states no probe is fitted to."""
+    columns = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+    kept = set(moving(columns, dataset.states, dataset.episode))
+    if still := [dataset.state_names[c] for c in columns if c not in kept]:
+        log.warning(
+            "%s: the state probes leave out %s, which never change within an episode",
+            cell.env,
+            ", ".join(still),
+        )

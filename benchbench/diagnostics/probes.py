@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
@@ -23,13 +25,15 @@ def probe_r2(
     episodes: np.ndarray,
     new_features: np.ndarray,
     new_targets: np.ndarray,
+    variance: np.ndarray | None = None,
 ) -> np.ndarray:
     """R² of ridge regression from features to each target, scored on other episodes.
 
     Fitted on ``features`` (N, F), ``targets`` (N, T) of ``episodes`` (N,); each target's penalty
     is chosen by cross-validation over folds of whole episodes. Scored on ``new_features`` (M, F)
-    and ``new_targets`` (M, T), which must come from none of those episodes. Returns (T,); a target
-    that is constant on the new rows gives NaN.
+    and ``new_targets`` (M, T), which must come from none of those episodes. Returns (T,):
+    1 - MSE / ``variance`` (T,), where NaN stands for the new rows' own, as no ``variance`` does. A
+    target that does not vary gives NaN.
 
     Raises ``ValueError`` where there are fewer than two episodes to fit on.
     """
@@ -42,7 +46,23 @@ def probe_r2(
     predicted = _ridge(features, targets, new_features)[best, :, np.arange(len(best))].T
     r2 = r2_score(new_targets, predicted, multioutput="raw_values")
     r2[np.ptp(new_targets, axis=0) == 0] = np.nan
+    if variance is not None:
+        given = ~np.isnan(variance)
+        fixed = np.where(given & (variance > 0), variance, np.nan)
+        r2[given] = (1 - ((predicted - new_targets) ** 2).mean(axis=0) / fixed)[given]
     return r2
+
+
+def moving(columns: Sequence[int], states: np.ndarray, episodes: np.ndarray) -> list[int]:
+    """Those of the ``columns`` of ``states`` (N, D) that change within an episode (N,).
+
+    Of one that does not there are as many values as episodes: what fits these tells nothing of
+    other episodes. All are kept where no episode has two rows.
+    """
+    same = np.diff(episodes) == 0
+    if not same.any():
+        return list(columns)
+    return [c for c in columns if (np.diff(states[:, c])[same] != 0).any()]
 
 
 def effective_rank(features: np.ndarray, threshold: float = 0.99) -> int:

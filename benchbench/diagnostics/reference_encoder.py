@@ -32,10 +32,10 @@ from benchbench.agent.networks import PixelEncoder, make_encoder
 from benchbench.core.files import write_text
 from benchbench.core.folders import cache_folder
 from benchbench.data.sampler import Sampler
-from benchbench.data.store import Dataset, split_episodes
+from benchbench.data.store import Dataset, halve_episodes, split_episodes
 from benchbench.diagnostics.dormancy import encode
 from benchbench.diagnostics.held_out import mean_r2
-from benchbench.diagnostics.probes import probe_r2
+from benchbench.diagnostics.probes import moving, probe_r2
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
 from benchbench.suite.grid import Cell
@@ -142,9 +142,10 @@ def _rating(told: dict[str, Any]) -> Rating:
 
 def oracle_identity(cell: Cell) -> dict[str, Any]:
     """All that the reference depends on, as plain JSON values; neither variant nor seed."""
+    probes = {} if cell.diagnose.probe_on == "training" else {"probe_on": cell.diagnose.probe_on}
     distract = cell.pixels.identity().get("distract")
     distracted = {"distract": distract, "pictures": dict(cell.pictures)} if distract else {}
-    return {
+    return probes | {
         "version": VERSION,
         "data": cell.data.settings(),
         "proprio": list(cell.proprio),
@@ -190,7 +191,12 @@ def _make(
     seed = int(_key(identity)[:7], 16)
     rng = np.random.default_rng(seed)
     known, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)
-    train, fresh = _halves(dataset, known, rng)
+    # An encoder encodes its training frames better than any others: velocities, which a single
+    # frame does not show, it learns by heart. A probe fitted there would trust that.
+    if cell.diagnose.probe_on == "held-out":
+        train, (held_out, fresh) = known, halve_episodes(dataset, held_out, rng)
+    else:
+        train, fresh = halve_episodes(dataset, known, rng)
     sampler = Sampler(
         dataset,
         # Its z-scores and mean image give nothing away, and its rewards are not looked at.
@@ -208,11 +214,15 @@ def _make(
     )
     train, fresh, held_out = (sampler.transitions(rows) for rows in (train, fresh, held_out))
     imaged = imaged_columns(cell.env, cell.proprio, dataset.state_names)
+    imaged = moving(imaged, dataset.states, dataset.episode)
     states = sampler.state_normalizer.normalize(dataset.states)[:, imaged]
     fit, score = (
         np.sort(rng.choice(rows, min(cell.diagnose.probe_frames, len(rows)), replace=False))
         for rows in (fresh, held_out)
     )
+
+    whole = cell.diagnose.probe_on == "held-out"
+    variance = states.astype(np.float64).var(axis=0) if whole else None
 
     def draw() -> tuple[torch.Tensor, torch.Tensor]:
         on_alive()
@@ -231,7 +241,9 @@ def _make(
 
         def by_state() -> np.ndarray:
             features, new = (encode(encoder, sampler.batch(rows).obs)[0] for rows in (fit, score))
-            return probe_r2(features, states[fit], dataset.episode[fit], new, states[score])
+            return probe_r2(
+                features, states[fit], dataset.episode[fit], new, states[score], variance
+            )
 
         untrained = by_state()
         train_on_state(encoder, cell.agent.feature_dim, states.shape[1], draw, updates)
@@ -245,20 +257,6 @@ def _make(
             for column, r2 in zip(imaged, trained, strict=True)
         },
     }
-
-
-def _halves(
-    dataset: Dataset, rows: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train the encoder on, and rows of other episodes to fit its probe on.
-
-    An encoder encodes its training frames better than any others: velocities, which a single
-    frame does not show, it learns by heart. A probe fitted there would trust that.
-    """
-    episode = dataset.episode[rows]
-    episodes = rng.permutation(np.unique(episode))
-    is_fresh = np.isin(episode, episodes[: len(episodes) // 2])
-    return rows[~is_fresh], rows[is_fresh]
 
 
 def _read(path: Path, identity: dict[str, Any]) -> Rating | None:

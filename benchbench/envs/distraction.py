@@ -19,22 +19,15 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchbench.core.errors import UserError
-from benchbench.suite.distract import (
-    DistractSettings,
-    Key,
-    key_of,
-    picture_files,
-    pictures_sha256,
-)
+from benchbench.envs.textures import made_textures, own_pictures
+from benchbench.suite.distract import DistractSettings, Key, key_of
 from benchbench.suite.grid import Cell
 
 FULL = 128
@@ -50,7 +43,6 @@ PERIODS = (40, 160)
 """Least and most steps of a drifting camera's swings."""
 
 _STRIP = 2**18
-_WAVES = 6
 
 _EPISODE, _TINT, _TEXTURE, _OBJECT, _CAMERA, _NOISE = range(6)
 
@@ -104,7 +96,7 @@ class Layer:
 class Distraction:
     """What one suite's settings lay over frames of ``size`` pixels.
 
-    Raises :class:`UserError` where the folder of one's own pictures is not what it was.
+    Raises ``UserError`` where the folder of one's own pictures is not what it was.
     """
 
     def __init__(
@@ -310,9 +302,9 @@ class Distraction:
         """The bank (F, h, w, 3) int16, and of each clip its first frame and length (clips, 2)."""
         assert self.background
         if self.background.pictures is not None:
-            frames, clips = _own_pictures(self.background.pictures, self._pictures, self.size)
+            frames, clips = own_pictures(self.background.pictures, self._pictures, self.size)
         else:
-            frames = _made_textures(self._rng_seed, self.background.textures, self.size)
+            frames = made_textures(self._rng_seed, self.background.textures, self.size)
             clips = [(number, 1) for number in range(len(frames))]
         bank = torch.from_numpy(frames.astype(np.int16)).to(self._device)
         return bank, torch.tensor(clips, device=self._device)
@@ -349,61 +341,6 @@ def _velocity(draws: Tensor) -> Tensor:
     signed = draws * 2 - 1
     slow, fast = SPEED
     return torch.where(signed < 0, -1, 1) * (slow + signed.abs() * (fast - slow))
-
-
-@cache
-def _made_textures(seed: int, count: int, size: int) -> np.ndarray:
-    """The textures that a process makes once, uint8 (count, 3·size, 3·size, 3)."""
-    rng = np.random.default_rng([seed, _TEXTURE])
-    return np.stack([_made(rng, size) for _ in range(count)])
-
-
-def _made(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A texture of a few waves in random colours, uint8 (3·size, 3·size, 3).
-
-    It repeats after twice the size, so that a window of it may move on for ever.
-    """
-    at = np.arange(2 * size) * (np.pi / size)
-    waves = rng.integers(-4, 5, (_WAVES, 2))
-    phases, colours = rng.uniform(0, 2 * np.pi, _WAVES), rng.uniform(-1, 1, (_WAVES, 3))
-    swing = sum(
-        np.sin(down * at[:, None] + right * at + phase)[:, :, None] * colour
-        for (down, right), phase, colour in zip(waves, phases, colours, strict=True)
-    )
-    low, high = swing.min((0, 1)), swing.max((0, 1))
-    texture = 255 * (swing - low) / np.maximum(high - low, 1e-9)
-    return np.pad(texture, ((0, size), (0, size), (0, 0)), mode="wrap").round().astype(np.uint8)
-
-
-def _own_pictures(folder: str, sha256: str, size: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The pictures of a folder, uint8 (F, size, size, 3), and of each clip its first and length.
-
-    The middle square of each picture, made as large as the frames.
-    """
-    from PIL import Image, ImageOps
-
-    now = pictures_sha256(folder)
-    if now == "absent":
-        raise UserError(
-            f"distract.background.pictures: {folder}: holds no PNG, JPEG, BMP or WebP pictures "
-            "here; name a folder that does, relative to where benchbench is started"
-        )
-    if sha256 and now != sha256:
-        raise UserError(
-            f"distract.background.pictures: {folder}: the pictures have changed since the run "
-            "began; run the same command again for cells with them as they are now"
-        )
-    frames, clips = list[np.ndarray](), list[tuple[int, int]]()
-    for clip in picture_files(Path(folder).expanduser()):
-        clips.append((len(frames), len(clip)))
-        for path in clip:
-            try:
-                with Image.open(path) as picture:
-                    square = ImageOps.fit(picture.convert("RGB"), (size, size))
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read as a picture ({error})") from None
-            frames.append(np.asarray(square))
-    return np.stack(frames), clips
 
 
 def data_layer(

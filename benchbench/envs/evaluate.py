@@ -94,7 +94,8 @@ class Evaluator:
     """Plays fixed episodes with a policy; equal seeds mean equal start states.
 
     ``pool`` has as many environments as episodes are to be played side by side, ``seeds`` are one
-    integer an episode; ``layer`` is laid over the frames.
+    integer an episode; ``layer`` is laid over the frames, where the episodes are its ``first``-th
+    and those after it.
     """
 
     def __init__(
@@ -105,15 +106,17 @@ class Evaluator:
         stack: int,
         spacing: int,
         layer: Layer | None = None,
+        first: int = 0,
     ) -> None:
-        self.pool, self._seeds = pool, list(seeds)
+        self.pool, self._seeds, self._first = pool, list(seeds), first
         self._stacks = Stacks(pool, stack, spacing, layer)
 
     def returns(self, policy: Policy) -> np.ndarray:
         """Undiscounted return of every episode, in the order of the seeds."""
         size = self.pool.count
         batches = [(k, self._seeds[k : k + size]) for k in range(0, len(self._seeds), size)]
-        return np.concatenate([self._play(policy, seeds, first) for first, seeds in batches])
+        played = [self._play(policy, seeds, self._first + k) for k, seeds in batches]
+        return np.concatenate(played)
 
     def score(self, return_: float) -> float:
         """D4RL-normalised score x 100 of a return."""

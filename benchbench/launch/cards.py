@@ -30,7 +30,7 @@ def keep_cards(store: Store, cells: Sequence[Cell]) -> None:
     They are for the eye alone, so a set that is not here or damaged has none, and a full disk is
     not this function's to report.
     """
-    for identity in dict.fromkeys(cell.data for cell in cells):
+    for identity in dict.fromkeys(c.data for c in cells if c.seed == cells[0].seed):
         try:
             if card_path(store.folder, identity.key).exists() or not is_here(identity):
                 continue

@@ -39,13 +39,13 @@ def keep_films(store: Store, grid: Grid) -> None:
     It is for the eye: what keeps it from being made is said in the log and changes nothing else.
     """
     names = dict.fromkeys(n for c in grid.suite.compared[:1] for n in (c.against, c.of))
-    for env in dict.fromkeys(cell.env for cell in grid.cells):
-        mine = [cell for cell in grid.cells if cell.env == env]
+    for env in dict.fromkeys(cell.stratum for cell in grid.cells):
+        mine = [cell for cell in grid.cells if cell.stratum == env]
         first = [cell for cell in mine if cell.seed == mine[0].seed]
         cells = [cell for name in names for cell in first if cell.variant == name]
         cells = [cell for cell in cells or first[:1] if store.policy_path(cell.key).exists()]
-        path = store.folder / "films" / f"{mine[0].data.folder}-seed{mine[0].seed}.gif"
-        if not cells or not family_of(env).scored or _is_of(path, cells):
+        path = store.folder / "films" / f"{mine[0].folder}-seed{mine[0].seed}.gif"
+        if not cells or not family_of(mine[0].env).scored or _is_of(path, cells):
             continue
         try:
             write_film(path, film(store, cells))
@@ -133,7 +133,8 @@ def write_film(
 
 def _about(cells: Sequence[Cell]) -> dict[str, object]:
     return {
-        "env": cells[0].env, "seed": cells[0].seed, "variants": [cell.variant for cell in cells],
+        "env": cells[0].stratum, "seed": cells[0].seed,
+        "variants": [cell.variant for cell in cells],
         "keys": [cell.key for cell in cells],
     }  # fmt: skip
 

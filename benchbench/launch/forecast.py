@@ -99,7 +99,7 @@ def forecast(cells: Sequence[Cell], parts: Mapping[str, Parts], jobs: int) -> Fo
         seconds=seconds,
         parts=Parts.combined(sum, each),
         waiting=sum(seconds - end for end in ends),
-        pairs=len({(cell.env, cell.seed) for cell in cells}),
+        pairs=len({(cell.stratum, cell.seed) for cell in cells}),
         cells=len(cells),
     )
 

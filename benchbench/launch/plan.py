@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +15,22 @@ from benchbench.agent.protocol import AgentSpec
 from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
 from benchbench.data.batch import Batch
-from benchbench.data.store import is_here, set_folder
+from benchbench.data.sources import maker_of
+from benchbench.data.store import format_bytes, is_here, room_for, set_folder
 from benchbench.diagnostics.reference_encoder import Rating, stored_rating
 from benchbench.envs import make_pixel_env
 from benchbench.launch.resources import Slots
 from benchbench.results.store import Store
+from benchbench.results.tables import FINAL_SHARE
+from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import family_of
 from benchbench.suite.grid import Cell, Grid
 
-TRIAL_SECONDS = 1.0
-"""Seconds of trial updates for the estimate."""
+TRIAL_SECONDS = 4.0
+"""Seconds of trial updates for the estimate, shared by the kinds of agents in a grid."""
+
+TRIAL_BATCH = 16
+"""The most observations of a trial update on a CPU: there an update's time goes with its batch."""
 
 MANY_UPDATES = 1_000_000
 """From this many updates on, a CPU run gets a warning."""
@@ -63,6 +69,10 @@ class Plan:
 
     def text(self) -> str:
         """The plan for the terminal."""
+        return "\n".join(self.parts())
+
+    def parts(self) -> Iterator[str]:
+        """The plan piece by piece: the time, which is tried here, comes last."""
         cells, slots, to_do = self.grid.wanted, self.slots, self.to_do
         devices = ", ".join(
             f"{device} ({device.model}, {memory_text(device)})" if device.model else str(device)
@@ -74,17 +84,15 @@ class Plan:
             f"cells    {len(cells)}: {len(cells) - len(to_do)} done, {len(to_do)} to run",
             f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
         ]
-        for identity in dict.fromkeys(cell.data for cell in cells):
-            state = "here" if is_here(identity) else "missing, will be made"
-            lines.append(f"data     {identity.env}: {state} ({set_folder(identity)})")
+        lines += _data_lines(list(dict.fromkeys(cell.data for cell in cells)))
         lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
         if size := policies_size(self.grid, self.store):
             lines.append(f"policies {size}")
+        yield "\n".join(lines)
         if to_do:
-            lines.append(f"time     {_time_told(to_do, slots)}")
-        return "\n".join(lines)
+            yield f"time     {_time_told(to_do, slots)}"
 
 
 def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
@@ -92,7 +100,7 @@ def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
     if not rating.room < delta or rating.untrained is None or rating.trained is None:
         return None
     return (
-        f"{cell.env}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
+        f"{cell.stratum}: an untrained encoder reads the state with R² {rating.untrained:.2f}, one "
         f"trained on it with {rating.trained:.2f}; the room between is under deltas.r2 "
         f"({delta:g}), so no way of training the encoder can show. Take harder pictures "
         "(pixels.distract) or another task"
@@ -122,7 +130,8 @@ def _weights_size(cell: Cell) -> int:
         make = agent_class(cell.agent.algorithm)
         with torch.device("meta"):
             agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, torch.device("meta"))
-        parameters = (p for m in agent.modules().values() for p in m.state_dict().values())
+        networks = (*agent.modules().values(), *agent.target_modules().values())
+        parameters = (p for network in networks for p in network.state_dict().values())
         return sum(p.numel() * p.element_size() for p in parameters)
     except Exception:  # an agent of the user's own, which 'run' will name
         return 0
@@ -153,19 +162,36 @@ def _time_told(cells: Sequence[Cell], slots: Slots) -> str:
 
 def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
     """A rough wall time for the cells on the CPU or one GPU: a few updates and steps, timed."""
-    kinds: dict[object, float] = {}
+    agents = {_agent_kind(cell): cell for cell in cells}
+    envs = {_env_kind(cell): cell for cell in cells}
+    tried = TRIAL_SECONDS / max(1, len(agents))
+    updates = {kind: _agent_seconds(cell, slots, tried) for kind, cell in agents.items()}
+    steps = {kind: _step_seconds(cell) for kind, cell in envs.items()}
     total = 0.0
     for cell in cells:
-        kind = (cell.env, cell.variant, cell.agent, cell.train, cell.evaluate, cell.pixels)
-        if kind not in kinds:
-            evaluations = cell.train.updates // cell.evaluate.every + 1
-            update_seconds, act_seconds = _agent_seconds(cell, slots)
-            kinds[kind] = (
-                cell.train.updates * update_seconds
-                + evaluations * _evaluation_seconds(cell, act_seconds)
-            )  # fmt: skip
-        total += kinds[kind]
+        update_seconds, act_seconds = updates[_agent_kind(cell)]
+        step_seconds, longest = steps[_env_kind(cell)]
+        every, count = cell.evaluate.every, cell.train.updates
+        late = sum(u >= (1 - FINAL_SHARE) * count for u in range(0, count, every)) + 1
+        for evaluations, episodes in (
+            (count // every + 1, cell.evaluate.episodes),
+            (late, cell.evaluate.final_episodes),
+        ):
+            rounds = math.ceil(episodes / side_by_side(cell))
+            playing = longest * (episodes * step_seconds + rounds * act_seconds)
+            total += evaluations * playing
+        total += count * update_seconds
     return total / slots.jobs
+
+
+def _agent_kind(cell: Cell) -> tuple[object, ...]:
+    """Cells that are alike in this take the same time an update."""
+    return (cell.variant, cell.agent, cell.observation, cell.pixels.size, cell.pixels.stack,
+            len(cell.proprio), cell.train.batch_size, side_by_side(cell))  # fmt: skip
+
+
+def _env_kind(cell: Cell) -> tuple[object, ...]:
+    return cell.env, cell.pixels.size, cell.action_repeat
 
 
 def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
@@ -176,7 +202,7 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
         state = "done" if store.is_done(cell.key) else "-"
         if state == "-" and store.failure(cell.key):
             state = "failed"
-        rows.setdefault((cell.env, cell.seed), {})[cell.variant] = state
+        rows.setdefault((cell.stratum, cell.seed), {})[cell.variant] = state
     wide = max(len(env) for env, _ in rows)
     widths = [max(len(v), 6) for v in variants]
     header = "  ".join(v.ljust(w) for v, w in zip(variants, widths, strict=True))
@@ -184,6 +210,26 @@ def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
     for (env, seed), states in rows.items():
         marks = "  ".join(states.get(v, "").ljust(w) for v, w in zip(variants, widths, strict=True))
         lines.append(f"{env.ljust(wide)}  {seed:>4}  {marks}".rstrip())
+    return lines
+
+
+def _data_lines(identities: Sequence[DataIdentity]) -> list[str]:
+    """A line an environment: its set, or how many of its sets are here and what the rest take."""
+    by_env: dict[str, list[DataIdentity]] = {}
+    for identity in identities:
+        by_env.setdefault(identity.env, []).append(identity)
+    lines = []
+    for env, sets in by_env.items():
+        missing = [one for one in sets if not is_here(one)]
+        if len(sets) == 1:
+            state = "missing, will be made" if missing else "here"
+            lines.append(f"data     {env}: {state} ({set_folder(sets[0])})")
+            continue
+        state = f"{len(sets)} sets, {len(sets) - len(missing)} here"
+        if missing:
+            taken = sum(room_for(one, maker_of(one).count(one)) for one in missing)
+            state += f", {len(missing)} missing, will be made ({format_bytes(taken)})"
+        lines.append(f"data     {env}: {state} ({set_folder(sets[0]).parent})")
     return lines
 
 
@@ -201,10 +247,12 @@ def _spec(cell: Cell) -> AgentSpec:
     )
 
 
-def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
+def _agent_seconds(cell: Cell, slots: Slots, tried: float) -> tuple[float, float]:
     """Seconds of an update on random data, and of the actions for episodes played side by side."""
     device = torch.device(slots.devices[0].kind)
     size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
+    if device.type == "cpu":
+        batch_size = min(batch_size, TRIAL_BATCH)
     pixels = cell.observation == "pixels"
     spec = _spec(cell)
     shape = (batch_size, size, size, channels)
@@ -226,15 +274,22 @@ def _agent_seconds(cell: Cell, slots: Slots) -> tuple[float, float]:
 
         beside = side_by_side(cell)
         acting = obs[:1].expand(beside, *obs.shape[1:]), proprio[:1].expand(beside, -1)
-        act_seconds = _seconds_of(lambda: agent.act(*acting).cpu(), TRIAL_SECONDS / 5)
-        return _seconds_of(update, TRIAL_SECONDS), act_seconds
+        act_seconds = _seconds_of(lambda: agent.act(*acting).cpu(), tried / 8)
+        update_seconds = _seconds_of(update, tried / 2)
+        return update_seconds * cell.train.batch_size / batch_size, act_seconds
     finally:
         torch.set_num_threads(before)
 
 
 def _seconds_of(work: Callable[[], object], tried: float) -> float:
-    """Seconds of one call of ``work``, repeated for ``tried`` seconds after a first call."""
+    """Seconds of one call of ``work``, repeated for ``tried`` seconds after a first call.
+
+    A first call that is longer than that is told as it was.
+    """
+    start = time.perf_counter()
     work()
+    if (first := time.perf_counter() - start) > tried:
+        return first
     start, times = time.perf_counter(), 0
     while time.perf_counter() - start < tried:
         work()
@@ -242,10 +297,10 @@ def _seconds_of(work: Callable[[], object], tried: float) -> float:
     return (time.perf_counter() - start) / times
 
 
-def _evaluation_seconds(cell: Cell, act_seconds: float) -> float:
-    """Seconds of one evaluation whose episodes last as long as they may, from a few steps."""
+def _step_seconds(cell: Cell) -> tuple[float, int]:
+    """Seconds of a step with its picture, from a few, and how many an episode may last."""
     if not family_of(cell.env).scored:
-        return 0.0
+        return 0.0, 0
     env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
     try:
         env.reset(0)
@@ -253,10 +308,7 @@ def _evaluation_seconds(cell: Cell, act_seconds: float) -> float:
         for _ in range(TRIAL_STEPS):
             env.step(np.zeros(env.action_dim))
             env.frame()
-        step_seconds = (time.perf_counter() - start) / TRIAL_STEPS
-        episodes = cell.evaluate.episodes
-        rounds = math.ceil(episodes / side_by_side(cell))
-        return env.max_episode_steps * (episodes * step_seconds + rounds * act_seconds)
+        return (time.perf_counter() - start) / TRIAL_STEPS, env.max_episode_steps
     finally:
         env.close()
 

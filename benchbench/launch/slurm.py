@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, Strict, ValidationError
 
 from benchbench.cell.devices import choose_devices
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 from benchbench.core.settings import Count, Settings
+from benchbench.core.yaml_text import read_yaml
 from benchbench.launch.executor import NullWatcher, RunOptions, Watcher
 from benchbench.launch.local import Local
 from benchbench.launch.resources import Slots, known_from, tasks_of
@@ -67,12 +67,8 @@ def load_cluster(path: Path | None) -> Cluster:
     if path is None:
         return Cluster()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw, _ = read_yaml(path)
         return Cluster.model_validate({} if raw is None else raw)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid YAML: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

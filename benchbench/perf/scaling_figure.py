@@ -53,7 +53,7 @@ def scaling_figure(found: pd.DataFrame) -> Figure:
     """A column for each that grows: time above, memory below; last a grid's time, and a start."""
     table = medians(found)
     with style():
-        figure, axes = grid(2, 4, 1.55, names=7)
+        figure, axes = grid(2, 4, 1.55, names=[""] * 7)
         for above, below, along in zip(axes, axes[4:], ("batch", "size", "rows"), strict=False):
             _panel(above, table[table["along"] == along], ("update_ms", "cpu_ms"))
             _panel(below, table[table["along"] == along], ("memory_mb",))

@@ -84,7 +84,7 @@ class _Server:
             raise UserError(
                 f"its suites have no such {where or 'setting'}: {found['msg']}"
             ) from None
-        self._cells = {(cell.env, cell.variant): cell for cell in reversed(cells)}
+        self._cells = {(cell.stratum, cell.variant): cell for cell in reversed(cells)}
         self._device = choose_devices(opening["device"])[0]
         self._device.claim()
         torch.set_num_threads(opening["threads"])

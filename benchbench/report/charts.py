@@ -43,7 +43,8 @@ def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: f
             dots = [] if apart else mine["difference"].to_list()
             lines.append((short(env), dots, means[means["env"] == env]))
         lines.append(("mean of these", [], means[means["env"] == "all"]))
-        figure, (ax,) = grid(1, 1, 0.5 + (0.125 if apart else 0.2) * len(lines))
+        tall = 0.1 * max(name.count("\n") + 1 for name, _, _ in lines) + 0.025
+        figure, (ax,) = grid(1, 1, 0.5 + max(tall, 0.125 if apart else 0.2) * len(lines))
         ax.axvspan(-delta, delta, color="#dddddd", lw=0, zorder=0)
         ax.axvline(0, color="#444444", lw=0.6)
         for height, (_, dots, mean) in enumerate(lines):
@@ -56,7 +57,7 @@ def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: f
             tick.set_fontweight("normal" if mean.empty else "bold")
         ax.set_ylim(len(lines) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(label)
+        ax.set_xlabel(short(label, 48))
     return figure
 
 
@@ -73,18 +74,24 @@ def improvement_figure(chances: pd.DataFrame, control: str) -> Figure:
             look = table[row["variant"]]
             ax.plot([row["lo"], row["hi"]], [height, height], color=look.color, lw=1.3)
             ax.plot(row["mean"], height, look.marker, ms=4, color=look.color)
-        ax.set_yticks(range(len(chances)), chances["variant"])
+        ax.set_yticks(range(len(chances)), [short(v) for v in chances["variant"]])
         ax.set_ylim(len(chances) - 0.4, -0.6)
         ax.set_xlim(-0.03, 1.03)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(f"P(variant scores above {control})")
+        ax.set_xlabel(short(f"P(variant scores above {control})", 48))
     return figure
 
 
 def cost_figure(costs: pd.DataFrame) -> Figure:
     """Time an update and time a cell, by variant; columns as ``curves.costs`` has them."""
     with style():
-        figure, (left, right) = grid(1, 2, 0.6 + 0.17 * len(costs), share_y=True, names=4)
+        figure, (left, right) = grid(
+            1,
+            2,
+            0.6 + 0.17 * len(costs),
+            share_y=True,
+            names=[*(name for name, *_ in SPENT.values()), "the rest"],
+        )
         heights = range(len(costs))
         bars = left.barh(heights, costs["update_ms"].fillna(0), height=0.6, color="#7a8794")
         left.bar_label(bars, [amount(v) for v in costs["update_ms"]], padding=2, fontsize=5.5)
@@ -99,7 +106,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
         bars = right.barh(heights, rest, left=start, height=0.6, color="#cccccc", label="the rest")
         right.bar_label(bars, [amount(v) for v in costs["cell_s"]], padding=2, fontsize=5.5)
         right.set_xlabel("a cell (s, mean)")
-        left.set_yticks(heights, costs["variant"])
+        left.set_yticks(heights, [short(v) for v in costs["variant"]])
         left.set_ylim(len(costs) - 0.4, -0.6)
         for ax in (left, right):
             ax.grid(axis="y", visible=False)
@@ -119,7 +126,7 @@ def profile_figure(profiles: pd.DataFrame) -> Figure:
     """Performance profiles: the share of runs above each score (``variant, tau, share``)."""
     with style():
         variants = list(dict.fromkeys(profiles["variant"]))
-        figure, (ax,) = grid(1, 1, 1.8, names=len(variants))
+        figure, (ax,) = grid(1, 1, 1.8, names=variants)
         for variant, look in looks(variants).items():
             mine = profiles[profiles["variant"] == variant]
             ax.plot(mine["tau"], mine["share"], color=look.color, ls=look.line, lw=1.1)

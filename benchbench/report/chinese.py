@@ -71,6 +71,7 @@ MEASURES: dict[str, str] = {
 """Names of measures, as the frames have them."""
 
 NOTES: dict[str, str] = {
+    "{n} seeds without all of their conditions": "{n} 个种子缺少部分条件",
     "as claimed": "方向与论断一致",
     "against the claim": "方向与论断相反",
     "higher": "更高",
@@ -356,6 +357,25 @@ PHRASES: dict[str, str] = {
     "Chance that a run of the variant scores above one of the control, mean over environments, with "
     "its 95 % bootstrap interval.":
         "该变体的一次运行得分高于对照变体的概率，各环境均值，附 95 % 自助法区间。",
+    "**Data sets** are drawn anew with each seed, so the intervals are over training seeds and data "
+    "sets together.": "**数据集**随每个种子重新生成，因此区间同时涵盖训练种子与数据集。",
+    "Of the variance of the final score's differences on {env}, {share} is evaluation noise, at {n} "
+    "fresh episodes a cell; it is meant to stay under {limit} (`evaluate.final_episodes`).":
+        "在 {env} 上，最终得分差值的方差中有 {share} 是评估噪声（每个单元 {n} 个新回合）；目标是低于 {limit}"
+        "（`evaluate.final_episodes`）。",
+    "Does it depend on the condition?": "结论是否取决于条件？",
+    "The difference of each judged measure in every environment under every condition, with the "
+    "interval at the level of its family: all of them hold together at 95 %. Grey band: within "
+    "delta of zero.":
+        "每个判定指标在各环境、各条件下的差值及其族水平的区间：全部区间同时以 95 % 成立。灰带：距零不超过 delta。",
+    "A seed draws the same weights, batches and episodes under every condition, so that its "
+    "differences are compared within the seed: the p of the largest departure from the mean "
+    "over the conditions, signs flipped by seed, adjusted over this table (Holm). The mean "
+    "over all counts a seed once, whatever the number of its conditions.":
+        "同一种子在各条件下有相同的权重、批次与回合，因此差值在种子内比较：p 值针对偏离各条件均值最大的条件，"
+        "按种子翻转符号，并对本表校正（Holm）。总均值中每个种子只计一次，与条件数无关。",
+    "does it depend?": "是否取决于条件？", "it depends": "取决于条件", "no sign of it": "未见迹象",
+    "not known": "未知",
     "Cost by variant": "各变体的开销",
     "Left: the median update. Right: a cell's wall time by what it went to.":
         "左：每次更新的中位时间。右：单元运行时间的构成。",

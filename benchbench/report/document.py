@@ -189,6 +189,20 @@ def foreign(text: str) -> Line:
     return (Span(" ".join(text.split()), "foreign"),)
 
 
+def named(name: str) -> str:
+    """A name from elsewhere, for :func:`marked`; its own backticks become accents that look so."""
+    return "`" + name.replace("`", "\u02cb") + "`"
+
+
+def quoting(text: str, *names: str) -> Line:
+    """The report's own words, with a null character where each of the ``names`` stands."""
+    first, *rest = text.split("\0")
+    line = marked(first)
+    for name, words in zip(names, rest, strict=True):
+        line += foreign(name) + marked(words)
+    return line
+
+
 def cell(content: str | Line | Sequence[Line], sort: float | None = None) -> Cell:
     """A cell of one line of the report's own words, of one line, or of several."""
     known = sort if sort is not None and math.isfinite(sort) else None

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchbench.report.layout import folded, grid, legend, short
+from benchbench.report.layout import grid, legend, short
 from benchbench.report.style import Look, looks, style
 
 CRITIC = Look("#6A3D9A", "-", "o")
@@ -40,10 +40,10 @@ def score_figure(bands: pd.DataFrame, runs: pd.DataFrame, compared: Collection[s
         envs = list(dict.fromkeys(bands["env"]))
         columns = 2 if len(envs) == 4 else min(len(envs), 3)  # no empty panel up to four
         variants = list(dict.fromkeys(bands["variant"]))
-        figure, axes = grid(math.ceil(len(envs) / columns), columns, 1.9, names=len(variants))
+        figure, axes = grid(math.ceil(len(envs) / columns), columns, 1.9, names=variants)
         for ax, env in zip(axes, envs, strict=False):
             _curves(ax, bands[bands["env"] == env], compared, runs[runs["env"] == env])
-            ax.set_title(short(env))
+            ax.set_title(short(env, 30))
             ax.set_xlabel("updates")
         for ax in axes[len(envs) :]:
             ax.set_visible(False)
@@ -97,15 +97,15 @@ def _curve_grid(
         if not across:
             cells.sort(key=lambda cell: list(labels).index(cell[1]))
         variants = list(dict.fromkeys(bands["variant"]))
-        figure, axes = grid(rows, columns, 1.5, names=len(variants))
+        figure, axes = grid(rows, columns, 1.5, names=variants)
         for position, (ax, (env, measure)) in enumerate(zip(axes, cells, strict=True)):
             mine = bands[(bands["env"] == env) & (bands["measure"] == measure)]
             _curves(ax, mine, compared)
             top, left = position < columns, position % columns == 0
             if top:
-                ax.set_title(labels[measure] if across else short(env))
+                ax.set_title(labels[measure] if across else short(env, 30))
             if left:
-                ax.set_ylabel(folded(short(env)) if across else labels[measure])
+                ax.set_ylabel(short(env, 14) if across else labels[measure])
             if position >= columns * (rows - 1):
                 ax.set_xlabel("updates")
         legend(figure, variants)
@@ -122,7 +122,13 @@ def signal_figure(bands: pd.DataFrame) -> Figure:
         envs = list(dict.fromkeys(bands["env"]))
         variants = list(dict.fromkeys(bands["variant"]))
         there = {name: line for name, line in SIGNALS.items() if name in set(bands["measure"])}
-        figure, axes = grid(len(envs), len(variants), 1.6, share_y=True, names=len(there))
+        figure, axes = grid(
+            len(envs),
+            len(variants),
+            1.6,
+            share_y=True,
+            names=[label for label, *_ in there.values()],
+        )
         for position, (ax, (env, variant)) in enumerate(
             zip(axes, itertools.product(envs, variants), strict=True)
         ):
@@ -133,9 +139,9 @@ def signal_figure(bands: pd.DataFrame) -> Figure:
                 _band(ax, mine[mine["measure"] == measure], look, label, False, width)
             ax.set_yscale("log")
             if position < len(variants):
-                ax.set_title(variant)
+                ax.set_title(short(variant, max(8, 84 // len(variants))))
             if position % len(variants) == 0:
-                ax.set_ylabel(f"{folded(short(env))}\ngradient norm")
+                ax.set_ylabel(f"{short(env, 14)}\ngradient norm")
             if position >= len(variants) * (len(envs) - 1):
                 ax.set_xlabel("updates")
         handles, names = axes[0].get_legend_handles_labels()

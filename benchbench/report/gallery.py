@@ -24,6 +24,7 @@ from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import paired_scores
 from benchbench.report import charts, figures
 from benchbench.report import gradient_flow_figure as loop
+from benchbench.report.condition_section import CAPTION, TITLE, condition_figures
 from benchbench.report.overview_figure import overview_figure
 from benchbench.report.style import save
 
@@ -101,6 +102,9 @@ def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
         for number, (of, figure) in enumerate(figures_of):
             name = f"{entry.name}-{number + 1}" if number else entry.name
             yield replace(entry, name=name, of=of if len(figures_of) > 1 else ""), figure
+    for number, (of, figure) in enumerate(condition_figures(study)):
+        name = f"conditions-{number + 1}" if number else "conditions"
+        yield Shown(name, TITLE, CAPTION, of if several else ""), figure
 
 
 Figures = list[tuple[str, Figure]]

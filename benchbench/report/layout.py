@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import textwrap
+import re
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchbench.report.style import looks
+from benchbench.report.style import drawable_characters, looks
 
 COLUMN, PAGE = 3.3, 6.9
 """Widths: one column of a two-column page, and both."""
@@ -28,15 +28,15 @@ def grid(
     height: float,
     share_y: bool = False,
     wide: bool = True,
-    names: int = 0,
+    names: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
     """A figure of a column's width (a page's, for several panels) and its axes, row by row.
 
     ``height`` is a row's, in inches, lowered where the rows would not fit on a page; room is added
-    for a legend of ``names`` names.
+    for a legend of these ``names``.
     """
     width = PAGE if wide and columns > 1 else COLUMN
-    below = 0.14 * math.ceil(names / legend_columns(width)) if names else 0.0
+    below = 0.14 * math.ceil(len(names) / legend_columns(width, names)) if names else 0.0
     if rows * height > TALLEST:
         height = max(LOWEST, TALLEST / rows)
     figure = Figure(figsize=(width, height * rows + 0.2 + below), layout="constrained")
@@ -48,23 +48,39 @@ def legend(figure: Figure, variants: Sequence[str], markers: bool = True) -> Non
     """The variants' looks below the figure."""
     handles = [
         Line2D([], [], color=look.color, ls=look.line, lw=1.1,
-               marker=look.marker if markers else "", ms=2.8, label=name)
+               marker=look.marker if markers else "", ms=2.8, label=short(name, 50))
         for name, look in looks(variants).items()
     ]  # fmt: skip
-    columns = min(len(handles), legend_columns(figure.get_figwidth()))
+    columns = min(len(handles), legend_columns(figure.get_figwidth(), variants))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.2)
 
 
-def legend_columns(width: float) -> int:
+def legend_columns(width: float, names: Sequence[str]) -> int:
     """How many names fit beside each other."""
-    return 3 if width < 4 else 6
+    longest = max((min(len(name), 50) for name in names), default=0)
+    return max(1, min(3 if width < 4 else 6, int(width / (0.6 + 0.045 * longest))))
 
 
-def short(env: str) -> str:
-    """An environment's id as a figure shows it: the same name as in the tables."""
-    return env
+def short(name: str, columns: int = 24) -> str:
+    """A name as a figure shows it: up to three lines, broken behind its hyphens and the like.
+
+    Dollar signs are text, not mathematics; characters that no font here has are told by number.
+    """
+    lines = [""]
+    for piece in re.findall(r"[^-/_:.,\s]*[-/_:.,\s]?", _drawable(name)):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > columns:
+            lines.append("")
+        lines[-1] += piece
+        while len(lines[-1]) > columns + 2:
+            lines[-1:] = [lines[-1][:columns], lines[-1][columns:]]
+    if len(lines) > 3:
+        lines = [lines[0], lines[1][: columns - 1] + "…", lines[-1]]
+    return "\n".join(line.strip() for line in lines).replace("$", r"\$")
 
 
-def folded(name: str, columns: int = 14) -> str:
-    """A long name on several lines, broken behind its hyphens."""
-    return "\n".join(textwrap.wrap(name.replace("-", "- "), columns)).replace("- ", "-")
+def _drawable(name: str) -> str:
+    """The name, with \\u65e5 and the like for characters that would be drawn as empty boxes."""
+    if name.isascii():
+        return name
+    there = drawable_characters()
+    return "".join(c if ord(c) in there else f"\\u{ord(c):04x}" for c in name)

@@ -18,6 +18,7 @@ from benchbench.report.document import (
     Paragraph,
     Picture,
     marked,
+    named,
 )
 from benchbench.report.language import Words
 from benchbench.report.overview_figure import TICKS, place
@@ -134,7 +135,7 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
             for _, part in decided.iterrows()
         ]  # fmt: skip
         if parts:
-            found.append(words("on {env} {parts}", env=f"`{env}`", parts=words.listed(parts)))
+            found.append(words("on {env} {parts}", env=named(env), parts=words.listed(parts)))
     return found
 
 
@@ -172,13 +173,13 @@ def open_section(claims: pd.DataFrame, words: Words) -> list[Block]:
         measure = words.measure(row["measure"], short=True)
         if row["env_least"] == row["env_most"]:
             text = words("**{measure}**: {least} ({env}); {there} are there", measure=measure,
-                         least=_pairs(row["least"]), env=f"`{row['env_least']}`",
+                         least=_pairs(row["least"]), env=named(row['env_least']),
                          there=row["there"])  # fmt: skip
         else:
             text = words("**{measure}**: from {least} ({env}) to {most} ({other}); {there} are "
                          "there", measure=measure, least=_pairs(row["least"]),
-                         env=f"`{row['env_least']}`", most=_pairs(row["most"]),
-                         other=f"`{row['env_most']}`", there=row["there"])  # fmt: skip
+                         env=named(row['env_least']), most=_pairs(row["most"]),
+                         other=named(row['env_most']), there=row["there"])  # fmt: skip
         items.append(marked(text))
     return [Paragraph(marked(said)), Bullets(tuple(items))]
 

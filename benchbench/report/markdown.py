@@ -54,11 +54,19 @@ def _block(block: Block) -> str:
         return _block(block.picture)
     if isinstance(block, Picture):
         return f"![{block.title}](figures/{block.name}.png)\n\n{_line(block.caption)}"
-    return markdown_table(block.header, [[_cell(cell) for cell in row] for row in block.rows])
+    return markdown_table(
+        [_in_table(name) for name in block.header],
+        [[_cell(cell) for cell in row] for row in block.rows],
+    )
 
 
 def _cell(cell: Cell) -> str:
     return "<br>".join(_line(line) for line in cell.lines)
+
+
+def _in_table(name: str) -> str:
+    """A head, which may be an environment's id: what would end the cell or begin a mark is text."""
+    return escape(name) if set(name) & set("|*`<$") else name
 
 
 def _line(line: Line) -> str:

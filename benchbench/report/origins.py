@@ -18,6 +18,7 @@ from benchbench.report.document import (
     cell,
     foreign,
     marked,
+    quoting,
 )
 from benchbench.report.gallery import Drawn
 from benchbench.report.language import Words
@@ -32,26 +33,30 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
     done = int((cells["status"] == "done").sum())
     colon = words(": ")
     lines: list[Line] = [
-        (*marked(words("failed: {cell}", cell=label(row)) + colon), *foreign(str(row["error"])))
+        (
+            *quoting(words("failed: {cell}", cell="\0") + colon, label(row)),
+            *foreign(str(row["error"])),
+        )
         for _, row in failed.iterrows()
     ]
     for (env, variant), cells_of in missing.groupby(["env", "variant"], sort=False):
         planned = results.plan[(results.plan[["env", "variant"]] == [env, variant]).all(axis=1)]
         if len(cells_of) == len(planned) > 1:
-            said = words("missing: {env} {variant}, all {n} seeds", env=env, variant=variant,
+            said = words("missing: {env} {variant}, all {n} seeds", env="\0", variant=variant,
                          n=len(planned))  # fmt: skip
-            lines.append(marked(said))
+            lines.append(quoting(said, str(env)))
         else:
             lines += [
-                marked(words("missing: {cell}", cell=label(row))) for _, row in cells_of.iterrows()
+                quoting(words("missing: {cell}", cell="\0"), label(row))
+                for _, row in cells_of.iterrows()
             ]
     lines += [
-        (*marked(words("left out: {env}", env=env) + colon), *foreign(why))
+        (*quoting(words("left out: {env}", env="\0") + colon, env), *foreign(why))
         for env, why in results.left_out.items()
     ]
     scored = cells[cells["status"] == "done"].groupby("env", sort=False)["final_score"].count()
     lines += [
-        marked(words("not scored: {env}, as there is no environment to play it in", env=env))
+        quoting(words("not scored: {env}, as there is no environment to play it in", env="\0"), env)
         for env in scored.index[~scored.astype(bool)]
     ]
     here = claims[(claims["verdict"] == "not measured") & (claims["env"] == ALL)]

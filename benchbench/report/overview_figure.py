@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchbench.analysis.brief import ALL
-from benchbench.report.layout import PAGE, folded
+from benchbench.report.layout import PAGE, short
 from benchbench.report.style import style
 
 EDGE = 100.0
@@ -59,7 +59,8 @@ def overview_figure(frame: pd.DataFrame, names: dict[str, str], label: str) -> F
     """
     with style():
         lines = _lines(frame, names)
-        height = 0.75 + 0.155 * len(lines)
+        tallest = 0.1 * max(name.count("\n") + 1 for name, _, _ in lines) + 0.05
+        height = 0.75 + max(0.155, tallest) * len(lines)
         figure = Figure(figsize=(PAGE, height), layout="constrained")
         ax = figure.subplots()
         ax.axvspan(place(-1), place(1), color="#e4e4e4", lw=0, zorder=0)
@@ -78,7 +79,7 @@ def overview_figure(frame: pd.DataFrame, names: dict[str, str], label: str) -> F
         ax.set_xticks([place(t) for t in ticks], [f"{t:+d}δ".replace("-", "−") if t else "0"
                                                  for t in ticks])  # fmt: skip
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(label)
+        ax.set_xlabel(short(label, 48))
         seen = set(frame["verdict"])
         handles = [
             Line2D([], [], color=mark.color, marker=mark.marker, ms=4, lw=1.2, label=word,
@@ -99,7 +100,7 @@ def _lines(frame: pd.DataFrame, names: dict[str, str]) -> list[tuple[str, bool, 
             lines.append((names[claim], True, mine))
             continue
         lines.append((names[claim], True, over))
-        lines += [(folded(env, 40), False, alone[alone["env"] == env]) for env in alone["env"]]
+        lines += [(short(env, 40), False, alone[alone["env"] == env]) for env in alone["env"]]
     return lines
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from benchbench.analysis.brief import ALL, ROWS
 from benchbench.analysis.claims import judge, learned
+from benchbench.analysis.conditions import dependence, has_conditions
 from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, pairs
@@ -27,6 +28,7 @@ from benchbench.core.text import plain_table, wrapped
 from benchbench.report import lead
 from benchbench.report import sections as sections_of
 from benchbench.report import verdict_sections as verdicts
+from benchbench.report.condition_section import TITLE, condition_section
 from benchbench.report.discussion import write_discussion
 from benchbench.report.document import (
     Block,
@@ -78,6 +80,8 @@ def write_report(folder: Path, lang: Lang | Literal["both"] = "en", paper: bool 
         write_text(markdown, to_markdown(document))
         write_text(html, to_html(document, folder, words))
     tables = {"claims": claims, "described": described, "pairs": pairs(study)}
+    if has_conditions(study):
+        tables["conditions"] = dependence(study)
     for name, frame in tables.items():
         write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
         with replaced(folder / f"{name}.parquet") as file:
@@ -192,6 +196,8 @@ def _of_contrast(
         Section("overview", words("All verdicts at a glance"), overviews, folded=False),
         Section("open", words("What would decide it"), lead.open_section(claims, words), False),
         Section("table", words(title), table, folded=False),
+        Section("conditions", words(TITLE), condition_section(found.study, contrast, words),
+                folded=False),
         Section("reading", words("How to read it"),
                 verdicts.how_to_read(claims, contrast, words)),
         Section("verdicts", words("Verdicts by environment"), verdicts.matrix(claims, words)),

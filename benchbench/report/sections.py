@@ -195,6 +195,8 @@ def methods_section(claims: pd.DataFrame, results: Results, words: Words) -> lis
     seeds = results.cells.groupby("env")["seed"].nunique()
     if len(sets) and (sets < seeds.reindex(sets.index)).any():
         items.append(ONE_DATA_SET)
+    elif len(sets) and (sets > 1).all():
+        items.append(A_DATA_SET_EACH)
     return [Bullets(tuple(marked(words(text)) for text in items))]
 
 
@@ -221,6 +223,10 @@ BEHAVIOUR_Q = (
 ONE_DATA_SET = (
     "**Data sets** are not drawn anew with each seed here, so the intervals are over training "
     "seeds, not over data sets."
+)
+A_DATA_SET_EACH = (
+    "**Data sets** are drawn anew with each seed, so the intervals are over training seeds and "
+    "data sets together."
 )
 METHODS: tuple[tuple[str | None, str], ...] = (
     ("state-probe gain from untrained (0) to oracle (1)", GAIN),

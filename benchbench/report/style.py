@@ -11,10 +11,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from benchbench.core.files import save_figure
@@ -69,10 +71,31 @@ def _endless() -> Iterator[Look]:
         yield Look(_LOOKS[i % len(_LOOKS)].color, other.line, other.marker)
 
 
+WIDE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC",
+              "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC",
+              "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS")  # fmt: skip
+"""Fonts that have Chinese characters, on the systems where they are usual."""
+
+
+@cache
+def _wide_fonts() -> tuple[str, ...]:
+    """Those of them that are here: matplotlib warns of each that is not."""
+    here = set(font_manager.get_font_names())
+    return tuple(name for name in WIDE_FONTS if name in here)
+
+
+@cache
+def drawable_characters() -> frozenset[int]:
+    """The characters that figures can show here."""
+    paths = (font_manager.findfont(name) for name in ("DejaVu Sans", *_wide_fonts()))
+    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
+
+
 def style() -> AbstractContextManager[None]:
     """The rc settings under which figures are made and saved, undone afterwards."""
     settings = sns.axes_style("ticks") | {
-        "font.family": "sans-serif", "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7,
+        "font.family": ["sans-serif", *_wide_fonts()], "font.size": 7,
+        "axes.titlesize": 7, "axes.labelsize": 7,
         "xtick.labelsize": 6, "ytick.labelsize": 6, "legend.fontsize": 6, "axes.linewidth": 0.6,
         "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
         "ytick.major.size": 2.5, "xtick.minor.size": 1.5, "ytick.minor.size": 1.5,

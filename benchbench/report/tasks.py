@@ -18,7 +18,9 @@ from benchbench.results.tables import Results
 def tasks_section(folder: Path, results: Results, words: Words) -> list[Block]:
     """Frames of every task and film of its policies; the data sets in a table."""
     cards = read_cards(folder)
-    order = {env: place for place, env in enumerate(dict.fromkeys(results.plan["env"]))}
+    planned = set(results.plan["env"])
+    ids = dict.fromkeys(o.env.id for o in results.suite.strata if o.label in planned)
+    order = {env: place for place, env in enumerate(ids)}
     known = sorted((c for c in cards if c.env in order), key=lambda c: order[c.env])
     blocks: list[Block] = []
     for card in known:
@@ -26,7 +28,7 @@ def tasks_section(folder: Path, results: Results, words: Words) -> list[Block]:
             caption = words("Frames of one episode of its data, from left to right.")
             blocks.append(Photo(card.picture, card.env, marked(caption)))
     for path, env, seed, variants in films(folder):
-        if env in order:
+        if env in planned:
             caption = words("{variants} from the same start, seed {seed}.",
                             variants=words.listed([f"`{v}`" for v in variants]),
                             seed=seed)  # fmt: skip

@@ -9,6 +9,7 @@ import pandas as pd
 from benchbench.analysis.brief import ALL, BESIDE, ROWS, Said
 from benchbench.analysis.claims import ALPHA
 from benchbench.analysis.curves import pair_hours
+from benchbench.analysis.evaluation_noise import NOISE_LIMIT, evaluation_noise
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import OF_THE_PAIR
 from benchbench.analysis.verdicts import row_verdict, unseen_rate
@@ -256,7 +257,25 @@ def power_section(claims: pd.DataFrame, study: Study, words: Words) -> list[Bloc
     names = ("measure", "environment", "pairs", "smallest effect shown", "delta",
              "pairs for delta", "hours")  # fmt: skip
     table = Table(words("What would decide it"), header(names, words), tuple(rows))
-    return [Paragraph(marked(said)), table]
+    return [Paragraph(marked(said)), table, *_evaluation_noise(claims, study, words)]
+
+
+def _evaluation_noise(claims: pd.DataFrame, study: Study, words: Words) -> list[Block]:
+    """What part of the score's spread more evaluation episodes would take away."""
+    lines = []
+    for pairing in study.pairings:
+        c = pairing.contrast
+        if not ((claims["of"] == c.of) & (claims["against"] == c.against)).any():
+            continue
+        for _, row in evaluation_noise(study, pairing).iterrows():
+            lines.append(marked(words(
+                "Of the variance of the final score's differences on {env}, {share} is evaluation "
+                "noise, at {n} fresh episodes a cell; it is meant to stay under {limit} "
+                "(`evaluate.final_episodes`).",
+                env=f"`{row['env']}`", share=f"{row['share']:.0%}", n=row["episodes"],
+                limit=f"{NOISE_LIMIT:.0%}",
+            )))  # fmt: skip
+    return [Bullets(tuple(lines))] if lines else []
 
 
 def looks_section(looks: pd.DataFrame, words: Words) -> list[Block]:

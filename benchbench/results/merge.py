@@ -20,9 +20,9 @@ from benchbench.suite.grid import Grid
 NOT_COMPARED = {
     "total_seconds", "train_seconds", "evaluate_seconds", "diagnose_seconds", "update_ms",
     "started_at", "peak_memory_mb", "device_name", "threads", "versions", "git_commit",
-    "git_dirty",
+    "git_dirty", "env",
 }  # fmt: skip
-"""Columns that say when and where a cell was run, not what came of it."""
+"""Columns that say when, where and under what name a cell was run, not what came of it."""
 
 
 def merge(target: Path, sources: Sequence[Path]) -> list[str]:

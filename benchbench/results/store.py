@@ -198,7 +198,10 @@ class Store:
         done = [cell for cell in cells if self.is_done(cell.key)]
         for name in TABLES:
             parts = [
-                read_table(self.cell_folder(cell.key) / f"{name}.parquet", name) for cell in done
+                _called(
+                    read_table(self.cell_folder(cell.key) / f"{name}.parquet", name), cell.stratum
+                )
+                for cell in done
             ]
             if name == "cells":
                 parts.append(to_table("cells", self._failed_rows(cells)))
@@ -224,7 +227,14 @@ class Store:
 
 
 def _identity(cell: Cell) -> dict[str, object]:
-    return {"key": cell.key, "env": cell.env, "seed": cell.seed, "variant": cell.variant}
+    return {"key": cell.key, "env": cell.stratum, "seed": cell.seed, "variant": cell.variant}
+
+
+def _called(table: pa.Table, env: str) -> pa.Table:
+    """A cell's table under the suite's name of its environment, which is no part of the key."""
+    place = table.schema.get_field_index("env")
+    names = pa.array([env] * table.num_rows, table.schema.field(place).type)
+    return table.set_column(place, table.schema.field(place), names)
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

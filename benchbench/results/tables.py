@@ -15,6 +15,8 @@ Every table starts with ``key, env, seed, variant``. A missing value is null, ne
 from __future__ import annotations
 
 import json
+import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
+from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
+
+log = logging.getLogger(__name__)
+
+FINAL_SHARE = 0.1
+"""The end of the training over which the final score is a mean."""
 
 FORMAT = 1
 """Version of the tables' layout, stored in each file's metadata under ``benchbench_format``."""
@@ -71,6 +79,8 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType, str]]] = {
         ("score", pa.float64(), "D4RL-normalised score x 100, mean over the episodes"),
         ("return_mean", pa.float64(), "mean undiscounted return"),
         ("returns", pa.list_(pa.float64()), "undiscounted return of each episode"),
+        ("fresh_score", pa.float64(), "score over the final episodes, in the last tenth"),
+        ("fresh_returns", pa.list_(pa.float64()), "undiscounted return of each of these"),
         (
             "state_r2",
             pa.float64(),
@@ -149,6 +159,7 @@ ADDED: dict[str, frozenset[str]] = {
         {"dormant", "q_error", "q_bias", "q_spearman", "q_slope", "q_tail", "distract_r2"}
         | {"filtering", "unseen_score", "unseen_returns", "unseen_state_r2", "unseen_return_r2"}
         | {"unseen_action_r2", "unseen_q_error", "unseen_q_behaviour_error"}
+        | {"fresh_score", "fresh_returns"}
     ),
     "training": frozenset({"grad_q", "grad_v", "moved_critic", "moved_vae"}),
 }
@@ -208,9 +219,11 @@ def read_table(path: Path, name: str) -> pa.Table:
     metadata = table.schema.metadata or {}
     found = metadata.get(b"benchbench_format", b"none").decode()
     if found != str(FORMAT):
+        newer = found.isdecimal() and int(found) > FORMAT
         raise UserError(
             f"{path}: has results format {found}, this benchbench reads {FORMAT}; "
-            "run the suite again into another --results folder"
+            f"{'update benchbench, or ' if newer else ''}run the suite again into another "
+            "--results folder"
         )
     schema = SCHEMAS[name]
     for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
@@ -232,7 +245,8 @@ def _damaged(path: Path, what: str) -> UserError:
 def read_results(folder: Path) -> Results:
     """Everything in ``results/<suite>/``.
 
-    Raises :class:`UserError` where the folder holds no results or a damaged file.
+    An infinite measure is none, and said so: no mean can be taken of it. Raises
+    :class:`UserError` where the folder holds no results or a damaged file.
     """
     suite, plan = read_suite(folder)
     tables = {}
@@ -240,7 +254,20 @@ def read_results(folder: Path) -> Results:
         path = folder / f"{name}.parquet"
         table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
         tables[name] = table.to_pandas()
+        if name in ("cells", "evaluations"):
+            tables[name] = _without_infinities(tables[name], path)
     return Results(suite=suite, plan=plan, left_out=read_left_out(folder), **tables)
+
+
+def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    numbers = frame.select_dtypes("float")
+    infinite = numbers.abs() == math.inf
+    if not infinite.to_numpy().any():
+        return frame
+    names = ", ".join(str(name) for name in numbers if infinite[name].any())
+    count = int(infinite.to_numpy().sum())
+    log.warning("%s: %d values are infinite and count as not measured (%s)", path, count, names)
+    return frame.assign(**numbers.mask(infinite))
 
 
 def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
@@ -251,7 +278,7 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
     suite_file = folder / "suite.json"
     try:
         stored = json.loads(suite_file.read_text(encoding="utf-8"))
-        suite = Suite.model_validate(stored["suite"])
+        suite = stored_suite(stored["suite"], suite_file)
         plan = pd.DataFrame(stored["plan"], columns=["key", "env", "seed", "variant"])
     except FileNotFoundError:
         raise UserError(

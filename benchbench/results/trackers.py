@@ -11,12 +11,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from benchbench.core.errors import UserError
-from benchbench.results.tables import Results, read_results
+
+if TYPE_CHECKING:  # the command line reads the trackers' names; pandas would take it a second
+    import pandas as pd
+
+    from benchbench.results.tables import Results
 
 _HEAD = ("key", "env", "seed", "variant", "update")
 _SUMMARY = ("untrained_score", "final_score", "best_score", "total_seconds", "update_ms",
@@ -45,12 +47,12 @@ def cell_runs(results: Results) -> Iterator[CellRun]:
             mine = table[table["key"] == cell["key"]]
             numbers = mine.drop(columns=list(_HEAD)).select_dtypes("number")
             for update, (_, row) in zip(mine["update"], numbers.iterrows(), strict=True):
-                values = {f"{room}/{k}": float(v) for k, v in row.items() if pd.notna(v)}
+                values = {f"{room}/{k}": float(v) for k, v in row.items() if v == v}
                 curves.setdefault(int(update), {}).update(values)
         config = {name: cell[name] for name in ("key", "env", "variant", "data_key", "data_sha256",
                                                 "git_commit", "settings")
                   if isinstance(cell[name], str)}  # fmt: skip
-        summary = {name: float(cell[name]) for name in _SUMMARY if pd.notna(cell[name])}
+        summary = {name: float(cell[name]) for name in _SUMMARY if cell[name] == cell[name]}
         yield CellRun(
             f"{cell['env']} seed {cell['seed']} {cell['variant']}",
             {"suite": results.suite.name, "seed": int(cell["seed"]), **config},
@@ -58,9 +60,15 @@ def cell_runs(results: Results) -> Iterator[CellRun]:
         )  # fmt: skip
 
 
+def _read(folder: Path) -> Results:
+    from benchbench.results.tables import read_results
+
+    return read_results(folder)
+
+
 def to_tensorboard(folder: Path, out: Path) -> str:
     """Event files, a folder a cell."""
-    results = read_results(folder)
+    results = _read(folder)
     _need("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
@@ -77,7 +85,7 @@ def to_tensorboard(folder: Path, out: Path) -> str:
 
 def to_wandb(folder: Path, out: Path) -> str:
     """Weights & Biases, offline unless ``WANDB_MODE`` says otherwise."""
-    results = read_results(folder)
+    results = _read(folder)
     wandb = _need("wandb")
     out.mkdir(parents=True, exist_ok=True)
     mode = os.environ.get("WANDB_MODE", "offline")
@@ -96,7 +104,7 @@ def to_wandb(folder: Path, out: Path) -> str:
 
 def to_mlflow(folder: Path, out: Path) -> str:
     """MLflow: ``MLFLOW_TRACKING_URI``, or a local store in ``out``."""
-    results = read_results(folder)
+    results = _read(folder)
     _need("mlflow")
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
@@ -123,7 +131,7 @@ def to_mlflow(folder: Path, out: Path) -> str:
 
 def to_trackio(folder: Path, out: Path) -> str:
     """Trackio, in ``TRACKIO_DIR`` or ``out``."""
-    results = read_results(folder)
+    results = _read(folder)
     os.environ.setdefault("TRACKIO_DIR", str(out.resolve()))
     trackio = _need("trackio")
     for one in cell_runs(results):

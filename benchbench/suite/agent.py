@@ -19,11 +19,6 @@ from benchbench.suite.user_code import IMPORT_PATH, is_import_path
 ALGORITHMS = ("lapo", "cloning", "drq-bc")
 ENCODERS = ("small", "drqv2", "resnet18")
 
-_LATER = {
-    "algorithm", "bc_weight", "noise_start", "noise_end", "noise_updates", "noise_clip"
-}  # fmt: skip
-"""Keys that came after the first results."""
-
 
 def _schema(choices: tuple[str, ...]) -> dict[str, Any]:
     """For editors: one of the choices, or an import path."""
@@ -33,6 +28,9 @@ def _schema(choices: tuple[str, ...]) -> dict[str, Any]:
 class AgentSettings(Settings):
     """The agent, and LAPO's hyperparameters; the defaults are its authors'."""
 
+    LATER = frozenset(
+        {"algorithm", "bc_weight", "noise_start", "noise_end", "noise_updates", "noise_clip"}
+    )
     algorithm: str = Field(
         "lapo",
         description="lapo, cloning (its VAE alone), drq-bc (V-D4RL's baseline), or module:class of "
@@ -45,10 +43,11 @@ class AgentSettings(Settings):
         "torch module of (channels, size)",
         json_schema_extra=_schema(ENCODERS),
     )
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32",
-        description="of the encoder's layers; bf16: PyTorch's autocast, on CPUs and GPUs; in fp32 "
-        "NVIDIA GPUs convolve in TF32, as is PyTorch's default",
+        description="bf16: the encoder's layers by PyTorch's autocast, on CPUs and GPUs; tf32: all "
+        "matrix products on NVIDIA GPUs, whose convolutions are in TF32 anyway, as is PyTorch's "
+        "default",
     )
     feature_dim: Count = Field(50, description="size of the encoder's output")
     hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)
@@ -77,15 +76,6 @@ class AgentSettings(Settings):
     @classmethod
     def _known_encoder(cls, value: str) -> str:
         return _known("encoder", value, ENCODERS)
-
-    def identity(self) -> dict[str, Any]:
-        """All of it as plain JSON values, for a cell's key.
-
-        Keys that came later are left out at their defaults, so that older cells keep their keys.
-        """
-        told = self.model_dump(mode="json")
-        fields = type(self).model_fields
-        return {k: v for k, v in told.items() if k not in _LATER or v != fields[k].default}
 
 
 def refusal(algorithm: str, routing: Routing) -> str | None:

@@ -37,8 +37,12 @@ class Contrast(Settings):
 class SeedPlan(Settings):
     """Seeds that are added until the claims are decided, with looks planned beforehand."""
 
-    start: Annotated[int, Strict(), Field(ge=2)] = Field(description="seeds before the first look")
-    most: Count = Field(description="seeds at which it ends, whatever is known then")
+    start: Annotated[int, Strict(), Field(ge=2, le=10_000)] = Field(
+        description="seeds before the first look"
+    )
+    most: Annotated[int, Strict(), Field(ge=1, le=10_000)] = Field(
+        description="seeds at which it ends, whatever is known then"
+    )
     look_every: Count = Field(description="seeds between two looks")
     spending: Literal["pocock", "obrien-fleming"] = Field(
         "pocock",

@@ -105,7 +105,12 @@ class DistractSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, values: Any) -> Any:
-        """Write out what a preset stands for; a part stated beside it takes its place."""
+        """Write out what a preset stands for; a part stated beside it takes its place.
+
+        Its name alone is the preset: ``pixels.distract: easy``.
+        """
+        if isinstance(values, str):
+            values = {"preset": values}
         if not isinstance(values, dict) or values.get("preset") not in _PRESETS:
             return values
         return _PRESETS[values["preset"]] | values
@@ -140,9 +145,10 @@ def key_of(env_id: str) -> Key | None:
 
     The stores hold no masks, so the colours have to tell: the mazes' floor is white (``light``:
     what is darker is the scene, walls included), the sky and the floor of PyBullet's and MuJoCo's
-    bodies are grey and their limbs are not (``colour``), and dm_control's robots are warm before a
-    blue world (``warm``). None where nothing can be told: pictures of one's own, and V-D4RL's
-    distracting sets, which have backgrounds already.
+    bodies are grey and their limbs are not (``colour``; the black hips of PyBullet's ant go with
+    the floor), and dm_control's robots are warm before a blue world (``warm``). None where nothing
+    can be told: pictures of one's own, and V-D4RL's distracting sets, which have backgrounds
+    already.
     """
     name = family_of(env_id).name
     if name in ("maze2d", "maze"):

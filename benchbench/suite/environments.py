@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from benchbench.core.settings import Index, Number, Settings, suggest
+from benchbench.core.settings import LARGEST, LONGEST_NAME, Index, Number, Settings, suggest
 
-Transitions = Annotated[int, Strict(), Field(ge=100)]
+Transitions = Annotated[int, Strict(), Field(ge=100, le=LARGEST)]
 
+DataSeed = Annotated[
+    Index | Literal["pair"],
+    Field(
+        description="of the set; pair: each seed of the suite has a set of its own, made from that "
+        "seed, so that intervals are over data sets as well"
+    ),
+]
 PART = r"^(expert|shipped|random|noisy-\d+(\.\d+)?)$"
 EPISODE_STEPS = 1000
 """D4RL's limit for its bodies, in simulator steps; its MuJoCo ids only say so with mujoco_py."""
@@ -35,14 +43,14 @@ class WaypointData(Settings):
     noise: Annotated[Number, Field(ge=0)] = Field(
         0.5, description="standard deviation of the Gaussian noise added to each action"
     )
-    seed: Index = 0
+    seed: DataSeed = 0
 
 
 class ReactiveData(Settings):
     """Episodes of the policies that PyBullet ships for its bodies, and of weaker ones."""
 
     source: Literal["reactive"] = "reactive"
-    transitions: Annotated[int, Strict(), Field(ge=1000)] = 20_000
+    transitions: Annotated[int, Strict(), Field(ge=1000, le=LARGEST)] = 20_000
     mix: dict[Annotated[str, Field(pattern=PART)], Annotated[Number, Field(gt=0, le=1)]] | None = (
         Field(
             None,
@@ -52,7 +60,7 @@ class ReactiveData(Settings):
             "halfcheetah and walker2d shipped and random. By default expert alone, or shipped",
         )
     )
-    seed: Index = 0
+    seed: DataSeed = 0
 
     @field_validator("mix")
     @classmethod
@@ -97,12 +105,28 @@ class MinariData(Settings):
 
 
 class FileData(Settings):
-    """One HDF5 or NPZ file of yours, under D4RL's key names, with a ``frames`` key."""
+    """HDF5 or NPZ files of yours, under D4RL's key names, with a ``frames`` key."""
 
     source: Literal["file"] = "file"
     path: Annotated[str, Field(min_length=1)] = Field(
-        description="the file; a relative path is taken from where benchbench is started"
+        description="the file, a folder of files that are an episode each, or a pattern of such "
+        "files (run_*.npz); a relative path is taken from where benchbench is started"
     )
+    fit: Literal["crop", "pad", "stretch"] | None = Field(
+        None,
+        description="how pictures of another shape or size are made the suite's",
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _a_path(cls, path: str) -> str:
+        if not path.isprintable():
+            raise ValueError(f"{path!r} has characters that no path should have; write it anew")
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            raise ValueError(f"'{path}' names the home of a user who is not here") from None
+        return path
 
 
 DataSource = Annotated[
@@ -110,10 +134,11 @@ DataSource = Annotated[
     Field(discriminator="source"),
 ]
 
-_SOURCES: dict[str, type[Settings]] = {
+SOURCES: dict[str, type[Settings]] = {
     model.model_fields["source"].default: model
     for model in (WaypointData, ReactiveData, D4RLData, VD4RLData, MinariData, FileData)
 }
+"""Settings of each source, by its name."""
 
 
 @dataclass(frozen=True)
@@ -208,12 +233,31 @@ def family_of(env_id: str) -> Family:
     return next((f for pattern, f in _FAMILIES if re.fullmatch(pattern, env_id)), _NONE)
 
 
+def refuse_odd_id(env_id: str) -> None:
+    """Raise ``ValueError`` where an id cannot stand in a table, a figure and a folder's name."""
+    if not env_id.strip():
+        raise ValueError("id: is empty; give the environment a name")
+    if not env_id.isprintable() or env_id != env_id.strip():
+        raise ValueError(
+            f"id: {env_id!r} has a line break, a character that is not seen, or a space at an "
+            "end; take it out"
+        )
+    if len(env_id.encode()) > 2 * LONGEST_NAME:
+        raise ValueError(f"id: has {len(env_id)} characters; give it a shorter name")
+    if env_id.casefold() == "all":
+        raise ValueError("id: 'all' stands for all environments in a report; give another name")
+    parts = env_id.partition(":")[2].split("/") if ":" in env_id else env_id.split("/")
+    if any(set(part) <= {"."} for part in parts):
+        raise ValueError(f"id: '{env_id}' is taken for a path to another folder; give another name")
+
+
 def data_for(env_id: str, data: DataSource | None) -> DataSource:
     """The data of an environment in a suite: what is stated, or the family's own source.
 
     Raises ``ValueError`` where the id is unknown and brings no data of its own, or where the source
-    does not fit the id.
+    does not fit the id, or the id itself is none.
     """
+    refuse_odd_id(env_id)
     family = family_of(env_id)
     if isinstance(data, FileData):
         return data
@@ -224,7 +268,7 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             "name, with data: {source: file, path: …})"
         )
     if data is None:
-        data = _SOURCES[family.source]()  # type: ignore[assignment]
+        data = SOURCES[family.source]()  # type: ignore[assignment]
     assert data is not None
     if data.source not in family.sources:
         raise ValueError(
@@ -232,6 +276,18 @@ def data_for(env_id: str, data: DataSource | None) -> DataSource:
             f"{' or '.join(family.sources)}, or file for a data set of your own"
         )
     return _mixed(env_id, data) if isinstance(data, ReactiveData) else data
+
+
+def seed_of(data: WaypointData | ReactiveData) -> int:
+    """The seed that a set is made from. Raises ``ValueError`` where it is still the pair's."""
+    if data.seed == "pair":
+        raise ValueError("the set is one of each pair; ask for a pair's own")
+    return data.seed
+
+
+def follows_pair(data: DataSource) -> bool:
+    """Whether each of a suite's seeds has a data set of its own."""
+    return isinstance(data, (WaypointData, ReactiveData)) and data.seed == "pair"
 
 
 def _mixed(env_id: str, data: ReactiveData) -> ReactiveData:

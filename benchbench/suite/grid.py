@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -57,6 +58,21 @@ class Cell:
     """Folders of the user's own pictures that distract, and their hashes."""
     keep_policy: bool = False
     """Whether its weights are kept; no part of its key."""
+    name: str = ""
+    """What the suite calls the environment, where it is not the id; no part of the key."""
+    condition: str = ""
+    """The suite's condition, whose settings stand above; no part of the key."""
+
+    @property
+    def stratum(self) -> str:
+        """What tables call the environment: its name, and the condition."""
+        name = self.name or self.env
+        return f"{name}@{self.condition}" if self.condition else name
+
+    @property
+    def folder(self) -> str:
+        """:attr:`stratum` as part of a file's name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.stratum)
 
     @property
     def variant(self) -> str:
@@ -71,7 +87,7 @@ class Cell:
     @property
     def label(self) -> str:
         """How people name the cell."""
-        return f"{self.env} seed {self.seed} {self.variant}"
+        return f"{self.stratum} seed {self.seed} {self.variant}"
 
     def under(self, routing: Routing) -> Cell:
         """The same cell under another variant."""
@@ -94,7 +110,7 @@ class Cell:
             "agent": self.agent.identity() | dict(self.own_code),
             "train": self.train.model_dump(mode="json"),
             "evaluate": self.evaluate.identity(self.pixels),
-            "diagnose": self.diagnose.model_dump(mode="json"),
+            "diagnose": self.diagnose.identity(),
             **({"pictures": dict(self.pictures)} if self.pictures else {}),
         }
 
@@ -136,7 +152,7 @@ class Grid:
 
     @classmethod
     def of(cls, suite: Suite, only: Mapping[str, Collection[str]] = NOTHING) -> Grid:
-        """The suite's grid; ``only`` names the values of env, variant and seed that are wanted.
+        """The suite's grid; ``only`` names what is wanted, as :func:`select` does.
 
         Raises :class:`UserError` as :func:`expand` and :func:`select` do.
         """
@@ -164,19 +180,21 @@ class Grid:
 
 
 def expand(suite: Suite) -> list[Cell]:
-    """The suite's cells: envs × seeds × variants, the variants of a pair side by side.
+    """The suite's cells: strata × seeds × variants, the variants of a pair side by side.
 
     Raises :class:`UserError` where the code of an agent or encoder of the user's own is not here.
     """
     cells = []
-    for env in suite.envs:
+    for stratum in suite.strata:
+        env = stratum.env
         pixels = suite.pixels.overridden_by(env.pixels)
-        data = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
+        named = DataIdentity.of(env.id, env.data, pixels.size, env.action_repeat)
         agent = suite.agent.overridden_by(env.agent)
         own_code = hash_own_code(agent)
         evaluate = suite.evaluate.overridden_by(env.evaluate)
         pictures = hash_pictures(pixels, evaluate)
         for seed in suite.seed_list:
+            data = named.of_pair(seed)
             for routing in suite.routings:
                 cells.append(
                     Cell(
@@ -193,6 +211,8 @@ def expand(suite: Suite) -> list[Cell]:
                         evaluate=evaluate,
                         diagnose=suite.diagnose,
                         own_code=own_code,
+                        name=env.name or "",
+                        condition=stratum.condition,
                         pictures=pictures,
                         keep_policy=suite.keep.policies,
                     )
@@ -221,21 +241,29 @@ def hash_own_code(agent: AgentSettings) -> tuple[tuple[str, str], ...]:
 
 
 def select(cells: Sequence[Cell], only: Mapping[str, Collection[str]]) -> list[Cell]:
-    """The cells that match ``only``: the values wanted of ``env``, ``variant`` and ``seed``.
+    """The cells that match ``only``: the values wanted of env, condition, variant and seed.
 
-    Raises :class:`UserError` where a wanted value is none of the grid's, and so would pass unseen.
+    An environment's value is its label, its name or its id. Raises :class:`UserError` where a
+    wanted value is none of the grid's, and so would pass unseen.
     """
-    values = {
-        "env": lambda cell: cell.env,
-        "variant": lambda cell: cell.variant,
-        "seed": lambda cell: str(cell.seed),
-    }
     for name, wanted in only.items():
-        if name not in values:
-            raise UserError(f"--only {name}=…: choose env, variant or seed")
-        there = dict.fromkeys(values[name](cell) for cell in cells)
+        if name not in NAMED:
+            raise UserError(f"--only {name}=…: choose {', '.join(NAMED)}")
+        there = dict.fromkeys(value for cell in cells for value in NAMED[name](cell) if value)
         for value in sorted(set(wanted) - set(there)):
-            raise UserError(
-                f"--only {name}={value}: the grid has no such {name}; it has {', '.join(there)}"
-            )
-    return [c for c in cells if all(values[name](c) in wanted for name, wanted in only.items())]
+            has = f"it has {', '.join(there)}" if there else "the suite states none"
+            raise UserError(f"--only {name}={value}: the grid has no such {name}; {has}")
+    return [
+        cell
+        for cell in cells
+        if all({*NAMED[name](cell)} & {*wanted} for name, wanted in only.items())
+    ]
+
+
+NAMED: dict[str, Callable[[Cell], tuple[str, ...]]] = {
+    "env": lambda cell: (cell.stratum, cell.name, cell.env),
+    "condition": lambda cell: (cell.condition,),
+    "variant": lambda cell: (cell.variant,),
+    "seed": lambda cell: (str(cell.seed),),
+}
+"""What ``--only`` may ask for, and the values by which a cell has it."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchbench.core.errors import UserError
-from benchbench.core.settings import suggest
+from benchbench.core.settings import LARGEST, PATTERNS, SMALL_NAME, suggest
+from benchbench.core.yaml_text import Loc, parse_yaml
+from benchbench.suite.file import BASE_SCHEMA, SuiteFile, read_with_base
 from benchbench.suite.model import Suite
-from benchbench.suite.shipped import find_suite
-
-Loc = tuple[str | int, ...]
-"""The place of a value in a suite file: keys, and numbers in lists."""
 
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
@@ -29,45 +31,54 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     Raises :class:`UserError` with a line for each mistake: the file, its line where there is one,
     the key and the cure.
     """
-    path = find_suite(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); check the path, or name a suite that "
-            "'benchbench suites' lists"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; is it a suite file?") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(root, path))
-        raw = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{where}: is not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not valid YAML: {str(error).splitlines()[0]}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: a value cannot be read ({error}); quote it") from None
-    except RecursionError:
-        raise UserError(f"{path}: an alias refers to itself; write it out") from None
-    if not isinstance(raw, dict):
-        raise UserError(
-            f"{path}: is empty or not a mapping; 'benchbench suites copy quickstart' writes a "
-            "suite to edit"
-        )
-    for override in overrides:
-        _apply_override(raw, override)
+    file, raw = _merged(path, overrides)
     try:
         return Suite.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_explain(path, error, raw, lines, overrides)) from None
+        raise UserError(_explain(file, error, raw, overrides)) from None
+
+
+def merged_text(path: Path, overrides: Sequence[str] = ()) -> str:
+    """A suite's file as YAML, with its base and the overrides in it.
+
+    Raises :class:`UserError` as :func:`load_suite` does.
+    """
+    load_suite(path, overrides)
+    _, raw = _merged(path, overrides)
+    return str(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _merged(path: Path, overrides: Sequence[str]) -> tuple[SuiteFile, dict[str, Any]]:
+    """A suite's file, and what it holds once its base and the overrides are in it."""
+    file = read_with_base(path)
+    raw = copy.deepcopy(file.raw)
+    for override in overrides:
+        _apply_override(raw, override)
+    return file, raw
+
+
+def stored_suite(stored: object, path: Path) -> Suite:
+    """A suite that benchbench has written into a results file.
+
+    Raises :class:`UserError` where it makes no sense to this version: a newer one wrote it.
+    """
+    try:
+        return Suite.model_validate(stored)
+    except ValidationError as error:
+        loc, message = _mistakes(error, stored)[0]
+        raise UserError(
+            f"{path}: was written by another version of benchbench, and this one cannot read it "
+            f"({'.'.join(map(str, loc))}: {message.split(';')[0]}); update benchbench, or run the "
+            "suite again with this version into another --results folder"
+        ) from None
 
 
 def suite_schema() -> str:
     """The JSON schema of suite files, for editors."""
-    return json.dumps(Suite.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    schema = Suite.model_json_schema()
+    schema["properties"] = {"base": BASE_SCHEMA} | schema["properties"]
+    schema["required"] = ["name"]  # a base may have the others
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -75,67 +86,37 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     if not equals or not all((*parents, last)):
         raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
+    value, _ = parse_yaml(text, f"--set {override}", numbered=False)
     node: Any = raw
     try:
         for part in parents:
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
         if isinstance(node, list):
-            node[int(last)] = yaml.safe_load(text)
+            node[int(last)] = value
         else:
-            node[last] = yaml.safe_load(text)
+            node[last] = value
     except (ValueError, IndexError, AttributeError, TypeError):
         raise UserError(
             f"--set {override}: the suite has no place '{key}'; lists take a number, "
             "as in envs.0.pixels.size=48"
         ) from None
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not valid YAML") from None
-
-
-def _lines(node: yaml.Node | None, path: Path, at: Loc = ()) -> Iterator[tuple[Loc, int]]:
-    """Every key's place and line; a key that is no text or a duplicate is refused."""
-    if node is None:
-        return
-    yield at, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.tag not in _KEY_TAGS:
-                raise UserError(f"{path}:{line}: a key is not plain text; quote it or take it out")
-            if key.value in seen:
-                raise UserError(f"{path}:{line}: duplicate key '{key.value}'; keep one")
-            seen.add(key.value)
-            yield from _lines(value, path, (*at, key.value))
-            yield (*at, key.value), line
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, path, (*at, index))
-
-
-_KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
 def _explain(
-    path: Path,
-    error: ValidationError,
-    raw: dict[str, Any],
-    lines: dict[Loc, int],
-    overrides: Sequence[str],
+    file: SuiteFile, error: ValidationError, raw: dict[str, Any], overrides: Sequence[str]
 ) -> str:
     """Every mistake on a line of its own, in the file's order: file, line, key, what to do."""
     override = f" with --set {' --set '.join(overrides)}" if overrides else ""
     found = []
     for loc, message in _mistakes(error, raw):
-        known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in lines), ())
-        number = lines[known] if known else 0
+        path, number = file.place(loc)
         key = ".".join(str(part) for part in loc) + ": " if loc else ""
         place = f"{path}:{number}" if number else str(path)
-        found.append((number, f"{place}{override}: {key}{message}"))
+        found.append(((path != file.path, number), f"{place}{override}: {key}{message}"))
     return "\n".join(text for _, text in sorted(found, key=lambda one: one[0]))
 
 
-def _mistakes(error: ValidationError, raw: dict[str, Any]) -> list[tuple[Loc, str]]:
+def _mistakes(error: ValidationError, raw: Any) -> list[tuple[Loc, str]]:
     """Each mistake's place in the file and its message.
 
     Pydantic lists what every member of a union says of a value. Of one place the most telling
@@ -162,7 +143,7 @@ def _mistakes(error: ValidationError, raw: dict[str, Any]) -> list[tuple[Loc, st
     ]
 
 
-def _message(error: Any, raw: dict[str, Any]) -> tuple[Loc, str]:
+def _message(error: Any, raw: Any) -> tuple[Loc, str]:
     """Where one of pydantic's errors lies in the file, and what is wrong and what to do."""
     kind, loc = error["type"], _in_file(error["loc"], raw)
     message = error["msg"].removeprefix("Value error, ")
@@ -172,25 +153,79 @@ def _message(error: Any, raw: dict[str, Any]) -> tuple[Loc, str]:
         named, colon, rest = message.partition(": ")
         parts = [int(part) if part.isdecimal() else part for part in named.split(".")]
         inner = _in_file((*error["loc"], *parts), raw)
-        if colon and len(inner) == len(loc) + named.count(".") + 1:
+        if colon and ".".join(str(part) for part in inner[len(loc) :]) == named:
             loc, message = inner, rest
     message = message[0].lower() + message[1:]
     if kind == "extra_forbidden":
-        message = f"is not a key here{suggest(str(loc[-1]), _keys_beside(error['loc']))}"
+        message = f"is not a key here{suggest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
     elif kind == "missing":
         message = "is missing; add it"
     elif kind == "union_tag_invalid":
         wrong, choices = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "")
         message = f"'{wrong}' is not a source{suggest(wrong, choices.split(', '))}"
     elif kind == "model_type":
-        message = f"should hold keys and values, not {error['input']!r}"
+        message = f"should hold keys and values, not {_shown(error['input'])}{_cure(error)}"
     elif kind == "too_short":
         message = "is empty; give at least one"
     elif kind == "tuple_type":
-        message = f"should be a list, not {error['input']!r}"
+        message = f"should be a list, not {_shown(error['input'])}{_cure(error)}"
+    elif kind == "less_than_equal" and error["ctx"]["le"] == LARGEST:
+        message = (
+            f"{_shown(error['input'])} does not fit into 64 bits; write a smaller one, such as "
+            f"{int(error['input']) % 2**31}"
+        )
+    elif kind == "string_pattern_mismatch" and error["ctx"]["pattern"] in PATTERNS:
+        message = f"should be {PATTERNS[error['ctx']['pattern']]}, not {_shown(error['input'])}"
+        message += _cure(error)
     elif kind != "value_error":
-        message = f"{message}, not {error['input']!r}"
+        message = f"{message}, not {_shown(error['input'])}{_cure(error)}"
     return loc, message
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+
+
+def _cure(error: Any) -> str:
+    """How to write what was meant, for the end of a message; empty where that is not clear."""
+    kind, value = error["type"], error["input"]
+    if kind == "string_pattern_mismatch":
+        plain = "-".join(re.findall(r"[A-Za-z0-9_.]+", value.strip()))
+        if error["ctx"]["pattern"] == SMALL_NAME:
+            plain = re.sub(r"[_.]", "-", plain.lower())
+        return f"; write {plain.lstrip('-_.')}" if plain.lstrip("-_.") else ""
+    if kind in ("string_type", "model_type") and not isinstance(value, (str, dict, list)):
+        if isinstance(value, bool):
+            words = "yes, on and true" if value else "no, off and false"
+            return f": YAML reads {words} as {str(value).lower()}; put it in quotes if it is text"
+        if value is None:
+            return ": it is empty, or YAML's null; write it, in quotes if it is text"
+        what = "a date" if isinstance(value, date) else "a number"
+        return f": YAML reads it as {what}; put it in quotes if it is text"
+    if kind == "tuple_type" and isinstance(value, (str, int, float)):
+        return f"; write [{value}]"
+    if kind.startswith(("int_", "float_")) and isinstance(value, (str, float)):
+        return _number_meant(value, whole=kind.startswith("int_"))
+    return ""
+
+
+def _number_meant(value: str | float, *, whole: bool) -> str:
+    """'; write 1000' for '1e3', 1000.0, '1,000' and '1000' in quotes; else nothing."""
+    text = str(value).strip()
+    if re.fullmatch(r"[-+]?\d{1,3}([, _']\d{3})+", text):
+        text = re.sub(r"[, _']", "", text)
+    elif not whole:
+        text = text.replace(",", ".")
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    if not math.isfinite(number) or (whole and number != int(number)):
+        return ""
+    meant = str(int(number)) if whole and abs(number) < 2**53 else text
+    quoted = ", without quotes" if isinstance(value, str) and meant == text == value else ""
+    return f"; write {meant}{quoted}"
 
 
 def _rank(error: Any) -> tuple[bool, bool, int]:
@@ -206,14 +241,25 @@ _NOISE = {"string_type", "tuple_type", "int_type", "too_short"}
 
 
 def _in_file(loc: Sequence[str | int], raw: Any) -> Loc:
-    """An error's place without the names of unions' members, which the file does not have."""
+    """An error's place in the file: without the names of unions' members, with dotted keys."""
     found: list[str | int] = []
-    for part in loc:
-        try:
-            raw = raw[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        found.append(part)
+    start = 0
+    while start < len(loc):
+        for end in range(len(loc), start, -1):
+            part = loc[start] if end == start + 1 else ".".join(map(str, loc[start:end]))
+            try:
+                raw = raw[part]
+            except (KeyError, IndexError, TypeError):
+                continue
+            found.append(part)
+            start = end - 1
+            break
+        else:  # a mistake in the first part of a dotted key
+            dotted = [key for key in raw if str(key).startswith(f"{loc[start]}.")] if isinstance(
+                raw, dict) else []  # fmt: skip
+            if dotted:
+                return (*found, dotted[0])
+        start += 1
     return tuple(found)
 
 
@@ -222,10 +268,12 @@ def _keys_beside(loc: Sequence[str | int]) -> list[str]:
 
     ``loc`` is pydantic's: where a union has tags, the tag stands behind the key.
     """
+    if len(loc) == 1:
+        return ["base", *Suite.model_fields]
     models: list[type[BaseModel]] = [Suite]
-    for part in loc[:-1]:
+    for before, part in itertools.pairwise((None, *loc[:-1])):
         tagged = [m for m in models if _tag(m) == part]
-        if isinstance(part, int) or tagged:
+        if isinstance(part, int) or tagged or before == "conditions":  # whose keys are names
             models = tagged or models
             continue
         fields = models[0].model_fields

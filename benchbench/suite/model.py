@@ -9,57 +9,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchbench.core.settings import (
+    LABEL,
+    LONGEST_NAME,
+    PLAIN_NAME,
+    SMALL_NAME,
     Count,
     Index,
-    Number,
     Rate,
     Settings,
     refuse_repeats,
     suggest,
 )
-from benchbench.routing import (
-    REGISTRY,
-    Clear,
-    Combine,
-    CriticTerms,
-    Encoders,
-    Flow,
-    Holder,
-    Routing,
-    VaeWeights,
-)
+from benchbench.routing import REGISTRY, Routing
 from benchbench.suite.agent import AgentSettings, refusal
 from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margins, SeedPlan
+from benchbench.suite.diagnose import DiagnoseSettings
 from benchbench.suite.distract import DistractSettings
 from benchbench.suite.distract import refusal as distract_refusal
 from benchbench.suite.environments import DataSource, data_for, family_of
+from benchbench.suite.keep import KeepSettings
+from benchbench.suite.pixels import PixelSettings
+from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
+from benchbench.suite.variants import VariantSettings
 
+RESERVED = ("baselines", "images", "scaling")
+"""Folders beside the suites' results that hold something else."""
 
-class PixelSettings(Settings):
-    """How a frame is drawn and stacked."""
+MOST_SEEDS = 10_000
 
-    size: Annotated[int, Strict(), Field(ge=16)] = Field(84, description="height and width, pixels")
-    stack: Count = Field(3, description="frames in one observation")
-    spacing: Count = Field(1, description="environment steps between the frames of a stack")
-    centre: Annotated[bool, Strict()] = Field(
-        False,
-        description="subtract the training frames' mean image, rather than 1/2; where the scene "
-        "stands still, an untrained encoder then sees what moves",
-    )
-    distract: DistractSettings | None = Field(
-        None,
-        description="what is laid over the frames: tint, background, objects, camera, noise, or a "
-        "preset of them; none by default",
-    )
-
-    def identity(self) -> dict[str, Any]:
-        """All of it as plain JSON values; without what came later, where that is not used."""
-        told = self.model_dump(mode="json", exclude={"distract"})
-        distract = self.distract.identity() if self.distract else {}
-        return told | ({"distract": distract} if distract else {})
+SmallName = Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)]
 
 
 class TrainSettings(Settings):
@@ -77,8 +58,15 @@ class TrainSettings(Settings):
 class EvaluateSettings(Settings):
     """When and on how many episodes the policy is scored."""
 
+    LATER = frozenset({"final_episodes", "distract"})
+
     every: Count = Field(5_000, description="updates between evaluations")
-    episodes: Count = 10
+    episodes: Count = Field(10, description="of an evaluation, from the same starts each time")
+    final_episodes: Index = Field(
+        0,
+        description="more episodes of each evaluation in the last tenth of training, from starts "
+        "that no other evaluation has: the final score is then theirs; 0: of the others",
+    )
     distract: DistractSettings | None = Field(
         None,
         description="distractions that the training has not seen: what is stated here takes the "
@@ -92,71 +80,16 @@ class EvaluateSettings(Settings):
             return None
         return (pixels.distract or DistractSettings()).under(self.distract)
 
-    def identity(self, pixels: PixelSettings) -> dict[str, Any]:
-        """All of it as plain JSON values; without what came later, where that is not used."""
-        told = self.model_dump(mode="json", exclude={"distract"})
-        unseen = self.unseen(pixels)
+    def identity(self, pixels: PixelSettings | None = None) -> dict[str, Any]:
+        """As the others' are; what is not seen in training depends on what is."""
+        told = super().identity()
+        unseen = self.unseen(pixels or PixelSettings())
         return told if unseen is None else told | {"distract": unseen.identity()}
 
 
-class DiagnoseSettings(Settings):
-    """What is measured beside the score; it never changes the training."""
+class Overrides(Settings):
+    """What may differ from the suite's settings: in an environment, or under a condition."""
 
-    signals_every: Count = Field(
-        500, description="updates between samples of losses and gradient norms"
-    )
-    holdout: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
-        0.1, description="share of the data set's episodes kept from training for probes and errors"
-    )
-    probe_frames: Annotated[int, Strict(), Field(ge=200)] = Field(
-        2_000, description="held-out frames on which probes are fitted"
-    )
-    q_pairs: Index = Field(
-        32,
-        description="held-out states and actions from which the policy is played on, for the true "
-        "value of Q; 0: off",
-    )
-    q_horizon: Count = Field(
-        400, description="steps of each of these roll-outs; at discount 0.99, 2 % is left out"
-    )
-    q_every: Count = Field(
-        10, description="evaluations between these roll-outs; the last one always has them"
-    )
-    oracle_updates: Index = Field(
-        2_000,
-        description="updates of the reference encoder that is trained on the simulator's state, "
-        "once for each data set and encoder; 0: off",
-    )
-
-
-class KeepSettings(Settings):
-    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
-
-    policies: Annotated[bool, Strict()] = Field(
-        True, description="the weights of every finished cell, to be loaded, exported and filmed"
-    )
-    films: Annotated[bool, Strict()] = Field(
-        True,
-        description="after a run, a short film of an episode: the compared variants side by side "
-        "from the same start, on the first seed of each environment",
-    )
-
-
-class EnvSettings(Settings):
-    """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
-
-    id: str = Field(
-        description="an environment's id, such as bullet-maze2d-open-v0, hopper-medium-v2, "
-        "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
-        "file of your own ('benchbench data list' names them)"
-    )
-    data: DataSource | None = Field(
-        None, description="where the data come from; by default the source that fits the id"
-    )
-    when: Literal["always", "available"] = Field(
-        "always",
-        description="available: leave the environment out, and say so, where its data are not here",
-    )
     observation: Literal["pixels", "state"] | None = None
     pixels: PixelSettings | None = None
     action_repeat: Count | None = Field(
@@ -170,6 +103,41 @@ class EnvSettings(Settings):
     agent: AgentSettings | None = None
     train: TrainSettings | None = None
     evaluate: EvaluateSettings | None = None
+
+
+class Condition(Overrides):
+    """Settings under which every environment stands once; they go before an environment's own."""
+
+    data: dict[str, Any] | None = Field(
+        None, description="keys of an environment's data, put in the place of its own"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dotted(cls, values: Any) -> Any:
+        return unfolded(values) if isinstance(values, dict) else values
+
+
+class EnvSettings(Overrides):
+    """One environment; ``agent``, ``train`` and ``evaluate`` override the suite's."""
+
+    id: str = Field(
+        description="an environment's id, such as bullet-maze2d-open-v0, hopper-medium-v2, "
+        "vd4rl:main/walker_walk/medium or minari:mujoco/hopper/medium-v0; any name with a data "
+        "file of your own ('benchbench data list' names them)"
+    )
+    name: Annotated[str, Field(pattern=LABEL, max_length=LONGEST_NAME)] | None = Field(
+        None,
+        description="what the environment is called in tables; with it, one id may stand in a "
+        "suite several times, under different settings",
+    )
+    data: DataSource | None = Field(
+        None, description="where the data come from; by default the source that fits the id"
+    )
+    when: Literal["always", "available"] = Field(
+        "always",
+        description="available: leave the environment out, and say so, where its data are not here",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -198,44 +166,10 @@ class EnvSettings(Settings):
         return self
 
 
-class VariantSettings(Settings):
-    """A variant defined in the suite, in the terms of ``benchbench.routing``."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    encoder_in: tuple[Holder, ...] = Field(description="the optimizers that hold the encoder")
-    critic: Flow
-    vae: Flow
-    actor: Flow = "detached"
-    encoders: Encoders = Field("shared", description="one encoder for all networks or one each")
-    critic_terms: CriticTerms = Field("both", description="the terms that reach the encoder")
-    vae_weights: VaeWeights = Field("advantage", description="of the VAE's gradient on the encoder")
-    clear: Clear = Field("before", description="zero_grad before the backward or after the step")
-    combine: Combine = Field("sum", description="how two gradients in [own] become one")
-    why: str = ""
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if self.name in REGISTRY:
-            raise ValueError(f"'{self.name}' is a variant of benchbench's own; choose another name")
-        self.routing()
-        return self
-
-    def routing(self) -> Routing:
-        """The routing that these settings describe."""
-        return Routing(**self.model_dump())
-
-
-def of_other_code(name: str) -> str | dict[str, object]:
-    """How a suite names a variant that other code trained: nothing is known of its routing."""
-    if name in REGISTRY:
-        return name
-    return {"name": name, "encoder_in": [], "critic": "detached", "vae": "detached"}
-
-
 class Suite(Settings):
     """A whole suite file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
     description: str = ""
     observation: Literal["pixels", "state"] = "pixels"
     seeds: Count | tuple[Index, ...] | SeedPlan = Field(
@@ -243,6 +177,13 @@ class Suite(Settings):
     )
     variants: tuple[str | VariantSettings, ...] = Field(min_length=1)
     envs: tuple[EnvSettings, ...] = Field(min_length=1)
+    conditions: dict[
+        Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)], Condition
+    ] = Field(
+        {},
+        description="settings under each of which the whole grid stands, by name, such as "
+        "{plain: {}, small-lr: {agent.encoder_lr: 1e-4}}; keys as --set takes them",
+    )
     pixels: PixelSettings = PixelSettings()
     agent: AgentSettings = AgentSettings()
     train: TrainSettings = TrainSettings()
@@ -268,6 +209,15 @@ class Suite(Settings):
         "is met within this relative error, and nothing else",
     )
 
+    @field_validator("name", mode="after")
+    @classmethod
+    def _free_name(cls, value: str) -> str:
+        if value.casefold() in RESERVED:
+            raise ValueError(
+                f"results/{value} holds other things than a suite's results; choose another name"
+            )
+        return value
+
     @field_validator("seeds", mode="after")
     @classmethod
     def _some_seeds(
@@ -277,6 +227,12 @@ class Suite(Settings):
             if not value:
                 raise ValueError("is empty: give a count, or at least one seed")
             refuse_repeats(value, "seed")
+        count = value if isinstance(value, int) else 0
+        if count > MOST_SEEDS:
+            raise ValueError(
+                f"{count} is a count, of seeds 0, 1, …, and above {MOST_SEEDS:,}; for that one "
+                f"seed write [{count}]"
+            )
         return value
 
     @field_validator("variants", mode="after")
@@ -293,7 +249,15 @@ class Suite(Settings):
     @field_validator("envs", mode="after")
     @classmethod
     def _distinct_envs(cls, value: tuple[EnvSettings, ...]) -> tuple[EnvSettings, ...]:
-        refuse_repeats([env.id for env in value], "environment")
+        names = [env.name or env.id for env in value]
+        if "all" in names:
+            raise ValueError(f"{names.index('all')}.name: 'all' is the mean of all; choose another")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"names the environment {name!r} twice; give one of them a name: of its own, "
+                    "and other settings"
+                )
         return value
 
     @field_validator("claims", mode="after")
@@ -325,8 +289,13 @@ class Suite(Settings):
         return self
 
     @model_validator(mode="after")
+    def _strata_differ(self) -> Self:
+        refuse_equal_strata(self)
+        return self
+
+    @model_validator(mode="after")
     def _state_has_no_routing(self) -> Self:
-        kinds = {env.observation or self.observation for env in self.envs}
+        kinds = {one.env.observation or self.observation for one in self.strata}
         names = [routing.name for routing in self.routings]
         if "state" in kinds and names != ["frozen"]:
             raise ValueError(
@@ -337,17 +306,18 @@ class Suite(Settings):
 
     @model_validator(mode="after")
     def _state_has_no_proprio(self) -> Self:
-        for index, env in enumerate(self.envs):
-            if env.proprio and (env.observation or self.observation) == "state":
+        for one in self.strata:
+            if one.env.proprio and (one.env.observation or self.observation) == "state":
                 raise ValueError(
-                    f"envs.{index}.proprio: {env.id} is seen as its state, which holds all that "
+                    f"{one.at}.proprio: {one.label} is seen as its state, which holds all that "
                     "could stand beside an image; take proprio out, or write observation: pixels"
                 )
         return self
 
     @model_validator(mode="after")
     def _variants_fit_the_agents(self) -> Self:
-        for algorithm in {self.agent.overridden_by(env.agent).algorithm for env in self.envs}:
+        agents = [self.agent.overridden_by(one.env.agent) for one in self.strata]
+        for algorithm in dict.fromkeys(agent.algorithm for agent in agents):
             for routing in self.routings:
                 if reason := refusal(algorithm, routing):
                     raise ValueError(f"variants: '{routing.name}' does not fit: {reason}")
@@ -355,21 +325,27 @@ class Suite(Settings):
 
     @model_validator(mode="after")
     def _distractions_fit(self) -> Self:
-        for index, env in enumerate(self.envs):
+        for one in self.strata:
+            env = one.env
             pixels = self.pixels.overridden_by(env.pixels)
             unseen = self.evaluate.overridden_by(env.evaluate).unseen(pixels)
             for where, distract in (("pixels", pixels.distract), ("evaluate", unseen)):
                 if distract is None or (env.observation or self.observation) == "state":
                     continue
                 if reason := distract_refusal(env.id, distract):
-                    raise ValueError(f"envs.{index}.{where}.{reason}")
+                    raise ValueError(f"{one.at}.{where}.{reason}")
             seen = pixels.distract.identity() if pixels.distract else {}
             if unseen is not None and unseen.identity() == seen:
                 raise ValueError(
-                    f"evaluate.distract: {env.id} is trained under the same distractions, so that "
-                    "nothing in them is unseen; state another strength, seed or folder"
+                    f"evaluate.distract: {one.label} is trained under the same distractions, so "
+                    "that nothing in them is unseen; state another strength, seed or folder"
                 )
         return self
+
+    @property
+    def strata(self) -> tuple[Stratum, ...]:
+        """Environments × conditions, in the file's order: what has verdicts of its own."""
+        return strata_of(self)
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -400,7 +376,8 @@ class Suite(Settings):
     def has_unseen(self) -> bool:
         """Whether policies are also evaluated under distractions not seen in training."""
         return any(
-            self.evaluate.overridden_by(env.evaluate).distract is not None for env in self.envs
+            self.evaluate.overridden_by(one.env.evaluate).distract is not None
+            for one in self.strata
         )
 
     @property

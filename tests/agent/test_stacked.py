@@ -8,7 +8,7 @@ import torch
 from helpers.agents import CPU, SETTINGS, SPEC, all_weights, make_batches
 
 from benchbench.agent import AGENTS
-from benchbench.agent.stacked import Stack
+from benchbench.agent.stacked import MappedGroupNorm, Stack, stacked
 from benchbench.routing import REGISTRY
 from benchbench.suite.agent import refusal
 
@@ -28,7 +28,7 @@ def float64():
     torch.set_default_dtype(torch.float32)
 
 
-def make(algorithm, variant, k):
+def make(algorithm, variant, k, **changes):
     """Agents of other seeds, whose data has other bounds and moments."""
     spec = replace(
         SPEC,
@@ -39,7 +39,7 @@ def make(algorithm, variant, k):
         action_mean=torch.tensor([0.1, -0.2]) * k,
         action_std=torch.tensor([0.5, 0.3]) + 0.1 * k,
     )
-    settings = SETTINGS.model_copy(update={"algorithm": algorithm, "noise_updates": 8})
+    settings = SETTINGS.model_copy(update={"algorithm": algorithm, "noise_updates": 8} | changes)
     stream = lambda purpose: sum(purpose.encode()) + 100 * k  # noqa: E731
     return AGENTS[algorithm](spec, settings, REGISTRY[variant], stream, CPU)
 
@@ -107,4 +107,53 @@ def test_agents_leave_and_join_between_updates_and_keep_their_states(algorithm, 
     for update in (1, 2):
         anew.update([mine[update] for mine in drawn])
     for one, other in zip(resumed, alone, strict=True):
+        assert_close(one, other)
+
+
+def test_another_encoder_stacks():
+    alone, together = ([make("lapo", "after", k, encoder="drqv2") for k in range(N)] for _ in "ab")
+    drawn = [batches(k, 1)[0] for k in range(N)]
+    Stack(together).update(drawn)
+    for one, other, batch in zip(together, alone, drawn, strict=True):
+        other.update(batch)
+        assert_close(one, other)
+
+
+def test_group_norm_is_pytorchs_and_goes_through_vmap():
+    """What resnet18 has in place of BatchNorm."""
+    seen = [torch.randn(4, 8, 5, 3).to(memory_format=torch.channels_last) for _ in range(N)]
+    norms = [torch.nn.GroupNorm(2, 8, eps=0.1) for _ in range(N)]
+    for norm in norms:
+        torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    mapped, (weights, _) = MappedGroupNorm(2, 8, eps=0.1), torch.func.stack_module_state(norms)
+    found = torch.func.vmap(lambda state, x: torch.func.functional_call(mapped, state, (x,)))(
+        weights, stacked([*seen])
+    )
+    for one, norm, x in zip(found, norms, seen, strict=True):
+        torch.testing.assert_close(one, norm(x))
+
+
+def test_bf16_stacks():
+    """Sums of bfloat16 are taken in another order, so losses agree to its three digits."""
+    torch.set_default_dtype(torch.float32)
+    alone, together = ([make("lapo", "after", k, precision="bf16") for k in range(N)] for _ in "ab")
+    drawn = [make_batches(1, seed=k)[0] for k in range(N)]
+    mine = Stack(together).update(drawn)
+    for one, other, batch in zip(mine, alone, drawn, strict=True):
+        for name, loss in other.update(batch).items():
+            torch.testing.assert_close(one[name], loss, rtol=0.05, atol=0.05)
+
+
+def test_states_stack():
+    spec = replace(SPEC, channels=0, size=0, proprio_dim=0, state_dim=6)
+    routing, settings = REGISTRY["frozen"], SETTINGS
+
+    def agents():
+        return [AGENTS["lapo"](spec, settings, routing, lambda p, k=k: len(p) + k, CPU)
+                for k in range(N)]  # fmt: skip
+
+    alone, together, drawn = agents(), agents(), make_batches(N, state_dim=6)
+    Stack(together).update(drawn)
+    for one, other, batch in zip(together, alone, drawn, strict=True):
+        other.update(batch)
         assert_close(one, other)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -95,3 +99,16 @@ def test_frames_are_tidy() -> None:
     empty = power_table(judge(pair(make_results(seeds=1))), {}, 10, 0.05)
     assert isinstance(empty, pd.DataFrame)
     assert empty.empty
+
+
+def test_the_script_of_the_rates_runs_as_it_says() -> None:
+    """Its own first command, with the smallest counts."""
+    script = Path(__file__).parents[1] / "tools" / "claim_rates.py"
+    about = script.read_text("utf-8").splitlines()
+    assert "PYTHONPATH=tests" in about[0]
+    command = about[2].split("  ")[2].replace("python ", f"{sys.executable} ")
+    few = "--tables 3 --looks 0 --intervals 0 --power 0 --law normal"
+    line = f"PYTHONPATH=tests:$PYTHONPATH {command} {few}"
+    ran = subprocess.run(line, shell=True, cwd=script.parents[2], text=True, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"normal, at delta: 10: \d+\.\d / \d+\.\d / \d+\.\d; 15: ", ran.stdout)

@@ -14,6 +14,7 @@ from benchbench.cell.devices import Device
 from benchbench.cell.train import look_at, run_cell
 from benchbench.core.errors import UserError
 from benchbench.data.sampler import Sampler
+from benchbench.perf.timing import TimedCell
 from benchbench.results.failures import Diverged
 from benchbench.results.tables import TABLES, to_table
 from benchbench.suite.grid import expand
@@ -241,6 +242,19 @@ def test_losses_are_looked_at_in_one_copy_and_the_first_bad_one_is_named(monkeyp
     with pytest.raises(Diverged, match=r"^q_loss is inf at update 7$"):
         look_at(fine)
     assert look_at([]) == {}
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("tf32", True), ("fp32", False)])
+def test_tf32_is_a_setting_of_the_cell_and_no_part_of_older_keys(precision, tf32):
+    switch = torch.backends.cuda.matmul
+    before, switch.allow_tf32 = switch.allow_tf32, not tf32
+    one = cell("after", agent={"precision": precision})
+    try:
+        TimedCell(one, Device("cpu"))
+        assert switch.allow_tf32 == tf32
+    finally:
+        switch.allow_tf32 = before
+    assert (one.key == cell("after").key) == (precision == "fp32")
 
 
 class Closing:

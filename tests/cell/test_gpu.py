@@ -9,7 +9,9 @@ from helpers.transitions import sampler
 from benchbench.agent.lapo import LAPO
 from benchbench.cell.devices import Device, choose_devices
 from benchbench.data.batch import Batch
+from benchbench.envs.distraction import Distraction, Layer
 from benchbench.routing import REGISTRY
+from benchbench.suite.distract import DistractSettings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -59,10 +61,17 @@ def test_an_update_never_waits_for_the_gpu(variant):
         torch.cuda.set_sync_debug_mode("default")
 
 
+EXACT = {"tint": {"strength": 0.4}, "background": {"strength": 1}, "noise": {"strength": 0.1}}
+"""Distractions that are integers throughout."""
+
+
+@pytest.mark.parametrize("distract", [{}, EXACT])
 @pytest.mark.parametrize("free", [0, 2**40])
-def test_batches_are_the_cpus_wherever_the_frames_lie(free, monkeypatch):
+def test_batches_are_the_cpus_wherever_the_frames_lie(free, distract, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
-    here, there = sampler(SMALL), sampler(SMALL, device="cuda")
+    settings = DistractSettings.model_validate(distract)
+    layers = [Layer(Distraction(settings, 8, "light", d), 3) for d in ("cpu", "cuda")]
+    here, there = sampler(SMALL, layer=layers[0]), sampler(SMALL, device="cuda", layer=layers[1])
     for _ in range(3):
         mine, theirs = here.sample(), there.sample()
         for name, value in vars(mine).items():

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,7 +17,6 @@ from helpers.commands import COMMON, Bench
 from helpers.suites import TINY
 
 from benchbench.cli.main import main
-from benchbench.envs import make_pixel_env
 from benchbench.launch import plan
 from benchbench.results.failures import Failure
 from benchbench.results.tables import TABLES, read_results
@@ -100,12 +100,15 @@ def test_the_same_again_runs_nothing_and_an_edited_suite_what_it_changed(finishe
     assert {key: kept[key] for key in published} == published  # before's results are still there
 
 
-@pytest.mark.slow
-def test_an_evaluations_estimate_counts_the_policy_once_a_step_for_episodes_side_by_side():
+def test_an_evaluations_estimate_counts_the_policy_once_a_step_for_episodes_side_by_side(
+    monkeypatch,
+):
     cell = expand(Suite.model_validate(TINY | {"evaluate": {"every": 10, "episodes": 20}}))[0]
-    without, slow = (plan._evaluation_seconds(cell, act_seconds=act) for act in (0.0, 100.0))
-    steps = make_pixel_env(cell.env, 16).max_episode_steps
-    assert slow - without == pytest.approx(2 * steps * 100.0, rel=0.01)  # 16 episodes, then 4
+    monkeypatch.setattr(plan, "_agent_seconds", lambda cell, slots, tried: (0.0, 100.0))
+    monkeypatch.setattr(plan, "_step_seconds", lambda cell: (1.0, 400))
+    told = plan.estimate_seconds([cell], SimpleNamespace(jobs=1))
+    evaluations = cell.train.updates // 10 + 1
+    assert told == evaluations * 400 * (20 * 1.0 + 2 * 100.0)  # 16 episodes, then 4
 
 
 def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):

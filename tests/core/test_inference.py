@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchbench.core.inference import (
+    any_differs,
     bootstrap_t_interval,
     caution,
     heterogeneity,
@@ -162,3 +163,28 @@ class TestLevels:
             planned = spent(spending, share, alpha)  # type: ignore[arg-type]
             error = 4 * math.sqrt(planned / 200_000) + 1e-6
             assert crossed[look].mean() == pytest.approx(planned, abs=error)
+
+
+class TestConditions:
+    @given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=9))
+    def test_two_conditions_are_a_paired_sign_flip(self, rows: list[tuple[float, float]]) -> None:
+        d = np.array(rows)
+        difference = d[:, 0] - d[:, 1]
+        if difference.any():
+            assert any_differs([d]) == pytest.approx(sign_flip([difference])[0])
+        else:
+            assert math.isnan(any_differs([d]))
+
+    def test_what_is_common_to_a_seed_does_not_count(self) -> None:
+        rng = np.random.default_rng(0)
+        d, seed = rng.normal(size=(9, 3)), 50 * rng.normal(size=(9, 1))
+        assert any_differs([d]) == pytest.approx(any_differs([d + seed]))
+
+    def test_one_condition_apart_is_found_and_none_is_not(self) -> None:
+        rng = np.random.default_rng(1)
+        rejected = 0
+        for _ in range(200):
+            rows = rng.standard_t(3, size=(10, 3)) + 5 * rng.normal(size=(10, 1))
+            rejected += any_differs([rows]) <= 0.05
+        assert rejected <= 20  # 10 in the mean, and 20 in one of 600 such runs
+        assert any_differs([rng.normal([0, 0, 4], size=(10, 3))]) < 0.01

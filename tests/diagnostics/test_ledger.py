@@ -164,7 +164,7 @@ def rows(count, seed):
     return Rows(
         batch=type(batches[0])(**whole), states=draw.normal(size=(count, 4)),
         returns=draw.normal(size=count), episodes=np.arange(count) // 8,
-        times=np.arange(count) % 8,
+        times=np.arange(count) % 8, distractions=np.empty((count, 0)),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from benchbench.agent.networks import make_encoder
 from benchbench.cell.devices import Device
-from benchbench.cell.train import _Run, run_cell
+from benchbench.cell.train import CellRun, run_cell
 from benchbench.core.statistics import linear_cka
 from benchbench.data.sampler import stack_rows
 from benchbench.data.store import cache_folder, open_dataset, prepare
@@ -132,7 +132,7 @@ def plain_return(run_, row, horizon):
 
 
 def test_own_returns_are_those_of_a_plain_loop_with_one_environment():
-    run_ = _Run(
+    run_ = CellRun(
         cell(seed=1, diagnose=ON | {"q_pairs": 20}, evaluate={"episodes": 3}),
         Device("cpu"),
         on_update=lambda updates: None,
@@ -180,7 +180,7 @@ class Countdown:
 
 def test_a_terminal_ends_a_roll_out_and_a_timeout_does_not():
     def start(length):
-        return Start(np.array([length]), np.zeros(1), "before", "first", np.empty(0))
+        return Start(np.array([length]), np.zeros(1), "before", "first", np.empty(0), 0, 0)
 
     envs = [Countdown(), Countdown()]
     played = RollOuts(

@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchbench.agent.protocol import Features
-from benchbench.diagnostics.probes import PENALTIES, effective_rank, probe_r2
+from benchbench.diagnostics.held_out import mean_r2
+from benchbench.diagnostics.probes import PENALTIES, effective_rank, moving, probe_r2
 from benchbench.diagnostics.values import q_errors
 
 RNG = np.random.default_rng
@@ -181,3 +182,15 @@ def test_errors_have_no_unit_where_nothing_varies():
     flat = q_errors(StubAgent(), same, np.array([0.0, 2.0]))
     assert flat["q_behaviour_spearman"] is None
     assert flat["q_behaviour_bias"] == 0
+
+
+def test_columns_that_stand_still_within_episodes_are_not_probed():
+    episodes = np.repeat([0, 1, 2], 4)
+    states = np.column_stack([episodes, np.arange(12), np.full(12, 3.0)])
+    assert moving([0, 1, 2], states, episodes) == [1]
+    assert moving([0, 1], states[::4], episodes[::4]) == [0, 1]  # no episode has two rows
+
+
+def test_a_hopeless_probe_is_not_averaged():
+    assert mean_r2(np.array([0.5, -44.0, np.nan, -0.5])) == 0.0
+    assert mean_r2(np.array([-44.0])) is None

@@ -52,21 +52,27 @@ def make_rows(
     """The plan and the tables' rows. Noise is shared within a pair, and in part a cell's own."""
     plan: list[dict[str, object]] = []
     rows: Rows = {name: [] for name in TABLES}
-    for env in suite.envs:
+    for env in (one.label for one in suite.strata):
         for seed in suite.seed_list:
             for routing in suite.routings:
                 cell: dict[str, object] = {
-                    "key": f"{env.id}-{seed}-{routing.name}", "env": env.id, "seed": seed,
+                    "key": f"{env}-{seed}-{routing.name}", "env": env, "seed": seed,
                     "variant": routing.name,
                 }  # fmt: skip
                 plan.append(cell)
                 truth = PLAIN | dict(effects.get(routing.name, {}))
-                add_cell(rows, cell, truth, noise, pixels=suite.observation == "pixels")
+                add_cell(rows, cell, truth, noise, pixels=suite.observation == "pixels",
+                         fresh=suite.evaluate.final_episodes)  # fmt: skip
     return plan, rows
 
 
 def add_cell(
-    rows: Rows, cell: dict[str, object], truth: Mapping[str, float], noise: float, pixels: bool
+    rows: Rows,
+    cell: dict[str, object],
+    truth: Mapping[str, float],
+    noise: float,
+    pixels: bool,
+    fresh: int = 0,
 ) -> None:
     pair = np.random.default_rng([int(str(cell["seed"])), len(str(cell["env"]))])
     shared = noise * pair.normal(size=6)
@@ -84,6 +90,10 @@ def add_cell(
                "td_error": truth["q_error"] * float(np.exp(0.03 * shared[1] - done / 2)),
                "q_behaviour_error": truth["q_error"] * float(np.exp(0.03 * own.normal() - done)),
                "q_behaviour_bias": 0.1, "q_behaviour_spearman": 0.4}  # fmt: skip
+        if fresh and update >= 4500:
+            starts = np.random.default_rng([int(update), int(str(cell["seed"]))])
+            row["fresh_returns"] = list(score / 2 + 5 + own.normal(size=fresh) + starts.normal())
+            row["fresh_score"] = float(2 * (np.mean(row["fresh_returns"]) - 5))
         if update % 1250 == 0 and update:
             row |= {"q_error": 2 * float(row["q_behaviour_error"]), "q_bias": 0.3,
                     "q_spearman": 0.5, "q_slope": 0.8, "q_tail": 0.01}  # fmt: skip

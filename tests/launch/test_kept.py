@@ -70,6 +70,8 @@ def test_a_kept_policy_has_the_weights_that_the_cell_ended_with_and_scores_as_it
     results = read_results(store.folder)
     for cell in GRID.cells:
         kept = load_policy(store.policy_path(cell.key))
+        row = results.cells.set_index("key").loc[cell.key]
+        assert kept.agent.weights_sha256() == row["final_weights"]
         evaluator = make_evaluator(cell)
         seen = lambda frames, states, proprio, kept=kept: kept.act(frames, proprio)  # noqa: E731
         returns = evaluator.returns(seen)
@@ -88,14 +90,16 @@ def test_the_card_says_what_made_the_policy(policy, store):
     assert policy.card["data"]["sha256"] == row["data_sha256"]
 
 
-@pytest.mark.parametrize("algorithm", ["cloning", "drq-bc"])
-def test_other_agents_and_states_come_back_as_they_were(algorithm, tmp_path, tiny_data):
-    variant = {"cloning": "vae-only", "drq-bc": "after"}[algorithm]
+@pytest.mark.parametrize("algorithm", ["lapo", "cloning", "drq-bc"])
+def test_an_agent_comes_back_and_acts_as_it_did(algorithm, tmp_path, tiny_data):
+    variant = {"lapo": "separate", "cloning": "vae-only", "drq-bc": "after"}[algorithm]
     agent = TINY["agent"] | {"algorithm": algorithm}
     cell = expand(Suite.model_validate(TINY | {"variants": [variant], "agent": agent}))[0]
     dataset, device = open_dataset(cell.data), torch.device("cpu")
     sampler = make_sampler(cell, dataset, split(cell, dataset)[0], device)
     trained = make_agent(cell, sampler, device)
+    for _ in range(3):  # so that targets and networks differ
+        trained.update(sampler.sample())
     path = tmp_path / POLICY
     path.write_bytes(policy_bytes(cell, trained, sampler, dataset.sha256))
     again = load_policy(path)

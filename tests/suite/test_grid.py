@@ -74,6 +74,7 @@ OTHER = {
     ("agent", "algorithm"): "drq-bc",
     ("agent", "precision"): "bf16", ("agent", "hidden"): [5],
     ("agent", "discount"): 0.5, ("agent", "expectile"): 0.5, ("agent", "doubleq_min"): 0.5,
+    ("diagnose", "probe_on"): "held-out",
     ("train", "augmentation"): "random-shift", ("diagnose", "holdout"): 0.2,
     ("pixels", "distract"): {"tint": {"strength": 0.4}},
     ("evaluate", "distract"): {"preset": "easy"},
@@ -106,6 +107,7 @@ def test_the_key_changes_with_every_setting():
     assert len(keys) == changed + 2
 
 
+AS_BEFORE = ("evaluate.final_episodes=0", "diagnose.probe_on=training")
 OLDER_QUICKSTART = ("train.updates=2500", "evaluate.episodes=16", "diagnose.q_pairs=12")
 
 
@@ -116,14 +118,14 @@ OLDER_QUICKSTART = ("train.updates=2500", "evaluate.episodes=16", "diagnose.q_pa
         ("tests/helpers/bullet_quickstart", (), "01a0bff870c52555"),
         ("tests/helpers/bullet_quickstart", OLDER_QUICKSTART, "f655adfcec962b24"),
         ("suites/nightly", (), "8c36a28e80edcc56"),
-        ("suites/pixel_d4rl", (), "e2886d5e981ab55c"),
+        ("suites/pixel_d4rl", AS_BEFORE, "e2886d5e981ab55c"),
         ("suites/reference_cloning", (), "094f6d08e3b050e4"),
         ("suites/reference_cpu", (), "b2bcdc0d57acf50b"),
         ("suites/reference_drq", (), "0e7980016bb4b9ea"),
         ("suites/reference_shift", (), "d08c6ea87120ad4c"),
         ("suites/reference_states", (), "3e50959b107173d5"),
         ("suites/reference_umaze", (), "c363810f47c9ba05"),
-        ("suites/vd4rl", (), "224d2dce360068f7"),
+        ("suites/vd4rl", AS_BEFORE, "224d2dce360068f7"),
     ],
 )
 def test_cells_of_stored_results_keep_their_keys(file, overrides, key):
@@ -219,9 +221,22 @@ def test_select_keeps_what_matches_every_name(envs, seeds, variants, data):
         ({"variant": {"after", "frozen"}}, "--only variant=frozen: the grid has no such variant"),
         ({"seed": {"7"}}, "the grid has no such seed; it has 0, 1"),
         ({"env": {"open"}}, "the grid has no such env; it has maze2d-open-v0"),
-        ({"colour": {"red"}}, "choose env, variant or seed"),
+        ({"colour": {"red"}}, "choose env, condition, variant, seed"),
     ],
 )
 def test_select_refuses_what_is_not_there(only, words):
     with pytest.raises(UserError, match=words):
         select(expand(suite()), only)
+
+
+def test_a_data_set_may_follow_the_pair():
+    """One set a seed, shared by its variants; seed 0's is the set that a plain suite has."""
+    env = {"id": KNOWN_ENVS[0], "data": {"seed": "pair"}}
+    cells = expand(suite([env], seeds=[0, 4]))
+    assert {(cell.seed, cell.data.source.seed) for cell in cells} == {(0, 0), (4, 4)}
+    assert len({cell.data.key for cell in cells}) == 2
+    plain = expand(suite([KNOWN_ENVS[0]], seeds=[0, 4]))
+    assert [cell.key for cell in cells[:2]] == [cell.key for cell in plain[:2]]
+    assert {cell.key for cell in cells[2:]}.isdisjoint(cell.key for cell in plain)
+    stored = suite([env]).model_dump(mode="json", exclude_unset=True)
+    assert Suite.model_validate(stored).envs[0].data.seed == "pair"

@@ -1,4 +1,4 @@
-"""How often the gate is right, on simulated nights; run by hand.
+"""How often the gate is right, on simulated nights; run by hand, with PYTHONPATH=tests.
 
     python tests/tools/gate_rates.py false-alarms N   A/A nights that fail, of N
     python tests/tools/gate_rates.py pairs N   pairs to find a loss in score, N draws each

@@ -1,4 +1,4 @@
-"""Does the gate find regressions that were planted on purpose? With real runs; by hand.
+"""Does the gate find regressions planted on purpose? By hand, with PYTHONPATH=tests; real runs.
 
     python tests/tools/planted_regressions.py canary FOLDER   the canary, minutes
     python tests/tools/planted_regressions.py throughput FOLDER   A/A and 15 % slower

@@ -11,7 +11,7 @@ from benchbench.data.sources.made_here import RESUMES, count, fetch, lacking
 from benchbench.envs.maze2d import STATE_NAMES, Maze2dPixelEnv, wall_cells
 from benchbench.envs.waypoint_controller import LostPlan, WaypointController
 from benchbench.suite.dataset_identity import DataIdentity
-from benchbench.suite.environments import WaypointData
+from benchbench.suite.environments import WaypointData, seed_of
 
 __all__ = ["PACKAGES", "RESUMES", "count", "fetch", "lacking", "make", "origin"]
 
@@ -44,7 +44,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     - The script leaves its random streams unseeded; here ``source.seed`` decides all of them.
     """
     source, rows = _settings(identity), count(identity)
-    random = np.random.default_rng(source.seed)
+    random = np.random.default_rng(seed_of(source))
     env = Maze2dPixelEnv(identity.env, identity.size, identity.action_repeat)
     limit = env.max_episode_steps
     widths = {"observations": 4, "actions": env.action_dim,

@@ -2,11 +2,12 @@
 
 A set is drawable where its infos hold ``qpos`` and ``qvel``, or ``x_position`` (and ``y_position``
 for the ant) beside observations that hold the rest: so gymnasium's v5 environments write them, if
-they were recorded with infos. The hopper's and the walker's observations clip velocities at 10, and
-a row taken from a clipped one cannot be put back exactly (``replay`` in the card tells how far off
-rows are); its frame is still right. An episode has one observation more than actions there;
-the last, which has no action, is left out, and a truncated episode's last row is a cut, as in
-D4RL's files.
+they were recorded with infos. Minari's own ``mujoco/*`` sets were not: there the missing positions
+are summed up from the observation's own velocities, and a word says so. The hopper's and the
+walker's observations clip velocities at 10, and a row taken from a clipped one cannot be put back
+exactly (``replay`` in the card tells how far off rows are); its frame is still right. An episode
+has one observation more than actions there; the last, which has no action, is left out, and a
+truncated episode's last row is a cut, as in D4RL's files.
 
 Needs the extra: ``pip install 'benchbench[minari]'``.
 """
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ from benchbench.data.sources.d4rl_files import WIDTHS
 from benchbench.envs import mujoco
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.dataset_identity import DataIdentity
+
+log = logging.getLogger(__name__)
 
 RESUMES = True
 
@@ -110,8 +115,10 @@ def read(dataset: Any, place: Path, body: str) -> dict[str, np.ndarray]:
     Raises :class:`UserError` that names ``place`` and the key.
     """
     parts: dict[str, list[np.ndarray]] = {}
+    summed = False
     try:
         for episode in dataset.iterate_episodes():
+            summed = summed or not _has_positions(episode.infos or {}, body)
             for key, values in _rows(episode, place, body).items():
                 parts.setdefault(key, []).append(values)
     except UserError:
@@ -120,6 +127,12 @@ def read(dataset: Any, place: Path, body: str) -> dict[str, np.ndarray]:
         raise UserError(f"{place}: cannot be read ({_reason(error)}); get it again") from None
     if not parts:
         raise UserError(f"{place}: holds no episode; get it again")
+    if summed:
+        log.warning(
+            "%s: was recorded without infos, so how far the body has come is summed up from its "
+            "velocities; frames may be some centimetres off along the floor",
+            place,
+        )
     columns = {key: np.concatenate(values) for key, values in parts.items()}
     _, actions, qpos, qvel = WIDTHS[body]
     shapes = {
@@ -169,13 +182,12 @@ def _positions(
     if "qpos" in infos and "qvel" in infos:
         return np.asarray(infos["qpos"]), np.asarray(infos["qvel"])
     away = _AWAY[body]
-    if any(key not in infos for key in away):
-        raise UserError(
-            f"{place}: its infos hold neither 'qpos' and 'qvel' nor "
-            f"{' and '.join(map(repr, away))}, so its frames cannot be drawn; record the set with "
-            "infos (DataCollector(env, record_infos=True)), or take another"
-        )
     known = WIDTHS[body][2] - len(away)
+    if not all(key in infos for key in away):
+        speeds = observations[:, known : known + len(away)].astype(float)
+        steps = (speeds[:-1] + speeds[1:]) / 2 * _step_seconds(body)
+        summed = np.vstack([np.zeros((1, len(away))), np.cumsum(steps, axis=0)])
+        return np.hstack([summed, observations[:, :known]]), observations[:, known:]
     columns = [np.asarray(infos[key], float).reshape(-1, 1) for key in away]
     if len(columns[0]) != len(observations):
         raise UserError(
@@ -183,6 +195,19 @@ def _positions(
             f"{len(observations)}; get it again"
         )
     return np.hstack([*columns, observations[:, :known]]), observations[:, known:]
+
+
+@cache
+def _step_seconds(body: str) -> float:
+    simulator = mujoco.make_simulator(body, 5)
+    try:
+        return float(simulator.unwrapped.dt)
+    finally:
+        simulator.close()
+
+
+def _has_positions(infos: Any, body: str) -> bool:
+    return ("qpos" in infos and "qvel" in infos) or all(key in infos for key in _AWAY[body])
 
 
 def dataset_name(identity: DataIdentity) -> str:

@@ -1,16 +1,19 @@
-"""The source ``file``: one HDF5 or NPZ file of the user's own.
+"""The source ``file``: HDF5 or NPZ files of the user's own; of several, each is an episode.
 
 Each key has N rows, one a step, in the order in which they happened:
 
-- ``frames`` (N, size, size, 3) uint8: the picture before the row's action, unstacked;
-- ``actions`` (N, A) and ``rewards`` (N,);
-- ``terminals`` (N,): the episode ended here for good; ``timeouts`` (N,): it was cut here;
+- ``frames`` (N, size, size, 3) uint8: the picture before the row's action, unstacked; of any
+  height and width where the suite says how to ``fit`` them;
+- ``actions`` (N, A) and ``rewards`` (N,); without rewards only imitation can be trained;
+- ``terminals`` (N,): the episode ended here for good; ``timeouts`` (N,): it was cut here. One of
+  the two may be left out, and both where each file is an episode;
 - if known, ``states`` (N, D), and the names of its columns as ``state_names``;
 - for an environment that benchbench has, ``infos/qpos`` and ``infos/qvel``, for roll-outs.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +27,20 @@ from benchbench.data.arrays import (
     check_flags,
 )
 from benchbench.data.format import Draft, Progress
-from benchbench.suite.dataset_identity import DataIdentity
-from benchbench.suite.environments import FileData
+from benchbench.data.sources.own_checks import (
+    Seen,
+    check_frames,
+    check_known,
+    fitted,
+    robomimic,
+    true_cuts,
+    warn_of_cameras,
+)
+from benchbench.envs import make_pixel_env
+from benchbench.suite.dataset_identity import OWN_ENDINGS, DataIdentity, own_files
+from benchbench.suite.environments import FileData, family_of
+
+log = logging.getLogger(__name__)
 
 RESUMES = False
 
@@ -38,20 +53,25 @@ _SHAPES: dict[str, Shape] = {
     "infos/qpos": (None, None),
     "infos/qvel": (None, None),
 }
-_OPTIONAL = ("states", "infos/qpos", "infos/qvel")
+_WIDE = ("states", "infos/qpos", "infos/qvel")
+"""Keys that may be missing, with a column for each number."""
 
 
 def lacking(identity: DataIdentity) -> str | None:
     """Whether the file is missing."""
-    path = file_path(identity)
-    if path.is_file():
+    assert isinstance(identity.source, FileData)
+    if own_files(identity.source):
         return None
+    path = Path(identity.source.path).expanduser()
+    if path.is_dir():
+        return f"{path}: the folder of {identity.env} holds no {', '.join(OWN_ENDINGS)} file"
     return f"{path}: the data file of {identity.env} is missing; check data.path in the suite"
 
 
 def origin(identity: DataIdentity) -> str:
     """Where the set comes from."""
-    return f"your file {file_path(identity)}"
+    assert isinstance(identity.source, FileData)
+    return f"your file {Path(identity.source.path).expanduser()}"
 
 
 def fetch(identity: DataIdentity, progress: Progress) -> None:
@@ -59,80 +79,111 @@ def fetch(identity: DataIdentity, progress: Progress) -> None:
 
 
 def count(identity: DataIdentity) -> int:
-    """Rows of the file."""
-    with ArrayFile(file_path(identity)) as file:
-        shape, _ = file.shape("rewards")
-        return shape[0] if shape else 0
+    """Rows of all files."""
+    return sum(_rows(path) for path in _files(identity))
 
 
 def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
-    """Check the file and copy it into our layout, a piece at a time.
+    """Check the files and copy them into our layout, a piece at a time.
 
     Raises :class:`UserError` naming the file and the key where something is missing or wrong.
     """
-    path = file_path(identity)
-    with ArrayFile(path) as file:
-        there = file.names
-        keys = [key for key in _SHAPES if key not in _OPTIONAL or key in there]
-        columns = {key: file.read(key) for key in keys}
-        check_columns(path, columns, _SHAPES)
-        check_flags(path, columns)
-        terminals = columns["terminals"].astype(bool)
-        timeouts = columns["timeouts"].astype(bool) & ~terminals
-        timeouts[-1] = not terminals[-1]
-        check_episodes(path, terminals, timeouts)
-        _check_frames(file, identity, len(terminals))
-        width = {key: columns[key].shape[1] if key in columns else 0 for key in _OPTIONAL}
-        names = _state_names(file, path, width["states"])
-        draft = Draft(
-            identity,
-            folder,
-            len(terminals),
-            {
-                "observations": width["states"],
-                "actions": columns["actions"].shape[1],
-                "infos/qpos": width["infos/qpos"],
-                "infos/qvel": width["infos/qvel"],
-            },
+    paths, seen, done = _files(identity), Seen(), 0
+    columns = _joined([_columns(path, one_episode=len(paths) > 1) for path in paths], paths)
+    whole = paths[0] if len(paths) == 1 else paths[0].parent
+    terminals = columns["terminals"].astype(bool)
+    timeouts = columns["timeouts"].astype(bool) & ~terminals
+    timeouts[-1] = not terminals[-1]
+    timeouts = true_cuts(whole, terminals, timeouts, columns)
+    check_episodes(whole, terminals, timeouts)
+    if family_of(identity.env).scored:
+        check_known(identity, whole, columns, lambda: make_pixel_env(identity.env, identity.size))
+    width = {key: columns[key].shape[1] if key in columns else 0 for key in ("actions", *_WIDE)}
+    width["observations"] = width.pop("states")
+    draft = Draft(identity, folder, len(terminals), width)
+    for key in ("actions", "rewards", "infos/qpos", "infos/qvel"):
+        if key in columns:
+            draft.columns[key][:] = columns[key]
+    if "states" in columns:
+        draft.columns["observations"][:] = columns["states"]
+    draft.columns["terminals"][:] = terminals
+    draft.columns["timeouts"][:] = timeouts
+    assert isinstance(identity.source, FileData)
+    names: tuple[str, ...] = ()
+    for path in paths:
+        with ArrayFile(path) as file:
+            if path == paths[0]:
+                warn_of_cameras(file)
+                names = _state_names(file, path, width["observations"])
+            check_frames(file, identity, _rows(path))
+            for piece in file.pieces("frames"):
+                seen.add(piece)
+                if identity.source.fit and piece.shape[1:3] != (identity.size, identity.size):
+                    piece = fitted(piece, identity.size, identity.source.fit)
+                draft.frames[done : done + len(piece)] = piece
+                done += len(piece)
+                progress(done, len(terminals))
+    seen.refuse_blank(whole)
+    if not columns["rewards"].any():
+        log.warning(
+            "%s: holds no reward, so it can only be imitated (agent: {algorithm: cloning}), and "
+            "nothing is said of returns, of Q or of a score",
+            whole,
         )
-        for key in ("actions", "rewards", "infos/qpos", "infos/qvel"):
-            if key in columns:
-                draft.columns[key][:] = columns[key]
-        if "states" in columns:
-            draft.columns["observations"][:] = columns["states"]
-        draft.columns["terminals"][:] = terminals
-        draft.columns["timeouts"][:] = timeouts
-        done = 0
-        for piece in file.pieces("frames"):
-            draft.frames[done : done + len(piece)] = piece
-            done += len(piece)
-            progress(done, len(terminals))
     draft.finish(names, None, ("numpy",), source_sha256=identity.content)
 
 
-def file_path(identity: DataIdentity) -> Path:
-    """The user's file."""
+def _files(identity: DataIdentity) -> list[Path]:
     assert isinstance(identity.source, FileData)
-    return Path(identity.source.path).expanduser()
+    if not (files := own_files(identity.source)):
+        raise UserError(str(lacking(identity)))
+    return files
 
 
-def _check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:
-    shape, dtype = file.shape("frames")
-    if dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
-        raise UserError(
-            f"{file.path}: the key 'frames' holds {dtype} of the shape {shape}, and should hold "
-            "uint8 of N x size x size x 3, one unstacked picture a row"
-        )
-    if shape[1] != identity.size:
-        raise UserError(
-            f"{file.path}: the key 'frames' has pictures of {shape[1]} pixels; write pixels: "
-            f"{{size: {shape[1]}}} for {identity.env} in the suite"
-        )
-    if shape[0] != rows:
-        raise UserError(
-            f"{file.path}: the key 'frames' has {shape[0]} rows and 'rewards' {rows}; "
-            "a row is one step, and every key has all of them"
-        )
+def _rows(path: Path) -> int:
+    with ArrayFile(path) as file:
+        if told := robomimic(file):
+            raise UserError(told)
+        shape, _ = file.shape("actions")
+        return shape[0] if shape else 0
+
+
+def _columns(path: Path, *, one_episode: bool) -> dict[str, np.ndarray]:
+    """All of a file but its frames, checked; what may be left out is filled in."""
+    with ArrayFile(path) as file:
+        ends = [key for key in ("terminals", "timeouts") if key in file.names]
+        if not ends and not one_episode:
+            raise UserError(
+                f"{path}: has neither 'terminals' nor 'timeouts', so nothing says where episodes "
+                "end; write one of the two, true on each episode's last row"
+            )
+        keys = [
+            k for k in ("actions", "rewards", *ends, *_WIDE) if k in file.names or k == "actions"
+        ]
+        columns = {key: file.read(key) for key in keys}
+    check_columns(path, columns, _SHAPES, rows="actions")
+    rows = len(columns["actions"])
+    for key in ("rewards", "terminals", "timeouts"):
+        columns.setdefault(key, np.zeros(rows, np.float32 if key == "rewards" else bool))
+    check_flags(path, columns)
+    if one_episode and not columns["terminals"][-1]:
+        columns["timeouts"] = columns["timeouts"].astype(bool)
+        columns["timeouts"][-1] = True
+    return columns
+
+
+def _joined(parts: list[dict[str, np.ndarray]], paths: list[Path]) -> dict[str, np.ndarray]:
+    """The columns of all files below each other; they have to be of equal kinds and widths."""
+    for part, path in zip(parts, paths, strict=True):
+        for key in parts[0].keys() ^ part.keys():
+            raise UserError(f"{path}: one of {paths[0].name} and it has the key '{key}' alone")
+        for key, values in part.items():
+            if values.shape[1:] != parts[0][key].shape[1:]:
+                raise UserError(
+                    f"{path}: the key '{key}' has {values.shape[1]} columns, and in "
+                    f"{paths[0].name} {parts[0][key].shape[1]}"
+                )
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _state_names(file: ArrayFile, path: Path, count: int) -> tuple[str, ...]:

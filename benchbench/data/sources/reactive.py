@@ -28,7 +28,7 @@ from benchbench.data.format import Draft, Progress, episode_returns
 from benchbench.data.sources.made_here import RESUMES, count, fetch, lacking
 from benchbench.envs.bullet import BulletPixelEnv
 from benchbench.suite.dataset_identity import DataIdentity
-from benchbench.suite.environments import ReactiveData
+from benchbench.suite.environments import ReactiveData, seed_of
 
 __all__ = ["PACKAGES", "RESUMES", "count", "fetch", "lacking", "make", "origin"]
 
@@ -54,7 +54,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     """
     rows, mix = count(identity), _mix(identity)
     env = BulletPixelEnv(identity.env, identity.size, identity.action_repeat)
-    random = np.random.default_rng(_settings(identity).seed)
+    random = np.random.default_rng(seed_of(_settings(identity)))
     policies = [policy_of(part, env, random) for part in mix]
     shares, done = np.array(list(mix.values())), np.zeros(len(mix), int)
     env.reset(0)

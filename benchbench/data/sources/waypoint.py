@@ -13,7 +13,7 @@ from benchbench.data.sources.made_here import RESUMES, count, fetch, lacking
 from benchbench.envs import d4rl
 from benchbench.envs.bullet_maze import GOAL_RADIUS, STATE_NAMES, MazePixelEnv
 from benchbench.suite.dataset_identity import DataIdentity
-from benchbench.suite.environments import WaypointData
+from benchbench.suite.environments import WaypointData, seed_of
 
 __all__ = ["PACKAGES", "RESUMES", "count", "fetch", "lacking", "make", "origin"]
 
@@ -58,8 +58,8 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     columns["timeouts"][limit - 1 :: limit] = True
     columns["timeouts"][-1] = True
     try:
-        with _global_random_state(source.seed):
-            env.reset(source.seed)
+        with _global_random_state(seed_of(source)):
+            env.reset(seed_of(source))
             pilot = _Pilot(env, source.noise, limit)
             for row in range(rows):
                 state = env.state()

@@ -1,0 +1,97 @@
+"""Whether the answer depends on the condition: the same environments and seeds, other settings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from benchbench.analysis.brief import Measure
+from benchbench.analysis.claims import chosen, estimate, families
+from benchbench.analysis.pairing import Pairing, Study
+from benchbench.core.inference import any_differs
+from benchbench.core.statistics import holm
+
+EFFECTS = ("of", "against", "claim", "measure", "unit", "scale", "env", "name", "condition",
+           "difference", "lo", "hi", "delta")  # fmt: skip
+"""Columns of :func:`effects`."""
+
+DEPENDS = ("of", "against", "claim", "measure", "over", "seeds", "p", "p_holm")
+"""Columns of :func:`dependence`."""
+
+
+def has_conditions(study: Study) -> bool:
+    """Whether an environment stands in the suite more than once."""
+    ids = [one.env.id for one in study.results.suite.strata]
+    return len({*ids}) < len(ids)
+
+
+def effects(study: Study) -> pd.DataFrame:
+    """Each tested claim's difference in every stratum, with its interval in the family.
+
+    ``env`` is the stratum's label, ``name`` the environment's and ``condition`` the condition's; in
+    a suite without conditions ``name`` is the id, and ``condition`` the environment's own name.
+    """
+    suite = study.results.suite
+    rows = []
+    for pairing in study.pairings:
+        _, family = families(study, pairing.contrast.against)
+        for claim, measure, _ in _tested(study, pairing):
+            for one in suite.strata:
+                alone = pairing.alone(one.label)
+                found = estimate(measure, alone, suite.deltas, family.level)
+                named = (one.name, one.condition) if suite.conditions else (one.env.id, one.name)
+                rows.append({c: found.get(c) for c in EFFECTS} | {
+                    "claim": claim, "env": one.label, "name": named[0], "condition": named[1],
+                })  # fmt: skip
+    return pd.DataFrame(rows, columns=list(EFFECTS))
+
+
+def dependence(study: Study) -> pd.DataFrame:
+    """Whether each tested claim's difference is another under another condition.
+
+    The rows are seeds, each under all conditions: :func:`~benchbench.core.inference.any_differs`.
+    With the suite's ``conditions`` ``over`` is 'all', the test is over all environments; where the
+    same id stands under several names it is that id. ``p_holm`` is adjusted over a contrast's rows.
+    """
+    parts = []
+    for pairing in study.pairings:
+        rows = []
+        for claim, measure, _ in _tested(study, pairing):
+            of, against, _ = pairing.sides(measure.column, measure.scale)
+            for over, tables in _tables(study, (of - against).rename("d").reset_index()).items():
+                rows.append({
+                    "of": pairing.contrast.of, "against": pairing.contrast.against, "claim": claim,
+                    "measure": measure.name, "over": over, "seeds": sum(map(len, tables)),
+                    "p": any_differs(tables) if tables else math.nan, "p_holm": math.nan,
+                })  # fmt: skip
+        frame = pd.DataFrame(rows, columns=list(DEPENDS))
+        known = frame["p"].notna()
+        frame.loc[known, "p_holm"] = holm(frame.loc[known, "p"])
+        parts.append(frame)
+    filled = [part for part in parts if not part.empty]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(DEPENDS))
+
+
+def _tested(study: Study, pairing: Pairing) -> list[tuple[str, Measure, str]]:
+    judged = study.results.suite.judged
+    return [one for one in chosen(pairing) if one[0] in judged]
+
+
+def _tables(study: Study, differences: pd.DataFrame) -> dict[str, list[np.ndarray]]:
+    """Seeds × conditions, an array an environment; whole rows only. By what they answer for."""
+    suite = study.results.suite
+    strata = {one.label: one for one in suite.strata}
+    ids = differences["env"].map(lambda env: strata[env].env.id)
+    column = differences["env"].map(
+        lambda env: strata[env].condition if suite.conditions else strata[env].name
+    )
+    frame = differences.assign(id=ids, column=column)
+    found: dict[str, list[np.ndarray]] = {}
+    for env, mine in frame.groupby("id", sort=False):
+        names = list(suite.conditions) or [o.name for o in suite.strata if o.env.id == env]
+        wide = mine.pivot_table("d", "seed", "column", "mean").reindex(columns=names).dropna()
+        if len(names) > 1 and len(wide):
+            found.setdefault("all" if suite.conditions else str(env), []).append(wide.to_numpy())
+    return found

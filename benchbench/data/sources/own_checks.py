@@ -1,0 +1,219 @@
+"""What can be wrong with pictures, actions and ends of a data set of one's own, and its cure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchbench.core.errors import UserError
+from benchbench.data.arrays import ArrayFile
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import FileData
+
+log = logging.getLogger(__name__)
+
+JUMP = 10
+"""An end that is followed by a step so many times the ordinary one is a reset."""
+
+
+def check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:
+    """Refuse frames that are no (N, H, W, 3) uint8 of the suite's size, with the line that mends.
+
+    With ``fit`` any height and width will do. Raises :class:`UserError`.
+    """
+    shape, dtype = file.shape("frames")
+    what = f"{file.path}: the key 'frames' holds {dtype} of the shape {shape}"
+    if cure := _cure_of(shape, dtype):
+        raise UserError(
+            f"{what}, and should hold uint8 of N x size x size x 3, one unstacked picture a row; "
+            f"{cure}"
+        )
+    assert isinstance(identity.source, FileData)
+    if identity.source.fit is None:
+        if shape[1] != shape[2]:
+            raise UserError(
+                f"{what}, which are not square; write fit: crop, pad or stretch into its data in "
+                "the suite"
+            )
+        if shape[1] != identity.size:
+            raise UserError(
+                f"{file.path}: the key 'frames' has pictures of {shape[1]} pixels; write pixels: "
+                f"{{size: {shape[1]}}} for {identity.env} in the suite, or fit: stretch into its "
+                "data, which resizes them"
+            )
+    if shape[0] != rows:
+        raise UserError(
+            f"{file.path}: the key 'frames' has {shape[0]} rows and 'actions' {rows}; "
+            "a row is one step, and every key has all of them"
+        )
+
+
+def _cure_of(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
+    """The line of numpy that makes such an array frames; None where it is of the right kind."""
+    if len(shape) not in (3, 4) or 0 in shape:
+        return "each row should be one picture"
+    if len(shape) == 3:
+        return "gray pictures take frames = np.repeat(frames[..., None], 3, axis=-1)"
+    channels = shape[3]
+    if channels not in (1, 2, 3, 4) and shape[1] in (1, 3, 4):
+        return "channels stand first: frames = frames.transpose(0, 2, 3, 1)"
+    if channels == 1:
+        return "gray pictures take frames = np.repeat(frames, 3, axis=-1)"
+    if channels == 4:
+        return "leave the fourth channel (alpha) out: frames = frames[..., :3]"
+    if channels != 3 and channels % 3 == 0:
+        return "of stacked pictures keep the newest: frames = frames[..., -3:]"
+    if channels != 3:
+        return f"{channels} channels are no colours; write red, green and blue"
+    if dtype.kind == "f":
+        return (
+            "of floats in [0, 1] write frames = (255 * frames).round().astype(np.uint8), of floats "
+            "in [0, 255] frames.round().astype(np.uint8)"
+        )
+    if dtype.kind == "b":
+        return "write frames = 255 * frames.astype(np.uint8)"
+    if dtype != np.uint8:
+        return "write frames = frames.clip(0, 255).astype(np.uint8)"
+    return None
+
+
+class Seen:
+    """What was seen of the pictures as they went by: :meth:`refuse_blank` judges it."""
+
+    def __init__(self) -> None:
+        self._least, self._most, self._first, self._alike = 255, 0, np.empty(0), True
+
+    def add(self, frames: np.ndarray) -> None:
+        """Look at pictures (n, H, W, 3)."""
+        if not len(frames):
+            return
+        if not self._first.size:
+            self._first = frames[0].copy()
+        self._least = min(self._least, int(frames.min()))
+        self._most = max(self._most, int(frames.max()))
+        self._alike = self._alike and bool((frames == self._first).all())
+
+    def refuse_blank(self, path: Path) -> None:
+        """Raise :class:`UserError` where the pictures show nothing."""
+        what = f"{path}: the key 'frames' shows nothing: "
+        if self._most == self._least:
+            raise UserError(f"{what}every channel of every pixel is {self._most}; draw it again")
+        if self._most <= 1:
+            raise UserError(
+                f"{what}it holds only 0 and 1 of 255; pictures in [0, 1] lose all but that as "
+                "uint8: write frames = (255 * frames).round().astype(np.uint8) from the floats"
+            )
+        if self._alike:
+            raise UserError(f"{what}all of its pictures are the same; draw it again")
+
+
+def warn_of_cameras(file: ArrayFile) -> None:
+    """Say which other arrays of pictures are not read."""
+    others = [
+        name for name in sorted(file.names - {"frames"})
+        if len(shape := file.shape(name)[0]) == 4 and 3 in (shape[1], shape[3]) and shape[2] > 8
+    ]  # fmt: skip
+    if others:
+        log.warning(
+            "%s: only 'frames' is read; other pictures are left out: %s. Two cameras can stand side"
+            " by side in one picture (np.concatenate(…, axis=2), with fit: pad)",
+            file.path, ", ".join(others),
+        )  # fmt: skip
+
+
+def robomimic(file: ArrayFile) -> str | None:
+    """How to bring robomimic's layout into ours; None where the file has another."""
+    demos = sorted({n.split("/")[1] for n in file.names if n.startswith("data/demo_")})
+    if not demos:
+        return None
+    cameras = sorted({n.split("/")[-1] for n in file.names if n.endswith("_image")}) or ["CAM"]
+    first = f"data/{demos[0]}"
+    return (
+        f"{file.path}: has robomimic's layout ({len(demos)} demonstrations, {first}/…); write each "
+        f"as a file of its own into a folder and name the folder: np.savez(f'{{demo}}.npz', "
+        f"frames=file[f'data/{{demo}}/obs/{cameras[0]}'], actions=…, rewards=…, "
+        "terminals=…['dones'])"
+    )
+
+
+def true_cuts(
+    path: Path, terminals: np.ndarray, timeouts: np.ndarray, columns: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """``timeouts`` without those in mid-trajectory, as in D4RL's adroit demonstrations.
+
+    There each trajectory ends in a terminal, behind which the states jump, and has a timeout
+    somewhere before, behind which they go on. Where no terminal is followed by a jump, as in a run
+    that is cut without a reset, all stay.
+    """
+    states = next((columns[k] for k in ("states", "infos/qpos") if k in columns), None)
+    ends, cuts = (np.flatnonzero(flags[:-1]) for flags in (terminals, timeouts))
+    if states is None or not len(ends) or not len(cuts):
+        return timeouts
+    steps = np.linalg.norm(np.diff(states.astype(np.float64), axis=0), axis=1)
+    ordinary = steps[~(terminals | timeouts)[:-1]]
+    if not len(ordinary) or np.median(steps[ends]) <= JUMP * np.median(ordinary):
+        return timeouts
+    inside = cuts[steps[cuts] <= max(np.quantile(ordinary, 0.999), JUMP * np.median(ordinary))]
+    if not len(inside):
+        return timeouts
+    log.warning(
+        "%s: %d timeouts stand in mid-trajectory, where the states go on; they end no episode",
+        path, len(inside),
+    )  # fmt: skip
+    kept = timeouts.copy()
+    kept[inside] = False
+    return kept
+
+
+def check_known(
+    identity: DataIdentity, path: Path, columns: Mapping[str, np.ndarray], env: Callable
+) -> None:
+    """Hold a file under a known environment's id against that environment.
+
+    ``env()`` makes it. Raises :class:`UserError` where a width differs.
+    """
+    known = env()
+    try:
+        known.reset(0)
+        qpos, qvel = known.qpos_qvel()
+        wanted = {"actions": known.action_dim, "states": len(known.state()),
+                  "infos/qpos": len(qpos), "infos/qvel": len(qvel)}  # fmt: skip
+    finally:
+        known.close()
+    for key, width in wanted.items():
+        if key in columns and columns[key].shape[1] != width:
+            raise UserError(
+                f"{path}: the key '{key}' has {columns[key].shape[1]} columns, and {identity.env} "
+                f"has {width}; write the file for that environment, or give it an id of its own"
+            )
+    outside = float((np.abs(columns["actions"]) > 1 + 1e-3).any(axis=1).mean())
+    if outside:
+        log.warning(
+            "%s: %.1f %% of the actions lie outside of [-1, 1], to which %s clips them; divide "
+            "them by the environment's largest action if they are in other units",
+            path, 100 * outside, identity.env,
+        )  # fmt: skip
+    if "infos/qpos" not in columns or "infos/qvel" not in columns:
+        log.warning(
+            "%s: has no 'infos/qpos' and 'infos/qvel', so roll-outs cannot start from its states: "
+            "Q is not compared with the policy's own returns",
+            path,
+        )
+
+
+def fitted(frames: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """Pictures (n, H, W, 3) uint8 as (n, size, size, 3): the middle square, on black, or bent."""
+    from PIL import Image, ImageOps
+
+    def one(picture: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(picture)
+        if fit == "crop":
+            return np.asarray(ImageOps.fit(image, (size, size)))
+        if fit == "pad":
+            return np.asarray(ImageOps.pad(image, (size, size)))
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+    return np.stack([one(picture) for picture in frames])

@@ -1,0 +1,115 @@
+"""What people write and YAML 1.1 or a table takes for something else: refused, with the cure."""
+
+import copy
+
+import pytest
+import yaml
+from helpers.suites import TINY
+
+from benchbench.core.errors import UserError
+from benchbench.suite.load import load_suite
+
+
+def told_of(tmp_path, key, text, overrides=()):
+    """What is said of the tiny suite with this text as the value of a key."""
+    rest = yaml.safe_dump({k: v for k, v in copy.deepcopy(TINY).items() if k != key})
+    (tmp_path / "s.yaml").write_text(f"{key}: {text}\n{rest}", encoding="utf-8")
+    with pytest.raises(UserError) as told:
+        load_suite(tmp_path / "s.yaml", overrides)
+    return str(told.value).removeprefix(str(tmp_path / "s.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        ("010", "reads 010 as 8, because a leading zero makes it octal; write 10"),
+        ("[3, -011]", "reads -011 as -9, because a leading zero makes it octal; write -11"),
+        ("[1:30]", "reads 1:30 as 90, because of the colon"),
+        ("1:30:00", "reads 1:30:00 as 5400"),
+        ("08", "not '08'; write 8"),
+        ("1e1", "not '1e1'; write 10"),
+        ("3.0", "not 3.0; write 3"),
+        ('"3"', "not '3'; write 3, without quotes"),
+        ("1,000", "write 1000"),
+        ("[340282366920938463463374607431768211455]", "does not fit into 64 bits; write a smaller"),
+        (str(2**63), "does not fit into 64 bits"),
+        ("123456789", "is a count, of seeds 0, 1, …, and above 10,000; for that one seed write ["),
+        ("yes", "not True"),
+    ],
+)
+def test_odd_integers(tmp_path, text, cure):
+    told = told_of(tmp_path, "seeds", text)
+    assert told.startswith(":1: seeds")
+    assert cure in told
+
+
+def test_the_same_through_set(tmp_path):
+    told = told_of(tmp_path, "name", "tiny", ("train.updates=0100",))
+    assert told.startswith("--set train.updates=0100: ")
+    assert "reads 0100 as 64" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        ("on", "YAML reads yes, on and true as true; put it in quotes"),
+        ("no", "YAML reads no, off and false as false; put it in quotes"),
+        ("2001-01-01", "YAML reads it as a date; put it in quotes"),
+        ("12", "YAML reads it as a number; put it in quotes"),
+        ("", "it is empty, or YAML's null"),
+        ("my suite", "should be letters, digits, '.', '_' and '-'"),
+        ("my suite", "write my-suite"),
+        ("..", "not '..'"),
+        ('"a\\nb"', "write a-b"),
+        ("../x", "write x"),
+        ("baselines", "holds other things than a suite's results; choose another name"),
+        ("Images", "holds other things"),
+        ("a" * 300, "at most 100 characters"),
+    ],
+)
+def test_odd_names(tmp_path, text, cure):
+    told = told_of(tmp_path, "name", text)
+    assert told.startswith(":1: name: ")
+    assert cure in told
+
+
+@pytest.mark.parametrize(
+    ("id_", "cure"),
+    [
+        ("..", "path to another folder"),
+        ("a/../../b", "path to another folder"),
+        ("dmc:..", "path to another folder"),
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("a\nb", "line break"),
+        ("a\u200bb", "a character that is not seen"),
+        ("a ", "a space at an end"),
+        ("x" * 300, "has 300 characters; give it a shorter name"),
+        ("all", "stands for all environments"),
+    ],
+)
+def test_odd_ids(tmp_path, id_, cure):
+    envs = [{"id": id_, "data": {"source": "file", "path": "x.npz"}}]
+    told = told_of(tmp_path, "envs", yaml.safe_dump(envs, default_flow_style=True))
+    assert cure in told
+
+
+def test_odd_variants_and_lists(tmp_path):
+    assert "put it in quotes" in told_of(tmp_path, "variants", "[before, on]")
+    assert "write [before]" in told_of(tmp_path, "variants", "before")
+
+
+@pytest.mark.parametrize(
+    "text", ["&a [*a]", "{a: &x [1], b: {<<: *x}}", "\x00", "!!python/name:os"]
+)
+def test_hostile_yaml_ends_in_a_sentence(tmp_path, text):
+    assert "Traceback" not in told_of(tmp_path, "envs", text)
+
+
+def test_aliases_that_unfold_to_millions_are_refused(tmp_path):
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+    )
+    (tmp_path / "s.yaml").write_text(bomb)
+    with pytest.raises(UserError, match="holds more than"):
+        load_suite(tmp_path / "s.yaml")
