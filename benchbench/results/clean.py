@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -41,9 +42,13 @@ def find_litter(store: Store, wanted: Collection[str]) -> list[Litter]:
 
 
 def remove(litter: Litter) -> None:
-    """Delete it."""
+    """Delete it; a folder under a draft's name, so that half of one is never taken for a cell."""
     if litter.path.is_dir():
-        shutil.rmtree(litter.path)
+        draft = litter.path
+        if not draft.name.startswith(DRAFT):
+            draft = draft.with_name(f"{DRAFT}{draft.name}-{os.getpid()}")
+            os.rename(litter.path, draft)
+        shutil.rmtree(draft)
     else:
         litter.path.unlink(missing_ok=True)
 
