@@ -154,7 +154,7 @@ def test_only_a_part_of_the_grid_is_run_and_the_rest_stays_wanted(bench):
         (["run", "tiny.yaml", "--set", "train.updats=1"], "did you mean 'updates'"),
         (["plan", "tiny.yaml", "--set", "train"], "write it as key=value"),
         (["run", "tiny.yaml", "--only", "variant=aftr"], "the grid has no such variant; it has be"),
-        (["run", "tiny.yaml", "--only", "colour=red"], "choose env, condition, variant or seed"),
+        (["run", "tiny.yaml", "--only", "colour=red"], "choose env, condition, variant, seed"),
         (["run", "tiny.yaml", "--only", "variant"], "write it as NAME=VALUE"),
         (["run", "tiny.yaml", "--device", "tpu"], "choose auto, cpu, cuda, or cuda:0,2"),
         (["run", "tiny.yaml", "--device", "cuda:99"], "--device cuda:99: there"),
