@@ -132,6 +132,12 @@ def test_a_folder_without_episodes_is_refused(tmp_path):
         made(tmp_path / "empty")
 
 
+def test_lerobots_layout_is_known(tmp_path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{}")
+    assert "has LeRobot's layout, which is not read; write each episode" in refusal(tmp_path)
+
+
 def test_robomimics_layout_is_known(tmp_path):
     with h5py.File(tmp_path / "demo.hdf5", "w") as file:
         for demo in ("demo_0", "demo_1"):
