@@ -65,8 +65,8 @@ def lacking(identity: DataIdentity) -> str | None:
     path = Path(identity.source.path).expanduser()
     if (path / "meta" / "info.json").is_file():
         return (
-            f"{path}: has LeRobot's layout, which is not read; write each episode's frames, actions "
-            "and states with np.savez as a file of its own into a folder, and name that folder"
+            f"{path}: has LeRobot's layout, which is not read; write each episode's frames, "
+            "actions and states with np.savez as a file of its own into a folder, and name that"
         )
     if path.is_dir():
         return f"{path}: the folder of {identity.env} holds no {', '.join(OWN_ENDINGS)} file"
