@@ -69,7 +69,8 @@ def test_rows_fit_the_schemas_and_say_what_was_run(ran):
     assert sorted(set(ledger["update"])) == [0, 5, 10]
     assert len(ledger) == 3 * 3 * 4
     assert (evaluations["returns"].map(len) == 1).all()
-    measured = ["state_r2", "return_r2", "action_r2", "time_return_r2", "srank", "td_error",
+    # R² of the returns is none here: on so few episodes it lies far below −1.
+    measured = ["state_r2", "action_r2", "srank", "td_error",
                 "q_behaviour_error", "q_behaviour_bias", "q_behaviour_spearman"]  # fmt: skip
     assert np.isfinite(evaluations[measured].to_numpy(dtype=float)).all()
     (row,) = ran["after"]["cells"]
@@ -296,5 +297,7 @@ def test_states_work_without_pixels_and_without_feature_measures():
 
 
 def test_too_few_known_returns_are_said_with_the_cure():
-    with pytest.raises(UserError, match=r"Raise data\.transitions, or lower agent\.discount"):
+    with pytest.raises(
+        UserError, match=r"Take more data \(data\.transitions\), or lower agent\.discount"
+    ):
         run(cell("after", agent={"discount": 0.9999}))

@@ -186,7 +186,7 @@ def test_episodes_cut_too_early_are_told_with_the_discount_that_would_do():
     assert "at agent.discount 0.9 it takes 29 steps, and the longest has 10" in told
     cure = float(re.search(r"about (0\.\d+)", told)[1])
     assert known(cut, cure).sum() == 3 * 6  # the first six of ten: 0.549 ** 5 < 0.05
-    assert "raise data.transitions" in why_unknown("my-robot", SMALL, 0.5)
+    assert "take more data" in why_unknown("my-robot", SMALL, 0.5)
 
 
 def test_the_mean_image_is_the_training_frames_mean():

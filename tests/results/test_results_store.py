@@ -185,7 +185,14 @@ def test_other_formats_and_other_tables_are_refused(tmp_path):
     assert "is not the table 'cells'" in sentence(lambda: read_table(path, "cells"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"suite": {}, "plan": []}', '{"plan": []}'])
+def test_a_suite_of_another_version_is_named(store):
+    write_text(store.folder / "suite.json", '{"suite": {}, "plan": []}')
+    message = sentence(lambda: read_results(store.folder))
+    assert "was written by another version of benchbench" in message
+    assert "update benchbench, or run the suite again" in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"plan": []}'])
 def test_a_damaged_suite_file_is_named(store, text):
     write_text(store.folder / "suite.json", text)
     message = sentence(lambda: read_results(store.folder))
