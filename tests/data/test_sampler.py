@@ -8,7 +8,6 @@ import torch
 from helpers.simulators import needs_bullet
 from helpers.transitions import REWARDS, SMALL, dataset, sampler
 
-from benchbench.core.errors import UserError
 from benchbench.data.returns import known, returns_to_go, rewards_left, why_unknown
 from benchbench.data.sampler import Normalizer, stack_rows
 from benchbench.envs import d4rl
@@ -130,15 +129,11 @@ def test_z_scores_by_hand_and_back():
 
 
 @pytest.mark.parametrize(
-    ("rewards", "scale"), [([0, 0, 2, 4], 4), ([-3, -1, -2, -8], 8), ([-3, 0, -1, -2], 3)]
+    ("rewards", "scale"),
+    [([0, 0, 2, 4], 4), ([-3, -1, -2, -8], 8), ([-3, 0, -1, -2], 3), ([0, 0, 0, 0], 1)],
 )
 def test_rewards_are_divided_by_their_largest(rewards, scale):
     assert sampler(dataset(rewards)).reward_scale == scale
-
-
-def test_data_without_any_reward_are_refused():
-    with pytest.raises(UserError, match="no reward"):
-        sampler(dataset([0, 0, 0, 0]))
 
 
 def test_the_random_stream_can_be_kept_and_continued():
