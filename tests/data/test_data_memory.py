@@ -70,6 +70,7 @@ def test_making_and_using_a_set(tmp_path):
     for rows in (2_000, 8_000):
         with h5py.File(tmp_path / f"{rows}.hdf5", "w") as file:
             file["frames"] = np.zeros((rows, SIZE, SIZE, 3), np.uint8)
+            file["frames"][0, 0] = 200  # pictures that show nothing are refused
             file["states"] = np.random.default_rng(0).normal(size=(rows, 27)).astype(np.float32)
             file["actions"] = np.zeros((rows, 8), np.float32)
             file["rewards"] = np.ones(rows, np.float32)

@@ -87,8 +87,8 @@ def test_the_probe_for_distractions_reads_them_and_the_others_stay_what_they_are
     assert told["return_r2"] > 0.99
     assert told["action_r2"] < 0.1
     assert told["filtering"] == 0
-    assert told["unseen_state_r2"] < 0
-    assert told["unseen_return_r2"] < 0
+    for name in ("unseen_state_r2", "unseen_return_r2"):
+        assert told[name] is None or told[name] < 0  # none: far below -1
     assert told["unseen_q_behaviour_error"] > 1
     assert "unseen_distract_r2" not in told
     plain = HeldOut(*(Rows(r.batch, r.states, r.returns, r.episodes, r.times, np.empty((300, 0)))
@@ -148,7 +148,9 @@ def test_a_rating_is_of_the_distractions_and_kept(tiny_data):
     dataset = open_dataset(tinted.data)
     rating = oracle.rate(tinted, dataset, torch.device("cpu"))
     assert rating == oracle.stored_rating(tinted)
-    assert rating.room == rating.trained - rating.untrained
+    known = rating.trained is not None and rating.untrained is not None  # not far below -1
+    assert np.isnan(rating.room) if not known else rating.room == rating.trained - rating.untrained
     assert oracle.stored_rating(plain) is None
-    assert oracle.rate(plain, dataset, torch.device("cpu")).untrained > rating.untrained
+    least = -1.0 if rating.untrained is None else rating.untrained
+    assert oracle.rate(plain, dataset, torch.device("cpu")).untrained > least
     assert np.isnan(oracle.Rating(None, 0.5).room)
