@@ -112,7 +112,8 @@ def test_the_oracle_is_probed_like_the_agents_and_old_ones_keep_their_place(tiny
     assert "probe_on" not in old
     cell = expand(tiny(diagnose=FRESH["diagnose"] | {"oracle_updates": 3}))[0]
     assert oracle_identity(cell)["probe_on"] == "held-out"
-    assert oracle_state_r2(cell, open_dataset(cell.data), Device("cpu").kind) < 1
+    found = oracle_state_r2(cell, open_dataset(cell.data), Device("cpu").kind)
+    assert found is None or -1 <= found < 1  # after three updates it may be far below
 
 
 def test_too_few_held_out_episodes_are_refused_before_the_first_cell():
