@@ -64,7 +64,7 @@ def plain_returns(env, stack, spacing):
             action = one_row(shown, env.state(), env.proprio(("velocity",)))
             if reward > 0 and len(frames) >= 5 and not noted:
                 rows.append(
-                    Start(*env.qpos_qvel(), np.zeros(len(action)), action, np.array(frames))
+                    Start(*env.qpos_qvel(), np.zeros(len(action)), action, np.array(frames), 0, 0)
                 )
                 noted = True
             reward, terminal, timeout = env.step(action)
