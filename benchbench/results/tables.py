@@ -266,7 +266,8 @@ def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         return frame
     names = ", ".join(str(name) for name in numbers if infinite[name].any())
     count = int(infinite.to_numpy().sum())
-    log.warning("%s: %d values are infinite and count as not measured (%s)", path, count, names)
+    are = "value is infinite and counts" if count == 1 else "values are infinite and count"
+    log.warning("%s: %d %s as not measured (%s)", path, count, are, names)
     return frame.assign(**numbers.mask(infinite))
 
 
