@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,10 @@ from benchbench.results.tables import read_results
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
+MOST_MANIFEST = 2**24
+"""Bytes of a manifest that are read: some 100,000 files."""
+MOST_GROWTH = 100
+"""Results grow less than tenfold when they are unpacked; what grows more than this is a bomb."""
 _TIME = (1980, 1, 1, 0, 0, 0)
 """Of every file in an archive, so that the same results make the same bytes."""
 _LEFT = ("logs", "checkpoints", "running", "failed", ".lock")
@@ -75,18 +80,25 @@ def unpacked(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="benchbench-") as name:
         try:
-            yield _unpack(path, Path(name))
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{path}: is no archive of 'benchbench pack' ({error})") from None
+            folder = _unpack(path, Path(name))
+        except _BROKEN as error:
+            reason = str(error) or type(error).__name__
+            raise UserError(f"{path}: is no archive of 'benchbench pack' ({reason})") from None
+        yield folder
+
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+"""What Python raises of a ZIP file that is damaged, encrypted or of another kind."""
 
 
 def _unpack(path: Path, place: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
         try:
-            manifest = json.loads(archive.read(MANIFEST))
+            with archive.open(MANIFEST) as file:
+                manifest = json.loads(file.read(MOST_MANIFEST))
             hashes = {str(name): str(digest) for name, digest in manifest["files"].items()}
             folder = place / PurePosixPath(str(manifest["folder"])).name
-        except (KeyError, ValueError, AttributeError, TypeError):
+        except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
             raise UserError(f"{path}: is no archive of 'benchbench pack'") from None
         if manifest.get("format") != FORMAT:
             raise UserError(f"{path}: is of another version of benchbench")
@@ -94,6 +106,9 @@ def _unpack(path: Path, place: Path) -> Path:
         names = [info.filename for info in members]
         if sorted(names) != sorted(hashes):
             raise UserError(f"{path}: holds other files than its manifest says")
+        size = sum(info.file_size for info in members)
+        if size > MOST_GROWTH * (path.stat().st_size + 2**20):
+            raise UserError(f"{path}: unpacks to {size:,} bytes, far more than results do")
         for info in members:
             target = _within(folder, info.filename, path)
             target.parent.mkdir(parents=True, exist_ok=True)
