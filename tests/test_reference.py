@@ -12,7 +12,8 @@ from benchbench.results.tables import read_results
 from benchbench.suite.load import load_suite
 
 ROOT = Path(__file__).parents[1]
-RESULTS = sorted(path.parent for path in (ROOT / "results").glob("reference_*/suite.json"))
+STUDIES = [*(ROOT / "results").glob("reference_*"), ROOT / "results" / "study"]
+RESULTS = sorted(path for path in STUDIES if (path / "suite.json").is_file())
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

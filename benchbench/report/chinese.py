@@ -128,6 +128,8 @@ PHRASES: dict[str, str] = {
     "{n} are {word} ({names})": "{n} 项{word}（{names}）",
     "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.":
         "关于 `{of}` 的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
+    "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.":
+        "关于 `{of}` 的七项论断中，就这 {n} 种条件的均值而言，{counts}。",
     "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
     "By environment: {found}.": "各环境：{found}。",
     "In no environment alone is a claim decided.": "在任何单个环境中都没有论断得出结论。",

@@ -44,13 +44,18 @@ def question(contrast: Contrast, words: Words) -> str:
 def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     """How a contrast's claims came out over all environments, in a sentence."""
     over = claims[claims["env"] == ALL]
-    n = len(set(claims["env"]) - {ALL})
+    several = sorted(set(claims["env"]) - {ALL})
+    n = len(several)
     aspects = ASPECTS if contrast.expect else ROWS
     filled = {"of": contrast.of, "against": contrast.against, "n": n,
               "counts": words.clauses(_counted(over, words, aspects))}  # fmt: skip
     if not contrast.expect:
         return words("`{of}` against `{against}`: {counts}.", **filled)
-    if n:
+    if n and len({env.rpartition("@")[0] for env in several}) == 1 and "@" in several[0]:
+        said = words(
+            "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.", **filled
+        )
+    elif n:
         said = words(
             "Of seven claims for `{of}`, over the mean of these {n} environments, {counts}.",
             **filled,

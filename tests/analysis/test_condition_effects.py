@@ -110,10 +110,10 @@ def test_names_are_compared_within_their_environment(tmp_path):
 
 def test_the_report_shows_it_in_a_section_a_figure_and_a_table(tmp_path):
     study_of(tmp_path, lift=40.0, seeds=4)
-    write_report(tmp_path)
-    write_report(tmp_path, "zh")
+    write_report(tmp_path, "both")
     page = (tmp_path / "REPORT.md").read_text(encoding="utf-8")
     assert "Does it depend on the condition?" in page
+    assert "over the mean of these 2 conditions" in page
     assert (tmp_path / "figures" / "conditions.png").is_file()
     assert "figures/conditions" in page
     assert "结论是否取决于条件" in (tmp_path / "REPORT.zh.md").read_text(encoding="utf-8")
