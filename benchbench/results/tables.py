@@ -266,8 +266,7 @@ def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         return frame
     names = ", ".join(str(name) for name in numbers if infinite[name].any())
     count = int(infinite.to_numpy().sum())
-    are = "value is infinite and counts" if count == 1 else "values are infinite and count"
-    log.warning("%s: %d %s as not measured (%s)", path, count, are, names)
+    log.warning("%s: %d values are infinite and count as not measured (%s)", path, count, names)
     return frame.assign(**numbers.mask(infinite))
 
 

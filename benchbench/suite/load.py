@@ -195,35 +195,24 @@ def _cure(error: Any) -> str:
         if error["ctx"]["pattern"] == SMALL_NAME:
             plain = re.sub(r"[_.]", "-", plain.lower())
         return f"; write {plain.lstrip('-_.')}" if plain.lstrip("-_.") else ""
-    number = kind.startswith(("int_", "float_"))
-    if number and value is None:
-        return ": it is empty, or YAML's null; write a number, or take the key out"
-    if number and isinstance(value, bool):
-        return f": YAML reads {_WORDS[value]} as {str(value).lower()}; write a number"
     if kind in ("string_type", "model_type") and not isinstance(value, (str, dict, list)):
         if isinstance(value, bool):
-            told = str(value).lower()
-            return f": YAML reads {_WORDS[value]} as {told}; put it in quotes if it is text"
+            words = "yes, on and true" if value else "no, off and false"
+            return f": YAML reads {words} as {str(value).lower()}; put it in quotes if it is text"
         if value is None:
             return ": it is empty, or YAML's null; write it, in quotes if it is text"
         what = "a date" if isinstance(value, date) else "a number"
         return f": YAML reads it as {what}; put it in quotes if it is text"
     if kind == "tuple_type" and isinstance(value, (str, int, float)):
         return f"; write [{value}]"
-    if number and isinstance(value, (str, float)):
+    if kind.startswith(("int_", "float_")) and isinstance(value, (str, float)):
         return _number_meant(value, whole=kind.startswith("int_"))
     return ""
 
 
-_WORDS = {True: "yes, on and true", False: "no, off and false"}
-_THOUSANDS = {"k": "e3", "K": "e3", "m": "e6", "M": "e6"}
-
-
 def _number_meant(value: str | float, *, whole: bool) -> str:
-    """'; write 1000' for '1e3', '1k', 1000.0, '1,000' and '1000' in quotes; else nothing."""
+    """'; write 1000' for '1e3', 1000.0, '1,000' and '1000' in quotes; else nothing."""
     text = str(value).strip()
-    if re.fullmatch(r"[-+]?[\d.]+ ?[kKmM]", text):
-        text = text[:-1].strip() + _THOUSANDS[text[-1]]
     if re.fullmatch(r"[-+]?\d{1,3}([, _']\d{3})+", text):
         text = re.sub(r"[, _']", "", text)
     elif not whole:

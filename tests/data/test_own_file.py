@@ -132,22 +132,10 @@ def test_a_folder_without_episodes_is_refused(tmp_path):
         made(tmp_path / "empty")
 
 
-@pytest.mark.parametrize(
-    ("name", "whose"),
-    [
-        ("meta/info.json", "LeRobot's"),
-        ("data.arrow", "the datasets library's"),
-        (".zgroup", "Zarr's"),
-        ("train.tfrecord-00000-of-00008", "RLDS'"),
-        ("episode_0.mp4", "a folder of films'"),
-    ],
-)
-def test_layouts_of_others_are_named(tmp_path, name, whose):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("{}")
-    told = refusal(tmp_path)
-    assert f"has {whose}" in told
-    assert "layout, which is not read; write each episode" in told
+def test_lerobots_layout_is_known(tmp_path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{}")
+    assert "has LeRobot's layout, which is not read; write each episode" in refusal(tmp_path)
 
 
 def test_robomimics_layout_is_known(tmp_path):

@@ -53,16 +53,6 @@ _SHAPES: dict[str, Shape] = {
     "infos/qpos": (None, None),
     "infos/qvel": (None, None),
 }
-_LAYOUTS = {
-    "meta/info.json": "LeRobot's",
-    "*.arrow": "the datasets library's (Arrow)",
-    "*.parquet": "a table's (Parquet)",
-    ".zgroup": "Zarr's",
-    "zarr.json": "Zarr's",
-    "*.tfrecord*": "RLDS' (TFRecord)",
-    "*.mp4": "a folder of films'",
-}
-"""Folders that people have, by a file in them."""
 _WIDE = ("states", "infos/qpos", "infos/qvel")
 """Keys that may be missing, with a column for each number."""
 
@@ -73,10 +63,9 @@ def lacking(identity: DataIdentity) -> str | None:
     if own_files(identity.source):
         return None
     path = Path(identity.source.path).expanduser()
-    whose = next((name for pattern, name in _LAYOUTS.items() if any(path.glob(pattern))), None)
-    if whose:
+    if (path / "meta" / "info.json").is_file():
         return (
-            f"{path}: has {whose} layout, which is not read; write each episode's frames, "
+            f"{path}: has LeRobot's layout, which is not read; write each episode's frames, "
             "actions and states with np.savez as a file of its own into a folder, and name that"
         )
     if path.is_dir():
