@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from benchbench.cli.as_json import audit_json, json_option, show
-from benchbench.cli.options import FIGURES, OutputFile, set_option
+from benchbench.cli.options import set_option
 from benchbench.core.errors import UserError
 
 PAGES = (".html", ".json", ".md", ".txt")
@@ -34,12 +34,12 @@ PAGES = (".html", ".json", ".md", ".txt")
 )
 @click.option(
     "--figure",
-    type=OutputFile(*FIGURES),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Of a suite: draw the flows too, as a .png, .svg or .pdf.",
 )
 @click.option(
     "--output",
-    type=OutputFile(*PAGES),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Of a script: write the audit too, as .html, .json, .md or .txt.",
 )
 @json_option
@@ -79,10 +79,12 @@ def _audit_suite(
     figure: Path | None,
     as_json: bool,
 ) -> None:
-    from benchbench.cli.audit_figure import save_flows
+    from benchbench.cli.audit_figure import figure_format, save_flows
     from benchbench.cli.suite_audit import audit_suite, flow, variant_text
     from benchbench.suite.load import load_suite
 
+    if figure:
+        figure_format(figure)
     found = audit_suite(load_suite(target, overrides), variants)
     if as_json:
         show(audit_json(found))
@@ -102,6 +104,9 @@ def _audit_script(
 
     if not target.is_file():
         raise UserError(f"{target}: there is no such script")
+    if output and (output.suffix not in PAGES or not output.parent.is_dir()):
+        raise UserError(f"--output {output}: name a file that ends in {', '.join(PAGES)}, in a "
+                        "folder that is there")  # fmt: skip
     try:
         found = audit_script(target, arguments, steps)
     except ScriptFailed as error:

@@ -14,7 +14,6 @@ from benchbench.cli.comparison import (
     refuse_two_forms,
     show,
 )
-from benchbench.cli.options import FIGURES, OutputFile
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 
@@ -92,10 +91,12 @@ def baseline_show(names: tuple[str, ...], baselines: Path) -> None:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--plot",
-    type=OutputFile(*FIGURES),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Draw the series into this file (.png, .svg or .pdf).",
 )
-@click.option("--csv", type=OutputFile(".csv"), help="Write the table here.")
+@click.option(
+    "--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write the table here."
+)
 def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> None:
     """Show the gated series over the nights in FOLDERS, and the steps found in them."""
     from benchbench.gate import load_snapshot

@@ -9,7 +9,6 @@ import click
 
 from benchbench.cli.maintain import grid_of
 from benchbench.cli.options import (
-    OutputFile,
     only_option,
     parse_only,
     results_option,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--seen", is_flag=True, help="Show what the agent sees, enlarged.")
 @click.option(
     "--out",
-    type=OutputFile(".gif", ".mp4"),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="A .gif or .mp4; by default under the results folder's films/.",
 )
 def film(
@@ -60,10 +59,7 @@ def film(
 ) -> None:
     """Film an evaluation episode of SUITE's kept policies: variants side by side, one start."""
     from benchbench.launch.film import film as play
-    from benchbench.launch.film import refuse_mp4_without_ffmpeg, write_film
-
-    if out:
-        refuse_mp4_without_ffmpeg(out)
+    from benchbench.launch.film import write_film
 
     store, cells = grid_of(suite, overrides, results)
     wanted = dict(part.partition("=")[::2] for part in (pair or "").split(",") if part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,33 +12,6 @@ from typing import Any
 import click
 
 from benchbench.core.errors import UserError
-
-FIGURES = (".png", ".svg", ".pdf")
-
-
-class OutputFile(click.Path):
-    """The path of a file that a verb writes, refused before any work where it could not be.
-
-    ``suffixes`` are the formats that the verb can write; without any it writes what it is asked.
-    """
-
-    def __init__(self, *suffixes: str) -> None:
-        super().__init__(path_type=Path, dir_okay=False)
-        self.suffixes = suffixes
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path; raises :class:`UserError`."""
-        path = Path(str(super().convert(value, param, ctx)))
-        told = f"{param.opts[0] if param else 'the file'} {path}"
-        if self.suffixes and path.suffix not in self.suffixes:
-            raise UserError(f"{told}: name a file that ends in {', '.join(self.suffixes)}")
-        if not path.parent.is_dir():
-            raise UserError(f"{told}: the folder {path.parent} does not exist; make it first")
-        if not os.access(path.parent, os.W_OK):
-            raise UserError(
-                f"{told}: nothing can be written into {path.parent}; name another folder"
-            )
-        return path
 
 
 def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:

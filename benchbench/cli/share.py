@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from benchbench.cli.options import OutputFile
 from benchbench.cli.report import print_report
 from benchbench.core.errors import UserError
 
@@ -59,7 +58,9 @@ def judge(scores: Path, delta: float, contrasts: tuple[str, ...], out: Path | No
         file_okay=False,
     ),
 )
-@click.option("--out", type=OutputFile(), help="By default RESULTS.zip.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="By default RESULTS.zip."
+)
 @click.option("--policies", is_flag=True, help="With the kept weights of every cell.")
 def pack(folder: Path, out: Path | None, policies: bool) -> None:
     """Put RESULTS into one archive: tables, page, suite and versions, with checksums.

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -117,23 +116,19 @@ def write_film(
         content = imageio.imwrite(
             "<bytes>", shown, extension=".gif", duration=MILLISECONDS, loop=0, optimize=True
         )
-    else:
-        refuse_mp4_without_ffmpeg(path)
-        even = [p[: p.shape[0] // 2 * 2, : p.shape[1] // 2 * 2] for p in shown]
-        content = imageio.imwrite(
-            "<bytes>", even, extension=".mp4", fps=round(1000 / MILLISECONDS), macro_block_size=2
-        )
-    with replaced(path) as file:
-        file.write(content)
-
-
-def refuse_mp4_without_ffmpeg(path: Path) -> None:
-    """Raise :class:`UserError` where the path asks for an MP4 that cannot be written here."""
-    if path.suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        with replaced(path) as file:
+            file.write(content)
+        return
+    try:
+        import imageio_ffmpeg  # noqa: F401
+    except ModuleNotFoundError:
         raise UserError(
-            f"{path}: MP4 needs imageio-ffmpeg; install it with: pip install 'benchbench[film]', "
-            "or name a .gif"
-        )
+            "film: MP4 needs imageio-ffmpeg; install it with: pip install 'benchbench[film]', or "
+            "name a .gif"
+        ) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    even = [picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in shown]
+    imageio.imwrite(path, even, fps=round(1000 / MILLISECONDS), macro_block_size=2)
 
 
 def _about(cells: Sequence[Cell]) -> dict[str, object]:

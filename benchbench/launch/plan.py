@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchbench.agent import agent_class
-from benchbench.agent.protocol import Agent, AgentSpec
+from benchbench.agent.protocol import AgentSpec
 from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
-from benchbench.cell.policy import networks_of
 from benchbench.data.batch import Batch
 from benchbench.data.sources import maker_of
 from benchbench.data.store import format_bytes, is_here, room_for, set_folder
@@ -90,16 +88,11 @@ class Plan:
         lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
+        if size := policies_size(self.grid, self.store):
+            lines.append(f"policies {size}")
         yield "\n".join(lines)
-        trials: Trials = {}
         if to_do:
-            try:
-                trials = try_agents(to_do, slots)
-                yield f"time     {_time_told(estimate_seconds(to_do, slots, trials))}"
-            except Exception as error:
-                yield f"time     {_unknown(error, to_do)}"
-        if told := policies_told(cells, self.store, trials):
-            yield f"policies {told}"
+            yield f"time     {_time_told(to_do, slots)}"
 
 
 def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
@@ -114,25 +107,34 @@ def no_room(cell: Cell, rating: Rating, delta: float) -> str | None:
     )
 
 
-def policies_told(cells: Sequence[Cell], store: Store, trials: Trials) -> str | None:
-    """What the cells' kept policies take on the disk; None where none is kept, or not known."""
-    kept = [cell for cell in cells if cell.keep_policy]
-    sizes = [_policy_bytes(cell, store, trials) for cell in kept]
-    if not kept or None in sizes:
-        return None
-    total = sum(size for size in sizes if size)
+def policies_size(grid: Grid, store: Store) -> str:
+    """What the kept policies of the wanted cells take on the disk; '' where none are kept."""
+    if not any(cell.keep_policy for cell in grid.wanted):
+        return ""
+    sizes: dict[object, int] = {}
+    for cell in grid.wanted:
+        kind = (cell.agent, cell.pixels, cell.variant, cell.env)
+        if kind not in sizes:
+            path = store.policy_path(cell.key)
+            sizes[kind] = path.stat().st_size if path.exists() else _weights_size(cell)
+    total = sum(sizes[(c.agent, c.pixels, c.variant, c.env)] for c in grid.wanted)
     return (
-        f"about {format_bytes(total)} for the weights of {len(kept)} cells; keep: "
+        f"about {total / 1e6:,.1f} MB for the weights of {len(grid.wanted)} cells; keep: "
         "{policies: false} in the suite leaves them out"
     )
 
 
-def _policy_bytes(cell: Cell, store: Store, trials: Trials) -> int | None:
-    path = store.policy_path(cell.key)
-    if path.exists():
-        return path.stat().st_size
-    trial = trials.get(_agent_kind(cell))
-    return trial.weights if trial else None
+def _weights_size(cell: Cell) -> int:
+    """Bytes of the weights of a cell that has not been run; 0 where they cannot be known."""
+    try:
+        make = agent_class(cell.agent.algorithm)
+        with torch.device("meta"):
+            agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, torch.device("meta"))
+        networks = (*agent.modules().values(), *agent.target_modules().values())
+        parameters = (p for network in networks for p in network.state_dict().values())
+        return sum(p.numel() * p.element_size() for p in parameters)
+    except Exception:  # an agent of the user's own, which 'run' will name
+        return 0
 
 
 def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
@@ -140,58 +142,34 @@ def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
     updates = sum(cell.train.updates for cell in cells)
     if updates < MANY_UPDATES or any(device.kind != "cpu" for device in slots.devices):
         return None
-    try:
-        told = _time_told(estimate_seconds(cells, slots))
-    except Exception as error:
-        told = _unknown(error, cells)
     return (
-        f"{updates:,} updates on a CPU: {told}; 'benchbench run quickstart' asks the same question "
-        "in minutes. Ctrl-C stops this run"
+        f"{updates:,} updates on a CPU: {_time_told(cells, slots)}; 'benchbench run quickstart' "
+        "asks the same question in minutes. Ctrl-C stops this run"
     )
 
 
-def _time_told(seconds: float) -> str:
-    return f"{_duration(seconds)} of updates and episodes, by a short trial here"
+def _time_told(cells: Sequence[Cell], slots: Slots) -> str:
+    """How long the cells take; unknown where code of the user's own fails in the trial."""
+    try:
+        seconds = estimate_seconds(cells, slots)
+        return f"{_duration(seconds)} of updates and episodes, by a short trial here"
+    except Exception as error:
+        if not any(cell.own_code for cell in cells):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"not known, as your code raised in a short trial here ({text})"
 
 
-def _unknown(error: Exception, cells: Sequence[Cell]) -> str:
-    """Why the time is not known, where code of the user's own failed in the trial; else raises."""
-    if not any(cell.own_code for cell in cells):
-        raise error
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"not known, as your code raised in a short trial here ({text})"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a few updates of one kind of agent took here."""
-
-    update_seconds: float
-    act_seconds: float
-    """Of the actions for the episodes that are played side by side."""
-    weights: int
-    """Bytes of its networks."""
-
-
-Trials = dict[tuple[object, ...], Trial]
-
-
-def try_agents(cells: Sequence[Cell], slots: Slots) -> Trials:
-    """A trial of each kind of agent among the cells, on the CPU or one GPU; some 4 s in all."""
-    kinds = {_agent_kind(cell): cell for cell in cells}
-    tried = TRIAL_SECONDS / max(1, len(kinds))
-    bar = tqdm(kinds.items(), "short trial", unit="kind", leave=False, dynamic_ncols=True)
-    return {kind: _try(cell, slots, tried) for kind, cell in bar}
-
-
-def estimate_seconds(cells: Sequence[Cell], slots: Slots, trials: Trials | None = None) -> float:
-    """A rough wall time for the cells, from trials of their agents and a few steps, timed here."""
-    trials = try_agents(cells, slots) if trials is None else trials
+def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
+    """A rough wall time for the cells on the CPU or one GPU: a few updates and steps, timed."""
+    agents = {_agent_kind(cell): cell for cell in cells}
     envs = {_env_kind(cell): cell for cell in cells}
+    tried = TRIAL_SECONDS / max(1, len(agents))
+    updates = {kind: _agent_seconds(cell, slots, tried) for kind, cell in agents.items()}
     steps = {kind: _step_seconds(cell) for kind, cell in envs.items()}
     total = 0.0
     for cell in cells:
-        trial = trials[_agent_kind(cell)]
+        update_seconds, act_seconds = updates[_agent_kind(cell)]
         step_seconds, longest = steps[_env_kind(cell)]
         every, count = cell.evaluate.every, cell.train.updates
         late = sum(u >= (1 - FINAL_SHARE) * count for u in range(0, count, every)) + 1
@@ -200,16 +178,15 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots, trials: Trials | None 
             (late, cell.evaluate.final_episodes),
         ):
             rounds = math.ceil(episodes / side_by_side(cell))
-            playing = longest * (episodes * step_seconds + rounds * trial.act_seconds)
+            playing = longest * (episodes * step_seconds + rounds * act_seconds)
             total += evaluations * playing
-        total += count * trial.update_seconds
+        total += count * update_seconds
     return total / slots.jobs
 
 
 def _agent_kind(cell: Cell) -> tuple[object, ...]:
-    """Cells alike in this take the same time an update; rates and the like do not matter."""
-    shape = (value for _, value in cell.agent if not isinstance(value, float))
-    return (cell.variant, *shape, cell.observation, cell.pixels.size, cell.pixels.stack,
+    """Cells that are alike in this take the same time an update."""
+    return (cell.variant, cell.agent, cell.observation, cell.pixels.size, cell.pixels.stack,
             len(cell.proprio), cell.train.batch_size, side_by_side(cell))  # fmt: skip
 
 
@@ -270,8 +247,8 @@ def _spec(cell: Cell) -> AgentSpec:
     )
 
 
-def _try(cell: Cell, slots: Slots, tried: float) -> Trial:
-    """A few updates on blank data, and a few actions, for about ``tried`` seconds."""
+def _agent_seconds(cell: Cell, slots: Slots, tried: float) -> tuple[float, float]:
+    """Seconds of an update on random data, and of the actions for episodes played side by side."""
     device = torch.device(slots.devices[0].kind)
     size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
     if device.type == "cpu":
@@ -298,15 +275,10 @@ def _try(cell: Cell, slots: Slots, tried: float) -> Trial:
         beside = side_by_side(cell)
         acting = obs[:1].expand(beside, *obs.shape[1:]), proprio[:1].expand(beside, -1)
         act_seconds = _seconds_of(lambda: agent.act(*acting).cpu(), tried / 8)
-        update_seconds = _seconds_of(update, tried / 2) * cell.train.batch_size / batch_size
-        return Trial(update_seconds, act_seconds, _weights_bytes(agent))
+        update_seconds = _seconds_of(update, tried / 2)
+        return update_seconds * cell.train.batch_size / batch_size, act_seconds
     finally:
         torch.set_num_threads(before)
-
-
-def _weights_bytes(agent: Agent) -> int:
-    networks = (net for part in networks_of(agent).values() for net in part.values())
-    return sum(w.numel() * w.element_size() for net in networks for w in net.state_dict().values())
 
 
 def _seconds_of(work: Callable[[], object], tried: float) -> float:
@@ -342,13 +314,8 @@ def _step_seconds(cell: Cell) -> tuple[float, int]:
 
 
 def _duration(seconds: float) -> str:
-    """A rough time in two digits or so: more would be false precision."""
     if seconds < 90:
         return f"about {seconds:.0f} s"
     if seconds < 90 * 60:
         return f"about {seconds / 60:.0f} min"
-    if seconds < 10 * 3600:
-        return f"about {seconds / 3600:.1f} h"
-    if seconds < 72 * 3600:
-        return f"about {seconds / 3600:.0f} h"
-    return f"about {seconds / 86400:.0f} days"
+    return f"about {seconds / 3600:.1f} h"

@@ -104,7 +104,7 @@ def test_an_evaluations_estimate_counts_the_policy_once_a_step_for_episodes_side
     monkeypatch,
 ):
     cell = expand(Suite.model_validate(TINY | {"evaluate": {"every": 10, "episodes": 20}}))[0]
-    monkeypatch.setattr(plan, "_try", lambda cell, slots, tried: plan.Trial(0.0, 100.0, 0))
+    monkeypatch.setattr(plan, "_agent_seconds", lambda cell, slots, tried: (0.0, 100.0))
     monkeypatch.setattr(plan, "_step_seconds", lambda cell: (1.0, 400))
     told = plan.estimate_seconds([cell], SimpleNamespace(jobs=1))
     evaluations = cell.train.updates // 10 + 1
