@@ -25,7 +25,7 @@ MANIFEST = "MANIFEST.json"
 FORMAT = 1
 _TIME = (1980, 1, 1, 0, 0, 0)
 """Of every file in an archive, so that the same results make the same bytes."""
-_LEFT = ("logs", "checkpoints", "running", "failed", ".lock")
+_LEFT = ("logs", "checkpoints", "running", "failed", ".lock", ".report.lock", ".holder.json")
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
