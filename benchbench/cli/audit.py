@@ -101,9 +101,9 @@ def _audit_script(
 ) -> None:
     from benchbench.gradients.script import ScriptFailed, audit_script
 
+    check_output("--output", output, PAGES)
     if not target.is_file():
         raise UserError(f"{target}: there is no such script")
-    check_output("--output", output, PAGES)
     try:
         found = audit_script(target, arguments, steps)
     except ScriptFailed as error:

@@ -15,10 +15,12 @@ from benchbench.agent import agent_class
 from benchbench.agent.protocol import AgentSpec
 from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
+from benchbench.core.errors import UserError
 from benchbench.core.folders import SILENT_SECONDS
 from benchbench.data.batch import Batch
 from benchbench.data.sources import maker_of
 from benchbench.data.store import format_bytes, is_here, room_for, set_folder
+from benchbench.diagnostics.preconditions import refuse_unmeasurable
 from benchbench.diagnostics.reference_encoder import Rating, stored_rating
 from benchbench.envs import make_pixel_env
 from benchbench.launch.resources import Slots
@@ -69,6 +71,17 @@ class Plan:
         told = (no_room(cell, rating, delta) for cell, rating in ratings if rating)
         return [warning for warning in told if warning]
 
+    def unmeasurable(self) -> list[str]:
+        """Of the data sets that are here: why 'run' would refuse one."""
+        told = []
+        for identity in dict.fromkeys(cell.data for cell in self.to_do):
+            if is_here(identity):
+                try:
+                    refuse_unmeasurable([cell for cell in self.to_do if cell.data == identity])
+                except UserError as error:
+                    told.append(error.message)
+        return told
+
     def text(self) -> str:
         """The plan for the terminal."""
         return "\n".join(self.parts())
@@ -87,6 +100,7 @@ class Plan:
             f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
         ]
         lines += _data_lines(list(dict.fromkeys(cell.data for cell in cells)))
+        lines += [f"problem  {told}" for told in self.unmeasurable()]
         lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
