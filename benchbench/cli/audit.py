@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from benchbench.cli.as_json import audit_json, json_option, show
-from benchbench.cli.options import set_option
+from benchbench.cli.options import FIGURES, check_output, set_option
 from benchbench.core.errors import UserError
 
 PAGES = (".html", ".json", ".md", ".txt")
@@ -79,12 +79,11 @@ def _audit_suite(
     figure: Path | None,
     as_json: bool,
 ) -> None:
-    from benchbench.cli.audit_figure import figure_format, save_flows
+    from benchbench.cli.audit_figure import save_flows
     from benchbench.cli.suite_audit import audit_suite, flow, variant_text
     from benchbench.suite.load import load_suite
 
-    if figure:
-        figure_format(figure)
+    check_output("--figure", figure, FIGURES)
     found = audit_suite(load_suite(target, overrides), variants)
     if as_json:
         show(audit_json(found))
@@ -102,11 +101,9 @@ def _audit_script(
 ) -> None:
     from benchbench.gradients.script import ScriptFailed, audit_script
 
+    check_output("--output", output, PAGES)
     if not target.is_file():
         raise UserError(f"{target}: there is no such script")
-    if output and (output.suffix not in PAGES or not output.parent.is_dir()):
-        raise UserError(f"--output {output}: name a file that ends in {', '.join(PAGES)}, in a "
-                        "folder that is there")  # fmt: skip
     try:
         found = audit_script(target, arguments, steps)
     except ScriptFailed as error:

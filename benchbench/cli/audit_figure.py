@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchbench.cli.suite_audit import Bar, Flow
-from benchbench.core.errors import UserError
 from benchbench.core.files import save_figure
 from benchbench.report.style import style
 from benchbench.routing import LOSSES
@@ -25,28 +24,17 @@ PAGE = 6.9
 """Width in inches of both columns of a page."""
 
 COLORS = {"critic_loss": "#6A3D9A", "vae_loss": "#B15928", "actor_loss": "#555555"}
-FORMATS = (".png", ".svg", ".pdf")
 SHORT = {"zero_grad": "zero", "backward": "back", "step": "step"}
 PANEL, THICK = 0.95, 0.44
 """Heights: of a panel in inches, of a bar in lanes."""
 
 
-def figure_format(path: Path) -> str:
-    """The format that a path's suffix asks for; :class:`UserError` where there is no such."""
-    if path.suffix not in FORMATS:
-        raise UserError(f"--figure {path}: name a file that ends in {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise UserError(f"--figure {path}: the folder {path.parent} does not exist; make it first")
-    return path.suffix[1:]
-
-
 def save_flows(flows: Sequence[Flow], path: Path) -> None:
     """Draw the flows and write them to a file; the same flows give the same bytes."""
     figure = flows_figure(flows)
-    kind = figure_format(path)
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with style():
-        save_figure(figure, path, dpi=300, metadata=metadata[kind])
+        save_figure(figure, path, dpi=300, metadata=metadata[path.suffix.lower()])
 
 
 def flows_figure(flows: Sequence[Flow]) -> Figure:

@@ -14,6 +14,7 @@ from benchbench.cli.comparison import (
     refuse_two_forms,
     show,
 )
+from benchbench.cli.options import FIGURES, check_output
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 
@@ -103,6 +104,8 @@ def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> N
     from benchbench.gate.history import nights, steps
     from benchbench.gate.text import history_text
 
+    check_output("--plot", plot, FIGURES)
+    check_output("--csv", csv)
     table = nights([load_snapshot(folder) for folder in folders])
     if table.empty:
         raise UserError(

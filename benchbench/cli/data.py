@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchbench.cli.options import set_option
+from benchbench.cli.options import check_folder, set_option
 from benchbench.core.errors import UserError
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite
@@ -134,6 +134,7 @@ def show(target: str, out: Path) -> None:
     from benchbench.data.store import open_folder, set_folder
     from benchbench.suite.distract import key_of
 
+    check_folder("--out", out)
     if is_suite(target):
         wanted = {set_folder(identity) for identity in _of_suite(Path(target), ())}
         found = [one for one in sets_here() if one.folder in wanted]

@@ -9,6 +9,8 @@ import click
 
 from benchbench.cli.maintain import grid_of
 from benchbench.cli.options import (
+    check_folder,
+    check_output,
     only_option,
     parse_only,
     results_option,
@@ -58,9 +60,12 @@ def film(
     out: Path | None,
 ) -> None:
     """Film an evaluation episode of SUITE's kept policies: variants side by side, one start."""
+    from benchbench.launch.film import FILMS, check_codec, write_film
     from benchbench.launch.film import film as play
-    from benchbench.launch.film import write_film
 
+    check_output("--out", out, FILMS)
+    if out:
+        check_codec(out)
     store, cells = grid_of(suite, overrides, results)
     wanted = dict(part.partition("=")[::2] for part in (pair or "").split(",") if part)
     if unknown := set(wanted) - {"env", "seed"}:
@@ -117,6 +122,7 @@ def export(
     if not source.exists():
         raise UserError(f"{source}: is not there; name a results folder, or a cell's folder in one")
     if tracker:
+        check_folder("--out", out)
         where = TRACKERS[tracker](source, out or source / tracker)
         click.echo(where)
         return
@@ -124,9 +130,10 @@ def export(
     from benchbench.cell.policy import load_policy
 
     assert form is not None
+    suffix = {"torchscript": ".pt", "onnx": ".onnx"}[form]
+    check_output("--out", out)
     folder = _one_cell(source, only) if (source / "suite.json").exists() else source
     policy = load_policy(folder)
-    suffix = {"torchscript": ".pt", "onnx": ".onnx"}[form]
     card = policy.card
     path = out or Path(
         f"{card['env'].replace('/', '_')}-seed{card['seed']}-{card['variant']}{suffix}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,41 @@ def asks(verb: Callable[..., None]) -> Callable[..., None]:
                             per_device_option, results_option)):  # fmt: skip
         called = option(called)
     return called
+
+
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def check_output(option: str, path: Path | None, endings: Sequence[str] = ()) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
+
+    Raises :class:`UserError` where its name ends in none of ``endings`` (of any case), its folder
+    does not exist or takes no files, or a folder has its name. None is no file.
+    """
+    if path is None:
+        return
+    if endings and path.suffix.lower() not in endings:
+        raise UserError(f"{option} {path}: name a file that ends in {', '.join(endings)}")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{option} {path}: {path.parent} cannot be written; name another folder")
+
+
+def check_folder(option: str, path: Path | None) -> None:
+    """Refuse a folder that could not be made or written, before the work that is to fill it.
+
+    Raises :class:`UserError`. None is no folder.
+    """
+    if path is None:
+        return
+    there = next((one for one in (path, *path.parents) if one.exists()), Path())
+    if not there.is_dir():
+        raise UserError(f"{option} {path}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{option} {path}: {there} cannot be written; name another folder")
 
 
 def parse_only(only: tuple[str, ...]) -> dict[str, set[str]]:

@@ -11,6 +11,7 @@ import click
 
 from benchbench.cli.comparison import json_option
 from benchbench.cli.options import (
+    check_folder,
     jobs_option,
     only_option,
     parse_only,
@@ -153,6 +154,7 @@ def scaling(
     from benchbench.report.style import save
     from benchbench.suite.load import load_suite
 
+    check_folder("--results", results)
     loaded = load_suite(suite or DEFAULT, overrides)
     one = _one_device(device)
     cell, _ = choose(loaded, parse_only(only))

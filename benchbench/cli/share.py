@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from benchbench.cli.options import check_folder, check_output
 from benchbench.cli.report import print_report
 from benchbench.core.errors import UserError
 
@@ -42,6 +43,7 @@ def judge(scores: Path, delta: float, contrasts: tuple[str, ...], out: Path | No
     if bad := next((c for c, (of, against) in zip(contrasts, pairs, strict=True)
                     if not of or not against), None):  # fmt: skip
         raise UserError(f"--contrast {bad}: write it as A:B")
+    check_folder("--out", out)
     folder = out or Path("results") / scores.stem.replace(" ", "-")
     if (folder / "cells").exists():
         raise UserError(f"{folder}: holds results of benchbench's own; name another with --out")
@@ -69,6 +71,7 @@ def pack(folder: Path, out: Path | None, policies: bool) -> None:
     """
     from benchbench.results.pack import pack as pack_folder
 
+    check_output("--out", out, (".zip",))
     path = out or folder.with_name(f"{folder.name}.zip")
     size, sha256 = pack_folder(folder, path, policies)
     click.echo(f"{path}: {size / 1e6:,.2f} MB, sha256 {sha256}")

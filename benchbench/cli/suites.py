@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from benchbench.cli.options import check_folder
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 from benchbench.core.settings import suggest
@@ -38,6 +39,7 @@ def copy(name: str, to: Path) -> None:
         raise UserError(
             f"{name}: is not a suite that benchbench ships{suggest(name, shipped_suites())}"
         )
+    check_folder("--to", to)
     target = to / f"{name}.yaml"
     if target.exists():
         raise UserError(f"{target}: is there already; move it, or choose another folder with --to")

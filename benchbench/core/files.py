@@ -20,7 +20,8 @@ def replaced(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     ``synced`` waits for the disk, so that a power cut leaves the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f"{DRAFT}{path.name}-", dir=path.parent)
+    # A part of the name, so that a draft's name is not too long where the file's is not.
+    descriptor, name = tempfile.mkstemp(prefix=f"{DRAFT}{path.name[:40]}-", dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -23,6 +23,8 @@ from benchbench.suite.grid import Cell, Grid
 
 log = logging.getLogger(__name__)
 
+FILMS = (".gif", ".mp4")
+
 PICTURES = 120
 """At most this many pictures make a small film; a longer episode is shown in fewer a second."""
 
@@ -112,12 +114,24 @@ def write_film(
     """Write the pictures as a GIF that goes round, or as an MP4 where the name says so."""
     every = max(1, -(-len(pictures) // most))
     shown = [enlarged(picture, tall) for picture in pictures[::every]]
-    if path.suffix == ".gif":
+    if path.suffix.lower() == ".gif":
         content = imageio.imwrite(
             "<bytes>", shown, extension=".gif", duration=MILLISECONDS, loop=0, optimize=True
         )
-        with replaced(path) as file:
-            file.write(content)
+    else:
+        check_codec(path)
+        # MP4 takes even numbers of pixels only.
+        even = [one[: one.shape[0] // 2 * 2, : one.shape[1] // 2 * 2] for one in shown]
+        content = imageio.imwrite(
+            "<bytes>", even, extension=".mp4", fps=round(1000 / MILLISECONDS), macro_block_size=2
+        )
+    with replaced(path) as file:
+        file.write(content)
+
+
+def check_codec(path: Path) -> None:
+    """Raise :class:`UserError` where the path asks for MP4 and its package is not here."""
+    if path.suffix.lower() != ".mp4":
         return
     try:
         import imageio_ffmpeg  # noqa: F401
@@ -126,9 +140,6 @@ def write_film(
             "film: MP4 needs imageio-ffmpeg; install it with: pip install 'benchbench[film]', or "
             "name a .gif"
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    even = [picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in shown]
-    imageio.imwrite(path, even, fps=round(1000 / MILLISECONDS), macro_block_size=2)
 
 
 def _about(cells: Sequence[Cell]) -> dict[str, object]:

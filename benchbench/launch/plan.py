@@ -9,14 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from benchbench.agent import agent_class
 from benchbench.agent.protocol import AgentSpec
 from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
+from benchbench.core.errors import UserError
+from benchbench.core.folders import SILENT_SECONDS
 from benchbench.data.batch import Batch
 from benchbench.data.sources import maker_of
 from benchbench.data.store import format_bytes, is_here, room_for, set_folder
+from benchbench.diagnostics.preconditions import refuse_unmeasurable
 from benchbench.diagnostics.reference_encoder import Rating, stored_rating
 from benchbench.envs import make_pixel_env
 from benchbench.launch.resources import Slots
@@ -26,7 +30,7 @@ from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import family_of
 from benchbench.suite.grid import Cell, Grid
 
-TRIAL_SECONDS = 4.0
+TRIAL_SECONDS = 2.0
 """Seconds of trial updates for the estimate, shared by the kinds of agents in a grid."""
 
 TRIAL_BATCH = 16
@@ -67,6 +71,17 @@ class Plan:
         told = (no_room(cell, rating, delta) for cell, rating in ratings if rating)
         return [warning for warning in told if warning]
 
+    def unmeasurable(self) -> list[str]:
+        """Of the data sets that are here: why 'run' would refuse one."""
+        told = []
+        for identity in dict.fromkeys(cell.data for cell in self.to_do):
+            if is_here(identity):
+                try:
+                    refuse_unmeasurable([cell for cell in self.to_do if cell.data == identity])
+                except UserError as error:
+                    told.append(error.message)
+        return told
+
     def text(self) -> str:
         """The plan for the terminal."""
         return "\n".join(self.parts())
@@ -85,6 +100,7 @@ class Plan:
             f"devices  {devices}; {slots.jobs} at a time at most, {slots.threads} CPU threads each",
         ]
         lines += _data_lines(list(dict.fromkeys(cell.data for cell in cells)))
+        lines += [f"problem  {told}" for told in self.unmeasurable()]
         lines += [f"pictures {told}" for told in self.without_room()]
         lines += [f"left out {env}: {why}" for env, why in self.grid.left_out.items()]
         lines.append(f"results  {self.store.folder}")
@@ -111,30 +127,31 @@ def policies_size(grid: Grid, store: Store) -> str:
     """What the kept policies of the wanted cells take on the disk; '' where none are kept."""
     if not any(cell.keep_policy for cell in grid.wanted):
         return ""
-    sizes: dict[object, int] = {}
-    for cell in grid.wanted:
-        kind = (cell.agent, cell.pixels, cell.variant, cell.env)
-        if kind not in sizes:
-            path = store.policy_path(cell.key)
-            sizes[kind] = path.stat().st_size if path.exists() else _weights_size(cell)
-    total = sum(sizes[(c.agent, c.pixels, c.variant, c.env)] for c in grid.wanted)
-    return (
-        f"about {total / 1e6:,.1f} MB for the weights of {len(grid.wanted)} cells; keep: "
-        "{policies: false} in the suite leaves them out"
-    )
+    sizes: dict[object, int | None] = {}
+    kinds = [(*_shape(cell), cell.routing.encoders) for cell in grid.wanted]
+    for kind, cell in dict(zip(kinds, grid.wanted, strict=True)).items():
+        path = store.policy_path(cell.key)
+        sizes[kind] = path.stat().st_size if path.exists() else _weights_size(cell)
+    known = [size for size in map(sizes.__getitem__, kinds) if size is not None]
+    unknown = len(kinds) - len(known)
+    parts = [f"{format_bytes(sum(known))} for the weights of {len(known)} cells"] if known else []
+    parts += [f"those of {unknown} with code of your own are not known"] if unknown else []
+    return f"{', '.join(parts)}; keep: {{policies: false}} in the suite leaves them out"
 
 
-def _weights_size(cell: Cell) -> int:
-    """Bytes of the weights of a cell that has not been run; 0 where they cannot be known."""
+def _weights_size(cell: Cell) -> int | None:
+    """Bytes of the weights of a cell that has not been run; None where the user's code raises."""
     try:
         make = agent_class(cell.agent.algorithm)
-        with torch.device("meta"):
-            agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, torch.device("meta"))
+        cpu = torch.device("cpu")
+        agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, cpu)
         networks = (*agent.modules().values(), *agent.target_modules().values())
-        parameters = (p for network in networks for p in network.state_dict().values())
-        return sum(p.numel() * p.element_size() for p in parameters)
-    except Exception:  # an agent of the user's own, which 'run' will name
-        return 0
+        parameters = [p for network in networks for p in network.state_dict().values()]
+    except Exception:
+        if not cell.own_code:
+            raise
+        return None  # 'run' will say what is wrong with it
+    return sum(p.numel() * p.element_size() for p in parameters)
 
 
 def too_long_here(cells: Sequence[Cell], slots: Slots) -> str | None:
@@ -165,8 +182,17 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
     agents = {_agent_kind(cell): cell for cell in cells}
     envs = {_env_kind(cell): cell for cell in cells}
     tried = TRIAL_SECONDS / max(1, len(agents))
-    updates = {kind: _agent_seconds(cell, slots, tried) for kind, cell in agents.items()}
-    steps = {kind: _step_seconds(cell) for kind, cell in envs.items()}
+    updates, steps = {}, {}
+    with tqdm(
+        total=len(agents) + len(envs), desc="a short trial", unit="kind", dynamic_ncols=True,
+        delay=SILENT_SECONDS, leave=False, disable=None,
+    ) as bar:  # fmt: skip
+        for agent, cell in agents.items():
+            updates[agent] = _agent_seconds(cell, slots, tried)
+            bar.update()
+        for env, cell in envs.items():
+            steps[env] = _step_seconds(cell)
+            bar.update()
     total = 0.0
     for cell in cells:
         update_seconds, act_seconds = updates[_agent_kind(cell)]
@@ -186,8 +212,13 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
 
 def _agent_kind(cell: Cell) -> tuple[object, ...]:
     """Cells that are alike in this take the same time an update."""
-    return (cell.variant, cell.agent, cell.observation, cell.pixels.size, cell.pixels.stack,
-            len(cell.proprio), cell.train.batch_size, side_by_side(cell))  # fmt: skip
+    return (cell.variant, *_shape(cell), cell.train.batch_size, side_by_side(cell))
+
+
+def _shape(cell: Cell) -> tuple[object, ...]:
+    """What networks and arithmetic follow from: no number with a point, such as a rate."""
+    counted = [(k, str(v)) for k, v in cell.agent.identity().items() if not isinstance(v, float)]
+    return (*counted, cell.observation, cell.pixels.size, cell.pixels.stack, len(cell.proprio))
 
 
 def _env_kind(cell: Cell) -> tuple[object, ...]:
@@ -314,8 +345,15 @@ def _step_seconds(cell: Cell) -> tuple[float, int]:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"
+    """A time to two digits: a trial of a few seconds knows no more."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if (count := seconds / length) < most:
+            return f"about {_two_digits(count)} {unit}"
+    return f"about {_two_digits(seconds / 86_400)} days"
+
+
+def _two_digits(count: float) -> str:
+    if count < 10:
+        return f"{count:.2g}"
+    step = 10 ** (math.floor(math.log10(count)) - 1)
+    return f"{round(count / step) * step:,}"

@@ -51,7 +51,8 @@ from benchbench.report.origins import (
 )
 from benchbench.report.paper import write_paper
 from benchbench.report.tasks import tasks_section
-from benchbench.results.tables import read_results
+from benchbench.results.lock import one_report
+from benchbench.results.tables import read_results, read_suite
 from benchbench.suite.model import Contrast, SeedPlan
 
 
@@ -61,9 +62,15 @@ def write_report(folder: Path, lang: Lang | Literal["both"] = "en", paper: bool 
     ``lang`` 'zh' writes ``REPORT.zh.md`` and ``report.zh.html``, 'both' these and the English ones;
     the tables and figures are the same. Pages in the other language that are there are written
     again, so that none goes stale. ``paper`` adds what a paper takes, see
-    :mod:`benchbench.report.paper`. Raises :class:`benchbench.core.errors.UserError` where the
-    folder holds no results.
+    :mod:`benchbench.report.paper`. Where another process writes the same report, this waits for it.
+    Raises :class:`benchbench.core.errors.UserError` where the folder holds no results.
     """
+    read_suite(folder)  # a folder that is none is named, and not made by the lock
+    with one_report(folder):
+        return _write(folder, lang, paper)
+
+
+def _write(folder: Path, lang: Lang | Literal["both"], paper: bool) -> str:
     results = read_results(folder)
     study = pair(results)
     results = study.results

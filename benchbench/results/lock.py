@@ -49,6 +49,27 @@ def held(store: Store) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def one_report(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes the folder's report, then be the one that does.
+
+    A run holds the folder by another lock, so that a report may be written while it goes on.
+    Raises :class:`UserError` where the folder cannot be written.
+    """
+    try:
+        lock = FileLock(folder / ".report.lock")
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the report cannot be written ({error.strerror or error}); the results are "
+            "safe; make room or mend it, then 'benchbench report'"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _holder(path: Path) -> str:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))

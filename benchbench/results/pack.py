@@ -30,7 +30,7 @@ MOST_GROWTH = 100
 """Results grow less than tenfold when they are unpacked; what grows more than this is a bomb."""
 _TIME = (1980, 1, 1, 0, 0, 0)
 """Of every file in an archive, so that the same results make the same bytes."""
-_LEFT = ("logs", "checkpoints", "running", "failed", ".lock")
+_LEFT = ("logs", "checkpoints", "running", "failed", ".lock", ".report.lock", ".holder.json")
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:

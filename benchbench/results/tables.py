@@ -266,7 +266,10 @@ def _without_infinities(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         return frame
     names = ", ".join(str(name) for name in numbers if infinite[name].any())
     count = int(infinite.to_numpy().sum())
-    log.warning("%s: %d values are infinite and count as not measured (%s)", path, count, names)
+    told = (
+        "1 value is infinite and counts" if count == 1 else f"{count} values are infinite and count"
+    )
+    log.warning("%s: %s as not measured (%s)", path, told, names)
     return frame.assign(**numbers.mask(infinite))
 
 

@@ -242,6 +242,9 @@ def refuse_odd_id(env_id: str) -> None:
             f"id: {env_id!r} has a line break, a character that is not seen, or a space at an "
             "end; take it out"
         )
+    if "\\" in env_id:
+        raise ValueError(f"id: '{env_id}' has a backslash, which folders' names cannot hold "
+                         "everywhere; take it out")  # fmt: skip
     if len(env_id.encode()) > 2 * LONGEST_NAME:
         raise ValueError(f"id: has {len(env_id)} characters; give it a shorter name")
     if env_id.casefold() == "all":

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,8 @@ def _cure(error: Any) -> str:
         if error["ctx"]["pattern"] == SMALL_NAME:
             plain = re.sub(r"[_.]", "-", plain.lower())
         return f"; write {plain.lstrip('-_.')}" if plain.lstrip("-_.") else ""
+    if value is None and kind != "string_type":
+        return ": it is empty, or YAML's null; write a value, or take the key out"
     if kind in ("string_type", "model_type") and not isinstance(value, (str, dict, list)):
         if isinstance(value, bool):
             words = "yes, on and true" if value else "no, off and false"
@@ -205,14 +208,29 @@ def _cure(error: Any) -> str:
         return f": YAML reads it as {what}; put it in quotes if it is text"
     if kind == "tuple_type" and isinstance(value, (str, int, float)):
         return f"; write [{value}]"
-    if kind.startswith(("int_", "float_")) and isinstance(value, (str, float)):
-        return _number_meant(value, whole=kind.startswith("int_"))
+    if kind == "bool_type":
+        meant = {"true": "true", "yes": "true", "on": "true", "1": "true", "false": "false",
+                 "no": "false", "off": "false", "0": "false"}.get(str(value).lower())  # fmt: skip
+        return f"; write {meant}, without quotes" if meant else "; write true or false"
+    if kind.startswith(("int_", "float_")):
+        if isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+            return f"; write {value}" if isinstance(value, (int, float)) else ""
+        whole = kind.startswith("int_")
+        meant = _number_meant(value, whole=whole) if isinstance(value, (str, float)) else ""
+        return (
+            meant or f"; write a{' whole' if whole else ''} number, such as {5 if whole else 0.5}"
+        )
     return ""
 
 
 def _number_meant(value: str | float, *, whole: bool) -> str:
-    """'; write 1000' for '1e3', 1000.0, '1,000' and '1000' in quotes; else nothing."""
+    """'; write 1000' for '1e3', '1k', 1000.0, '1,000' and '1000' in quotes; else nothing."""
     text = str(value).strip()
+    if scaled := re.fullmatch(r"([-+]?\d+(?:\.\d+)?) ?([kKmM%])", text):
+        power = {"k": 3, "m": 6, "%": -2}[scaled[2].lower()]
+        number = Decimal(scaled[1]).scaleb(power)
+        text = str(int(number)) if number == int(number) else f"{number.normalize():f}"
     if re.fullmatch(r"[-+]?\d{1,3}([, _']\d{3})+", text):
         text = re.sub(r"[, _']", "", text)
     elif not whole:

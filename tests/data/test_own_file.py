@@ -1,6 +1,5 @@
 """Files of one's own: every kind of picture, end and layout that is not ours gets its cure."""
 
-import h5py
 import numpy as np
 import pytest
 from helpers.own_data import write_own
@@ -46,6 +45,9 @@ def refusal(path, **settings):
         (COLOUR.astype(float), "frames.round().astype(np.uint8)"),
         (COLOUR > 100, "255 * frames.astype(np.uint8)"),
         (COLOUR.astype(np.int64), "frames.clip(0, 255).astype(np.uint8)"),
+        (COLOUR.view(np.int8), "frames = frames.view(np.uint8)"),
+        (COLOUR.astype(np.uint16) << 8, "(frames >> 8).astype(np.uint8)"),
+        (COLOUR[:, None], "of several cameras or steps a row take one: frames = frames[:, -1]"),
         (GRAY[:, 0, 0], "each row should be one picture"),
         (np.asfortranarray(COLOUR), "np.ascontiguousarray"),
         (COLOUR[:, :12], "fit: crop, pad or stretch"),
@@ -59,6 +61,31 @@ def refusal(path, **settings):
 def test_pictures_of_another_kind_get_their_cure(tmp_path, frames, cure):
     write_own(tmp_path / "mine.npz", frames=frames)
     assert cure in refusal(tmp_path / "mine.npz")
+
+
+STILL = np.full((900, 16, 16, 3), 100, np.uint8)
+STILL[:, :8] = 200
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        (COLOUR // 64, "goes only from 0 to 3 of 255; pictures on another scale take frames = "),
+        (STILL + (np.arange(900) % 2).astype(np.uint8)[:, None, None, None], "by more than 1 of"),
+        (np.where((np.arange(900) % 2)[:, None, None, None], COLOUR, np.uint8(0)),
+         "450 of 900 pictures of 'frames' are of one colour all over"),
+    ],
+)  # fmt: skip
+def test_pictures_that_show_little_are_told(tmp_path, caplog, frames, told):
+    write_own(tmp_path / "mine.npz", frames=frames)
+    made(tmp_path / "mine.npz")
+    assert told in caplog.text
+
+
+def test_ordinary_pictures_and_states_are_not_told_of(tmp_path, caplog):
+    write_own(tmp_path / "mine.npz")
+    made(tmp_path / "mine.npz")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -84,6 +111,11 @@ def test_pictures_are_fitted(tmp_path, fit):
         ({"rewards": np.zeros((900, 1), np.float32)}, "drop its second axis: rewards[:, 0]"),
         ({"actions": np.array([["a"]] * 900, object)}, "holds Python objects; save it as numbers"),
         ({"timeouts": None, "terminals": None}, "neither 'terminals' nor 'timeouts'"),
+        ({"timeouts": None, "terminals": None, "done": np.zeros(900)}, "call 'done' so"),
+        ({"actions": None, "action": np.zeros((900, 2))}, "no key 'actions'; call 'action' so"),
+        ({"frames": None}, "no key 'frames'; there are no pictures in it"),
+        ({"frames": None, "observations": COLOUR}, "call 'observations' so, which has the shape"),
+        ({"frames": None, "cam.top": COLOUR}, "call 'cam.top' so"),
     ],
 )
 def test_columns_of_another_kind_get_their_cure(tmp_path, changed, cure):
@@ -132,22 +164,6 @@ def test_a_folder_without_episodes_is_refused(tmp_path):
         made(tmp_path / "empty")
 
 
-def test_lerobots_layout_is_known(tmp_path):
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "meta" / "info.json").write_text("{}")
-    assert "has LeRobot's layout, which is not read; write each episode" in refusal(tmp_path)
-
-
-def test_robomimics_layout_is_known(tmp_path):
-    with h5py.File(tmp_path / "demo.hdf5", "w") as file:
-        for demo in ("demo_0", "demo_1"):
-            file[f"data/{demo}/actions"] = np.zeros((5, 7))
-            file[f"data/{demo}/obs/agentview_image"] = COLOUR[:5]
-    told = refusal(tmp_path / "demo.hdf5")
-    assert "robomimic's layout (2 demonstrations" in told
-    assert "obs/agentview_image" in told
-
-
 def test_timeouts_in_mid_trajectory_end_no_episode(tmp_path, caplog):
     """As in D4RL's adroit demonstrations: both flags, the true ends are the terminals."""
     step = np.arange(900) % 60
@@ -157,6 +173,9 @@ def test_timeouts_in_mid_trajectory_end_no_episode(tmp_path, caplog):
     write_own(tmp_path / "door.npz", **changed)
     assert made(tmp_path / "door.npz").episode[-1] == 14
     assert "15 timeouts stand in mid-trajectory" in caplog.text
+    write_own(tmp_path / "door.npz", **changed | {"states": None, "observations": states})
+    assert made(tmp_path / "door.npz").episode[-1] == 14
+    assert "no state is probed; 'observations' is left out" in caplog.text
 
 
 def test_timeouts_behind_which_another_episode_begins_stay(tmp_path):
@@ -176,10 +195,10 @@ class TestUnderAKnownId:
     def test_widths_are_the_environments(self, tmp_path):
         write_own(tmp_path / "mine.npz", actions=np.zeros((900, 1), np.float32))
         told = refusal(tmp_path / "mine.npz", env=self.ENV)
-        assert "the key 'actions' has 1 columns, and maze2d-open-v0 has 2" in told
+        assert "the key 'actions' has 1 column, and maze2d-open-v0 has 2" in told
         write_own(tmp_path / "mine.npz")
         told = refusal(tmp_path / "mine.npz", env=self.ENV)
-        assert "the key 'states' has 1 columns, and maze2d-open-v0 has 4" in told
+        assert "the key 'states' has 1 column, and maze2d-open-v0 has 4" in told
 
     def test_actions_outside_the_box_and_missing_positions_are_told(self, tmp_path, caplog):
         actions = np.where(np.arange(900)[:, None] % 2, 100.0, 0.5).repeat(2, 1)

@@ -76,4 +76,4 @@ def test_an_infinite_score_is_none_and_told(tmp_path, caplog):
     write_results(tmp_path, suite, plan, rows)
     caplog.clear()
     assert not np.isinf(read_results(tmp_path).evaluations["score"]).any()
-    assert "1 values are infinite and count as not measured (score)" in caplog.text
+    assert "1 value is infinite and counts as not measured (score)" in caplog.text

@@ -35,6 +35,9 @@ def told_of(tmp_path, key, text, overrides=()):
         (str(2**63), "does not fit into 64 bits"),
         ("123456789", "is a count, of seeds 0, 1, …, and above 10,000; for that one seed write ["),
         ("yes", "not True"),
+        ("10k", "not '10k'; write 10000"),
+        ("0o10", "write a whole number, such as 5"),
+        ("", "it is empty, or YAML's null; write a value, or take the key out"),
     ],
 )
 def test_odd_integers(tmp_path, text, cure):
@@ -82,6 +85,7 @@ def test_odd_names(tmp_path, text, cure):
         ("", "is empty"),
         ("  ", "is empty"),
         ("a\nb", "line break"),
+        ("a\\nb", "a backslash"),
         ("a\u200bb", "a character that is not seen"),
         ("a ", "a space at an end"),
         ("x" * 300, "has 300 characters; give it a shorter name"),
@@ -97,6 +101,11 @@ def test_odd_ids(tmp_path, id_, cure):
 def test_odd_variants_and_lists(tmp_path):
     assert "put it in quotes" in told_of(tmp_path, "variants", "[before, on]")
     assert "write [before]" in told_of(tmp_path, "variants", "before")
+    assert "it is empty" in told_of(tmp_path, "variants", "")
+    assert "keep.policies: " in (told := told_of(tmp_path, "keep", "{policies: 'no'}"))
+    assert "write false, without quotes" in told
+    assert "write 0.1" in told_of(tmp_path, "diagnose", "{holdout: 10%}")
+    assert "write a value, or take the key out" in told_of(tmp_path, "train", "")
 
 
 @pytest.mark.parametrize(

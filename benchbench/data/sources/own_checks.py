@@ -15,6 +15,12 @@ from benchbench.suite.environments import FileData
 
 log = logging.getLogger(__name__)
 
+STATES = ("observations", "observation", "obs", "state", "observation.state", "qpos")
+"""What others call columns that may be states."""
+
+DIM = 16
+"""Of 255 levels: pictures that use no more are probably on another scale, or of one thing."""
+
 JUMP = 10
 """An end that is followed by a step so many times the ordinary one is a reset."""
 
@@ -53,6 +59,8 @@ def check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:
 
 def _cure_of(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
     """The line of numpy that makes such an array frames; None where it is of the right kind."""
+    if len(shape) == 5:
+        return "of several cameras or steps a row take one: frames = frames[:, -1]"
     if len(shape) not in (3, 4) or 0 in shape:
         return "each row should be one picture"
     if len(shape) == 3:
@@ -71,47 +79,85 @@ def _cure_of(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
     if dtype.kind == "f":
         return (
             "of floats in [0, 1] write frames = (255 * frames).round().astype(np.uint8), of floats "
-            "in [0, 255] frames.round().astype(np.uint8)"
+            "in [0, 255] frames.round().astype(np.uint8), in [-1, 1] (127.5 * (frames + 1)) so"
         )
     if dtype.kind == "b":
         return "write frames = 255 * frames.astype(np.uint8)"
+    if dtype == np.int8:
+        return "bytes that were taken for signed ones are frames = frames.view(np.uint8)"
+    if dtype == np.uint16:
+        return (
+            "of 16 bits write frames = (frames >> 8).astype(np.uint8), of numbers up to 255 "
+            "frames.astype(np.uint8)"
+        )
     if dtype != np.uint8:
         return "write frames = frames.clip(0, 255).astype(np.uint8)"
     return None
 
 
 class Seen:
-    """What was seen of the pictures as they went by: :meth:`refuse_blank` judges it."""
+    """What was seen of the pictures as they went by: :meth:`judge` says what is wrong with them."""
 
     def __init__(self) -> None:
-        self._least, self._most, self._first, self._alike = 255, 0, np.empty(0), True
+        self._low, self._high = np.empty(0, np.uint8), np.empty(0, np.uint8)
+        self._flat = self._count = 0
 
     def add(self, frames: np.ndarray) -> None:
-        """Look at pictures (n, H, W, 3)."""
+        """Look at pictures (n, H, W, 3), of the same shape each time."""
         if not len(frames):
             return
-        if not self._first.size:
-            self._first = frames[0].copy()
-        self._least = min(self._least, int(frames.min()))
-        self._most = max(self._most, int(frames.max()))
-        self._alike = self._alike and bool((frames == self._first).all())
+        low, high = frames.min(0), frames.max(0)
+        first = not self._count
+        self._low = low if first else np.minimum(self._low, low)
+        self._high = high if first else np.maximum(self._high, high)
+        rows = frames.reshape(len(frames), -1)
+        self._flat += int((rows.min(1) == rows.max(1)).sum())
+        self._count += len(frames)
 
-    def refuse_blank(self, path: Path) -> None:
-        """Raise :class:`UserError` where the pictures show nothing."""
+    def judge(self, path: Path) -> None:
+        """Raise :class:`UserError` where the pictures show nothing; warn where they show little."""
         what = f"{path}: the key 'frames' shows nothing: "
-        if self._most == self._least:
-            raise UserError(f"{what}every channel of every pixel is {self._most}; draw it again")
-        if self._most <= 1:
+        least, most = int(self._low.min()), int(self._high.max())
+        moved = int((self._high - self._low).max())
+        if most == least:
+            raise UserError(f"{what}every channel of every pixel is {most}; draw it again")
+        if most <= 1:
             raise UserError(
                 f"{what}it holds only 0 and 1 of 255; pictures in [0, 1] lose all but that as "
                 "uint8: write frames = (255 * frames).round().astype(np.uint8) from the floats"
             )
-        if self._alike:
+        if not moved:
             raise UserError(f"{what}all of its pictures are the same; draw it again")
+        if most <= DIM:
+            log.warning(
+                "%s: the key 'frames' goes only from %d to %d of 255; pictures on another scale "
+                "take frames = (frames * (255 / %d)).round().astype(np.uint8)",
+                path, least, most, most,
+            )  # fmt: skip
+        elif moved <= DIM:
+            log.warning(
+                "%s: no pixel of 'frames' changes by more than %d of 255 levels; is it the camera "
+                "that sees the task?",
+                path, moved,
+            )  # fmt: skip
+        if self._flat:
+            log.warning(
+                "%s: %d of %d pictures of 'frames' are of one colour all over and show nothing; "
+                "take those episodes out, or draw them again",
+                path, self._flat, self._count,
+            )  # fmt: skip
 
 
-def warn_of_cameras(file: ArrayFile) -> None:
-    """Say which other arrays of pictures are not read."""
+def warn_of_unread(file: ArrayFile) -> None:
+    """Say which other arrays of pictures are not read, and which may be meant for the states."""
+    if "states" not in file.names:
+        meant = [n for n in sorted(file.names) if n in STATES and len(file.shape(n)[0]) == 2]
+        if meant:
+            log.warning(
+                "%s: has no 'states', so that no state is probed; '%s' is left out: call it so if "
+                "it is the simulator's state",
+                file.path, meant[0],
+            )  # fmt: skip
     others = [
         name for name in sorted(file.names - {"frames"})
         if len(shape := file.shape(name)[0]) == 4 and 3 in (shape[1], shape[3]) and shape[2] > 8
@@ -124,21 +170,6 @@ def warn_of_cameras(file: ArrayFile) -> None:
         )  # fmt: skip
 
 
-def robomimic(file: ArrayFile) -> str | None:
-    """How to bring robomimic's layout into ours; None where the file has another."""
-    demos = sorted({n.split("/")[1] for n in file.names if n.startswith("data/demo_")})
-    if not demos:
-        return None
-    cameras = sorted({n.split("/")[-1] for n in file.names if n.endswith("_image")}) or ["CAM"]
-    first = f"data/{demos[0]}"
-    return (
-        f"{file.path}: has robomimic's layout ({len(demos)} demonstrations, {first}/…); write each "
-        f"as a file of its own into a folder and name the folder: np.savez(f'{{demo}}.npz', "
-        f"frames=file[f'data/{{demo}}/obs/{cameras[0]}'], actions=…, rewards=…, "
-        "terminals=…['dones'])"
-    )
-
-
 def true_cuts(
     path: Path, terminals: np.ndarray, timeouts: np.ndarray, columns: Mapping[str, np.ndarray]
 ) -> np.ndarray:
@@ -148,7 +179,8 @@ def true_cuts(
     somewhere before, behind which they go on. Where no terminal is followed by a jump, as in a run
     that is cut without a reset, all stay.
     """
-    states = next((columns[k] for k in ("states", "infos/qpos") if k in columns), None)
+    known = [k for k in ("states", "infos/qpos", "observations") if k in columns]
+    states = columns[known[0]] if known else None
     ends, cuts = (np.flatnonzero(flags[:-1]) for flags in (terminals, timeouts))
     if states is None or not len(ends) or not len(cuts):
         return timeouts
@@ -184,10 +216,10 @@ def check_known(
     finally:
         known.close()
     for key, width in wanted.items():
-        if key in columns and columns[key].shape[1] != width:
+        if key in columns and (found := columns[key].shape[1]) != width:
             raise UserError(
-                f"{path}: the key '{key}' has {columns[key].shape[1]} columns, and {identity.env} "
-                f"has {width}; write the file for that environment, or give it an id of its own"
+                f"{path}: the key '{key}' has {_columns(found)}, and {identity.env} has {width}; "
+                "write the file for that environment, or give it an id of its own"
             )
     outside = float((np.abs(columns["actions"]) > 1 + 1e-3).any(axis=1).mean())
     if outside:
@@ -202,6 +234,10 @@ def check_known(
             "Q is not compared with the policy's own returns",
             path,
         )
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count} columns"
 
 
 def fitted(frames: np.ndarray, size: int, fit: str) -> np.ndarray:

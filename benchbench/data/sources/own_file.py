@@ -32,10 +32,10 @@ from benchbench.data.sources.own_checks import (
     check_frames,
     check_known,
     fitted,
-    robomimic,
     true_cuts,
-    warn_of_cameras,
+    warn_of_unread,
 )
+from benchbench.data.sources.own_layouts import other_keys, other_layout
 from benchbench.envs import make_pixel_env
 from benchbench.suite.dataset_identity import OWN_ENDINGS, DataIdentity, own_files
 from benchbench.suite.environments import FileData, family_of
@@ -53,21 +53,23 @@ _SHAPES: dict[str, Shape] = {
     "infos/qpos": (None, None),
     "infos/qvel": (None, None),
 }
+_ENDS = ("dones", "done", "next.done", "terminations", "truncations", "is_last", "is_terminal")
+"""What others call the ends of episodes."""
+
 _WIDE = ("states", "infos/qpos", "infos/qvel")
 """Keys that may be missing, with a column for each number."""
 
 
 def lacking(identity: DataIdentity) -> str | None:
-    """Whether the file is missing."""
+    """Whether the file is missing, or of a kind that is not read."""
     assert isinstance(identity.source, FileData)
-    if own_files(identity.source):
-        return None
     path = Path(identity.source.path).expanduser()
-    if (path / "meta" / "info.json").is_file():
-        return (
-            f"{path}: has LeRobot's layout, which is not read; write each episode's frames, "
-            "actions and states with np.savez as a file of its own into a folder, and name that"
-        )
+    files = own_files(identity.source)
+    known = bool(files) and files[0].suffix.lower() in OWN_ENDINGS
+    if not known and (told := other_layout(path)):
+        return f"{path}: {told}"
+    if files:
+        return None
     if path.is_dir():
         return f"{path}: the folder of {identity.env} holds no {', '.join(OWN_ENDINGS)} file"
     return f"{path}: the data file of {identity.env} is missing; check data.path in the suite"
@@ -94,6 +96,10 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     Raises :class:`UserError` naming the file and the key where something is missing or wrong.
     """
     paths, seen, done = _files(identity), Seen(), 0
+    for path in paths:
+        rows = _rows(path)
+        with ArrayFile(path) as file:
+            check_frames(file, identity, rows)
     columns = _joined([_columns(path, one_episode=len(paths) > 1) for path in paths], paths)
     whole = paths[0] if len(paths) == 1 else paths[0].parent
     terminals = columns["terminals"].astype(bool)
@@ -118,17 +124,16 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     for path in paths:
         with ArrayFile(path) as file:
             if path == paths[0]:
-                warn_of_cameras(file)
+                warn_of_unread(file)
                 names = _state_names(file, path, width["observations"])
-            check_frames(file, identity, _rows(path))
             for piece in file.pieces("frames"):
-                seen.add(piece)
                 if identity.source.fit and piece.shape[1:3] != (identity.size, identity.size):
                     piece = fitted(piece, identity.size, identity.source.fit)
+                seen.add(piece)
                 draft.frames[done : done + len(piece)] = piece
                 done += len(piece)
                 progress(done, len(terminals))
-    seen.refuse_blank(whole)
+    seen.judge(whole)
     if not columns["rewards"].any():
         log.warning(
             "%s: holds no reward, so it can only be imitated (agent: {algorithm: cloning}), and "
@@ -140,15 +145,15 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
 
 def _files(identity: DataIdentity) -> list[Path]:
     assert isinstance(identity.source, FileData)
-    if not (files := own_files(identity.source)):
-        raise UserError(str(lacking(identity)))
-    return files
+    if told := lacking(identity):
+        raise UserError(told)
+    return own_files(identity.source)
 
 
 def _rows(path: Path) -> int:
     with ArrayFile(path) as file:
-        if told := robomimic(file):
-            raise UserError(told)
+        if told := other_keys(file):
+            raise UserError(f"{path}: {told}")
         shape, _ = file.shape("actions")
         return shape[0] if shape else 0
 
@@ -158,13 +163,16 @@ def _columns(path: Path, *, one_episode: bool) -> dict[str, np.ndarray]:
     with ArrayFile(path) as file:
         ends = [key for key in ("terminals", "timeouts") if key in file.names]
         if not ends and not one_episode:
+            other = next((f"; call '{name}' so" for name in _ENDS if name in file.names), "")
             raise UserError(
                 f"{path}: has neither 'terminals' nor 'timeouts', so nothing says where episodes "
-                "end; write one of the two, true on each episode's last row"
+                f"end; write one of the two, true on each episode's last row{other}"
             )
         keys = [
             k for k in ("actions", "rewards", *ends, *_WIDE) if k in file.names or k == "actions"
         ]
+        if not {"states", "infos/qpos"} & file.names and _is_flat(file, "observations"):
+            keys.append("observations")  # D4RL's name: they tell where a trajectory goes on
         columns = {key: file.read(key) for key in keys}
     check_columns(path, columns, _SHAPES, rows="actions")
     rows = len(columns["actions"])
@@ -189,6 +197,10 @@ def _joined(parts: list[dict[str, np.ndarray]], paths: list[Path]) -> dict[str, 
                     f"{paths[0].name} {parts[0][key].shape[1]}"
                 )
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _is_flat(file: ArrayFile, key: str) -> bool:
+    return key in file.names and len(file.shape(key)[0]) == 2
 
 
 def _state_names(file: ArrayFile, path: Path, count: int) -> tuple[str, ...]:
