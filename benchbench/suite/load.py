@@ -229,8 +229,8 @@ def _number_meant(value: str | float, *, whole: bool) -> str:
     text = str(value).strip()
     if scaled := re.fullmatch(r"([-+]?\d+(?:\.\d+)?) ?([kKmM%])", text):
         power = {"k": 3, "m": 6, "%": -2}[scaled[2].lower()]
-        number = Decimal(scaled[1]).scaleb(power)
-        text = str(int(number)) if number == int(number) else f"{number.normalize():f}"
+        exact = Decimal(scaled[1]).scaleb(power)
+        text = str(int(exact)) if exact == int(exact) else f"{exact.normalize():f}"
     if re.fullmatch(r"[-+]?\d{1,3}([, _']\d{3})+", text):
         text = re.sub(r"[, _']", "", text)
     elif not whole:
