@@ -22,7 +22,7 @@ DEPENDS = ("of", "against", "claim", "measure", "over", "seeds", "p", "p_holm")
 
 
 def has_conditions(study: Study) -> bool:
-    """Whether an environment stands in the suite more than once."""
+    """Whether the suite has an environment more than once."""
     ids = [one.env.id for one in study.results.suite.strata]
     return len({*ids}) < len(ids)
 

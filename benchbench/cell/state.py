@@ -1,4 +1,4 @@
-"""What a running cell has come to besides its agent: the part of a checkpoint that is JSON."""
+"""A running cell's progress besides its agent: the JSON part of a checkpoint."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Clock:
         self._start += seconds
 
     def share(self, part: str, seconds: float, cells: int) -> None:
-        """Time that passed for so many cells at once, this one among them."""
+        """Time that this cell shares with others in the process."""
         self.seconds[part] += seconds / cells
         self.leave_out(seconds - seconds / cells)
 

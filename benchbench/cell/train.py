@@ -133,7 +133,7 @@ class CellRun:
             return self.rows()
 
     def rows(self) -> CellRows:
-        """What the finished cell comes to: its rows, and its policy where that is kept."""
+        """The finished cell's rows, and its policy where that is kept."""
         rows = CellRows(self.state.rows)
         if self.cell.keep_policy:
             sha256 = self.dataset.sha256
@@ -141,7 +141,7 @@ class CellRun:
         return rows
 
     def steps(self) -> Generator[Batch, Info, None]:
-        """The cell from here to its end, but for its plain updates, which whoever drives it makes.
+        """The rest of the cell, except its plain updates, which the caller makes.
 
         Yields each one's batch and wants its losses. Training goes in blocks of ``evaluate.every``
         updates, each after an evaluation. The ledger watches the first two updates of a block,

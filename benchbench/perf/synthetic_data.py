@@ -43,7 +43,7 @@ def stretched(identity: DataIdentity, rows: int, size: int) -> Iterator[DataIden
         }
         card = dataset.card | {"identity": new.settings(), "transitions": rows, "files": files}
         (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
-        (folder / VERIFIED).touch()  # nobody checks its bytes
+        (folder / VERIFIED).touch()  # its bytes are not checked
         yield new
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -40,7 +40,7 @@ def card_path(folder: Path, key: str) -> Path:
 
 
 def write_card(folder: Path, card: TaskCard) -> None:
-    """Write the card; its picture is written by whoever has the frames."""
+    """Write the card; its picture is written where the frames are."""
     path = card_path(folder, card.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(asdict(card), indent=1) + "\n")

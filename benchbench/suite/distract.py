@@ -19,7 +19,7 @@ from benchbench.core.settings import Count, Fraction, Index, Settings
 from benchbench.suite.environments import family_of
 
 Key = Literal["light", "colour", "warm"]
-"""By what the scene is told from its background: see :func:`key_of`."""
+"""What separates the scene from its background: see :func:`key_of`."""
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Endings of the pictures that a folder of one's own may hold."""
@@ -30,7 +30,7 @@ class Tint(Settings):
 
     strength: Fraction = Field(description="a channel keeps at least 1 - strength of its light")
     grid: Count = Field(8, description="colours along each side")
-    every: Literal["frame", "episode"] = Field("frame", description="when it is drawn anew")
+    every: Literal["frame", "episode"] = Field("frame", description="how often it is redrawn")
 
 
 class Background(Settings):
@@ -61,7 +61,7 @@ class Camera(Settings):
 
     strength: Fraction
     motion: Literal["drift", "jitter"] = Field(
-        "drift", description="slow and smooth, or anew each frame"
+        "drift", description="slow and smooth, or redrawn each frame"
     )
 
 
@@ -141,7 +141,7 @@ class DistractSettings(Settings):
 
 
 def key_of(env_id: str) -> Key | None:
-    """By what the scene of an environment's clean frames is told from its background.
+    """What separates the scene from the background in an environment's clean frames.
 
     The stores hold no masks, so the colours have to tell: the mazes' floor is white (``light``:
     what is darker is the scene, walls included), the sky and the floor of PyBullet's and MuJoCo's

@@ -106,7 +106,7 @@ class Overrides(Settings):
 
 
 class Condition(Overrides):
-    """Settings under which every environment stands once; they go before an environment's own."""
+    """Settings under which every environment is run once; they override the environment's own."""
 
     data: dict[str, Any] | None = Field(
         None, description="keys of an environment's data, put in the place of its own"
@@ -310,7 +310,7 @@ class Suite(Settings):
             if one.env.proprio and (one.env.observation or self.observation) == "state":
                 raise ValueError(
                     f"{one.at}.proprio: {one.label} is seen as its state, which holds all that "
-                    "could stand beside an image; take proprio out, or write observation: pixels"
+                    "could be given beside an image; take proprio out, or write observation: pixels"
                 )
         return self
 
@@ -349,7 +349,7 @@ class Suite(Settings):
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds, whether the file gave a count or a list; all that a plan may come to."""
+        """All seeds, whether the file gave a count, a list or a plan."""
         if isinstance(self.seeds, SeedPlan):
             return tuple(range(self.seeds.most))
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
