@@ -133,5 +133,5 @@ def test_the_readmes_python_runs(tmp_path, tiny_data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "quickstart.yaml").write_text(yaml.safe_dump(TINY))
-    exec(compile(code, "results/README.md", "exec"), {})
+    exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "results" / "tiny" / "cells.parquet").exists()
