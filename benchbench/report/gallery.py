@@ -104,7 +104,7 @@ def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
         for number, (of, figure) in enumerate(figures_of):
             name = f"{entry.name}-{number + 1}" if number else entry.name
             yield replace(entry, name=name, of=of if len(figures_of) > 1 else ""), figure
-    for number, (of, figure) in enumerate(condition_figures(study)):
+    for number, (of, figure) in enumerate(condition_figures(study, claims)):
         name = f"conditions-{number + 1}" if number else "conditions"
         yield Shown(name, TITLE, CAPTION, of if several else ""), figure
 

@@ -203,7 +203,7 @@ def _of_contrast(
         Section("overview", words("All verdicts at a glance"), overviews, folded=False),
         Section("open", words("What would decide it"), lead.open_section(claims, words), False),
         Section("table", words(title), table, folded=False),
-        Section("conditions", words(TITLE), condition_section(found.study, contrast, words),
+        Section("conditions", words(TITLE), condition_section(found.study, claims, contrast, words),
                 folded=False),
         Section("reading", words("How to read it"),
                 verdicts.how_to_read(claims, contrast, words)),
