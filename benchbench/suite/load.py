@@ -229,8 +229,8 @@ def _number_meant(value: str | float, *, whole: bool) -> str:
     text = str(value).strip()
     if scaled := re.fullmatch(r"([-+]?\d+(?:\.\d+)?) ?([kKmM%])", text):
         power = {"k": 3, "m": 6, "%": -2}[scaled[2].lower()]
-        number = Decimal(scaled[1]).scaleb(power)
-        text = str(int(number)) if number == int(number) else f"{number.normalize():f}"
+        exact = Decimal(scaled[1]).scaleb(power)
+        text = str(int(exact)) if exact == int(exact) else f"{exact.normalize():f}"
     if re.fullmatch(r"[-+]?\d{1,3}([, _']\d{3})+", text):
         text = re.sub(r"[, _']", "", text)
     elif not whole:
@@ -248,7 +248,7 @@ def _number_meant(value: str | float, *, whole: bool) -> str:
 
 def _rank(error: Any) -> tuple[bool, bool, int]:
     """Telling errors first: not what a union's other members say, a misspelt key, the deepest."""
-    no_plan = error["type"] == "model_type" and "SeedPlan" in str(error["loc"][-1])
+    no_plan = error["type"] == "model_type" and "SeedPlan" in str(error["loc"][-1:])
     noise = error["type"] in _NOISE or no_plan
     return noise, error["type"] != "extra_forbidden", -len(error["loc"])
 
