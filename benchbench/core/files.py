@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,14 @@ def write_text(path: Path, text: str, *, synced: bool = True) -> None:
     """Write a small file whole."""
     with replaced(path, synced=synced) as file:
         file.write(text.encode())
+
+
+def from_json(text: str | bytes) -> Any:
+    """``json.loads`` of a file's text; one nested too deeply is a ``ValueError`` like any other."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def save_figure(figure: Any, path: Path, **options: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchbench.core.files import write_text
+from benchbench.core.files import from_json, write_text
 
 SILENT_SECONDS = 2.0
 """What ends sooner shows no bar."""
@@ -62,7 +62,7 @@ def remembered_sha256(path: Path) -> str:
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     note = cache_folder() / _HASHES / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(note.read_text(encoding="utf-8"))
+        told = from_json(note.read_text(encoding="utf-8"))
         if told["stamp"] == stamp:
             return str(told["sha256"])
     digest = file_sha256(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from benchbench.core.files import from_json
 
 CARD = "card.json"
 FILES = ("transitions.hdf5", "frames.npy")
@@ -50,7 +51,7 @@ class _Card(BaseModel):
 
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a set's folder. Raises ``OSError``, or ``ValueError`` where it is no card."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = from_json((folder / CARD).read_text(encoding="utf-8"))
     if not isinstance(card, dict):
         raise ValueError("no card")
     card.setdefault("state_names", list(_MAZE_STATE))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchbench.core.files import from_json
 from benchbench.data.format import Progress
 
 _RECORD = "drawn.json"
@@ -37,7 +38,7 @@ def draw_rows(body: str, qpos: np.ndarray, folder: Path, progress: Progress) -> 
 
 def _drawn(record: Path, of: str) -> int:
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))
+        told = from_json(record.read_text(encoding="utf-8"))
         return int(told["rows"]) if told["of"] == of else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0

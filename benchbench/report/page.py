@@ -23,7 +23,7 @@ from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, pairs
 from benchbench.core.errors import UserError
-from benchbench.core.files import replaced, write_text
+from benchbench.core.files import from_json, replaced, write_text
 from benchbench.core.text import plain_table, wrapped
 from benchbench.report import lead
 from benchbench.report import sections as sections_of
@@ -254,7 +254,7 @@ def note_look(folder: Path, study: Study) -> tuple[int, ...]:
     before: list[int] = []
     if path.exists():
         try:
-            before = [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
+            before = [int(n) for n in from_json(path.read_text(encoding="utf-8"))]
         except (ValueError, TypeError):
             raise UserError(
                 f"{path}: cannot be read; put back the numbers of seeds that were looked at, such "

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchbench.core.files import write_text
+from benchbench.core.files import from_json, write_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_cards(folder: Path) -> list[TaskCard]:
     found = []
     for path in sorted((folder / "tasks").glob("*.json")):
         try:
-            found.append(TaskCard(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(TaskCard(**from_json(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError):
             continue  # of a later version, or not ours
     return found
@@ -61,7 +61,7 @@ def films(folder: Path) -> Iterator[tuple[str, str, int, list[str]]]:
     """The films there are: path beside the results, environment, seed and variants."""
     for path in sorted((folder / "films").glob("*.json")):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = from_json(path.read_text(encoding="utf-8"))
             film = path.with_suffix(".gif")
             if film.is_file():
                 yield (f"films/{film.name}", str(told["env"]), int(told["seed"]),

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from benchbench.core.files import replaced
+from benchbench.core.files import from_json, replaced
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _read_header(file: BinaryIO) -> tuple[About, int, str]:
     if file.readline(len(_FIRST_LINE)) != _FIRST_LINE:
         raise Unusable("is no checkpoint")
     try:
-        header = json.loads(file.readline())
+        header = from_json(file.readline())
         found = header.pop("format")
         if found != FORMAT:
             raise Unusable(f"has checkpoint format {found}, this benchbench reads {FORMAT}")
