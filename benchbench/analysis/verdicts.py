@@ -1,4 +1,4 @@
-"""Verdicts: from an interval, a p-value and a smallest effect of interest to a word.
+"""Verdicts: from an interval, a p-value and a smallest effect of interest to a word; an overview.
 
 With D turned so that the claim is positive, δ the smallest effect of interest, and an interval that
 holds together with all others of its family:

@@ -21,9 +21,8 @@ from benchbench.diagnostics.probes import moving
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
-from benchbench.envs.evaluate import NO_FRAMES, Policy
+from benchbench.envs.evaluate import NO_FRAMES, Policy, RollOuts, Start
 from benchbench.envs.pool import Pool
-from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.suite.grid import Cell
 
 FEATURE_ROWS = 256

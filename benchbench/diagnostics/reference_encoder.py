@@ -29,8 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchbench.agent.networks import PixelEncoder, make_encoder
-from benchbench.core.files import write_text
-from benchbench.core.folders import cache_folder
+from benchbench.core.files import cache_folder, write_text
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, halve_episodes, split_episodes
 from benchbench.diagnostics.dormancy import encode

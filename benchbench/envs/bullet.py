@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.envs import d4rl
-from benchbench.envs.body import BodyPixelEnv
+from benchbench.envs import BodyPixelEnv, d4rl
 from benchbench.envs.bullet_camera import movable_joints, shared_camera
-from benchbench.envs.bullet_world import quicken
+from benchbench.envs.d4rl import quicken
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.environments import EPISODE_STEPS
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchbench.envs.textures import made_textures, own_pictures
-from benchbench.suite.distract import DistractSettings, Key, key_of
 from benchbench.suite.grid import Cell
+from benchbench.suite.pixels import DistractSettings, Key, key_of
 
 FULL = 128
 """A weight of 1. A channel times a weight fits 16 bits."""
@@ -313,7 +313,7 @@ class Distraction:
 def scene_cover(scene: Tensor, key: Key | None) -> Tensor:
     """How much of each pixel is scene and not background, (B, H, W) int16 in 128ths; by colour.
 
-    See :func:`benchbench.suite.distract.key_of`. Between the two bounds the cover grows linearly,
+    See :func:`benchbench.suite.pixels.key_of`. Between the two bounds the cover grows linearly,
     so that a smooth edge stays smooth.
     """
     red, green, blue = scene.unbind(-1)

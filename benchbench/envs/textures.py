@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.suite.distract import picture_files, pictures_sha256
+from benchbench.suite.pixels import picture_files, pictures_sha256
 
 _WAVES = 6
 

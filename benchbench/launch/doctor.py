@@ -30,7 +30,7 @@ from benchbench.cell.devices import (
     memory_text,
     nvml,
 )
-from benchbench.core.folders import cache_folder
+from benchbench.core.files import cache_folder
 from benchbench.envs import d4rl, make_pixel_env, simulators
 from benchbench.suite.environments import KNOWN_ENVS
 

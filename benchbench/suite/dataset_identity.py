@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchbench.core.folders import remembered_sha256
+from benchbench.core.files import remembered_sha256
 from benchbench.core.settings import LONGEST_NAME
 from benchbench.suite.environments import (
     DataSource,

@@ -26,12 +26,10 @@ from benchbench.core.settings import (
 from benchbench.routing import REGISTRY, Routing
 from benchbench.suite.agent import AgentSettings, refusal
 from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margins, SeedPlan
-from benchbench.suite.diagnose import DiagnoseSettings
-from benchbench.suite.distract import DistractSettings
-from benchbench.suite.distract import refusal as distract_refusal
+from benchbench.suite.diagnose import DiagnoseSettings, KeepSettings
 from benchbench.suite.environments import DataSource, data_for, family_of
-from benchbench.suite.keep import KeepSettings
-from benchbench.suite.pixels import PixelSettings
+from benchbench.suite.pixels import DistractSettings, PixelSettings
+from benchbench.suite.pixels import refusal as distract_refusal
 from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
 from benchbench.suite.variants import VariantSettings
 

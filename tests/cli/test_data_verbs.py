@@ -13,8 +13,8 @@ from helpers.own_data import write_own
 from helpers.suites import TINY
 
 from benchbench.cli.main import main
-from benchbench.core import folders as places
-from benchbench.core.folders import cache_folder
+from benchbench.core import files as places
+from benchbench.core.files import cache_folder
 from benchbench.results.tables import read_results
 
 OPEN = "maze2d-open-v0"
