@@ -1,4 +1,4 @@
-"""What a running cell has come to besides its agent: the part of a checkpoint that is JSON."""
+"""A running cell's state besides its agent: the part of a checkpoint that is JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchbench.results.tables import TABLES
 
 @dataclass
 class CellState:
-    """How far a cell is and what it has measured; with the agent's state, all that follows."""
+    """How far a cell is and what it has measured; all it needs to resume but the agent's state."""
 
     started_at: str
     """When the cell was started first, in ISO format."""

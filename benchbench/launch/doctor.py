@@ -35,7 +35,7 @@ from benchbench.envs import d4rl, make_pixel_env, simulators
 from benchbench.suite.environments import KNOWN_ENVS
 
 LITTLE_SPACE = 5e9
-"""Bytes free below which a disk is warned of; a hundredth of it is a problem."""
+"""Bytes free below which a disk gets a warning; below a hundredth of it, a problem."""
 
 LITTLE_RAM_MB = 1500.0
 """Memory free below which a cell may be killed."""

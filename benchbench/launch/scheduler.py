@@ -195,7 +195,7 @@ class Scheduler:
         if math.isinf(place.memory_mb):
             return True
         need = self._need_mb(task.kind, place)
-        if not beside:  # an estimate shall not keep a cell from the largest place that there is
+        if not beside:  # an estimate must not keep a cell from the largest place
             largest = max(other.place.memory_mb for other in self._places.values())
             return need <= place.memory_mb or place.memory_mb == largest
         return need <= self._room(there)

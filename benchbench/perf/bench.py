@@ -27,18 +27,18 @@ FORMAT = 1
 """Version of the JSON form."""
 
 IN_NOTES = ("operations", "share of peak")
-"""Figures that the table tells beside others."""
+"""Figures that the table shows in the notes of others."""
 
 
 class Part(Protocol):
-    """Some of the benchmark."""
+    """A part of the benchmark."""
 
     @property
     def works(self) -> list[Work]:
-        """What is to be timed, turn by turn."""
+        """What is timed, turn by turn."""
 
     def figures(self) -> Iterator[Figure]:
-        """What came of it."""
+        """The measured figures."""
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,11 @@ class Updates:
 
     @property
     def works(self) -> list[Work]:
-        """What is to be timed, turn by turn."""
+        """What is timed, turn by turn."""
         return [*self._works.values(), self._sampling, self._product]
 
     def figures(self) -> Iterator[Figure]:
-        """What came of it."""
+        """The measured figures."""
         peak = [2 * self._side**3 * rate for rate in self._product.rates]
         for (what, name), updates in self._updates.items():
             rates, flops = self._works[updates].rates, update_flops(updates)
@@ -129,11 +129,11 @@ class Renderers:
 
     @property
     def works(self) -> list[Work]:
-        """What is to be timed, turn by turn."""
+        """What is timed, turn by turn."""
         return list(self._works.values())
 
     def figures(self) -> Iterator[Figure]:
-        """What came of it."""
+        """The measured figures."""
         for env, work in self._works.items():
             yield Figure.of("frames", f"{env}, {self._size} x {self._size}", "1/s", work.rates)
         for env, reason in self._cannot.items():
@@ -150,11 +150,11 @@ class Evaluation:
 
     @property
     def works(self) -> list[Work]:
-        """What is to be timed, turn by turn; nothing where the environment is not scored."""
+        """What is timed, turn by turn; nothing where the environment is not scored."""
         return [self._work] if self._evaluator else []
 
     def figures(self) -> Iterator[Figure]:
-        """What came of it."""
+        """The measured figures."""
         if self._evaluator:
             name = f"steps, {self._evaluator.pool.count} episodes side by side"
             yield Figure.of("evaluation", name, "1/s", self._work.rates)

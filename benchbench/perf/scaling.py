@@ -59,7 +59,7 @@ class Growth:
     jobs: int
     round: int
     start_s: float = float("nan")
-    """A cell's process from its being asked for until its first update was done."""
+    """From the request for a cell's process to the end of its first update."""
     update_ms: float = float("nan")
     cpu_ms: float = float("nan")
     """Processor time of an update, all threads together; what others do meanwhile is not in it."""

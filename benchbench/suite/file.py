@@ -70,7 +70,7 @@ BASE_SCHEMA = {
     "type": "string",
     "minLength": 1,
     "description": "the suite that this one builds on: the name of one that benchbench ships, or a "
-    "path, from this file's folder. What this file states goes before it: mappings are merged, "
+    "path, from this file's folder. What this file states overrides it: mappings are merged, "
     "lists and values replaced",
 }
 """For editors: the one key of a file that is no part of the suite."""

@@ -104,7 +104,7 @@ class Overrides(Settings):
 
 
 class Condition(Overrides):
-    """Settings under which every environment stands once; they go before an environment's own."""
+    """Settings under each of which every environment runs once, overriding its own."""
 
     data: dict[str, Any] | None = Field(
         None, description="keys of an environment's data, put in the place of its own"
@@ -179,7 +179,7 @@ class Suite(Settings):
         Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)], Condition
     ] = Field(
         {},
-        description="settings under each of which the whole grid stands, by name, such as "
+        description="settings under each of which the whole grid runs, by name, such as "
         "{plain: {}, small-lr: {agent.encoder_lr: 1e-4}}; keys as --set takes them",
     )
     pixels: PixelSettings = PixelSettings()

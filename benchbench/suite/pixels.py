@@ -14,7 +14,7 @@ from benchbench.core.settings import LARGEST, Count, Fraction, Index, Settings
 from benchbench.suite.environments import family_of
 
 Key = Literal["light", "colour", "warm"]
-"""By what the scene is told from its background: see :func:`key_of`."""
+"""How the scene is separated from its background: see :func:`key_of`."""
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Endings of the pictures that a folder of one's own may hold."""
@@ -136,13 +136,13 @@ class DistractSettings(Settings):
 
 
 def key_of(env_id: str) -> Key | None:
-    """By what the scene of an environment's clean frames is told from its background.
+    """How the scene of an environment's clean frames is separated from its background.
 
-    The stores hold no masks, so the colours have to tell: the mazes' floor is white (``light``:
-    what is darker is the scene, walls included), the sky and the floor of PyBullet's and MuJoCo's
-    bodies are grey and their limbs are not (``colour``; the black hips of PyBullet's ant go with
-    the floor), and dm_control's robots are warm before a blue world (``warm``). None where nothing
-    can be told: pictures of one's own, and V-D4RL's distracting sets, which have backgrounds
+    The stores hold no masks, so it is done by colour: the mazes' floor is white (``light``: what is
+    darker is the scene, walls included), the sky and the floor of PyBullet's and MuJoCo's bodies
+    are grey and their limbs are not (``colour``; the black hips of PyBullet's ant go with the
+    floor), and dm_control's robots are warm before a blue world (``warm``). None where colours do
+    not separate them: pictures of one's own, and V-D4RL's distracting sets, which have backgrounds
     already.
     """
     name = family_of(env_id).name

@@ -68,7 +68,7 @@ def wants_gpu(device: str, nodes: Sequence[Node]) -> bool:
 
 
 class Shares:
-    """The parts that a grid's cells ask for, which change as cells tell what they took.
+    """The parts that a grid's cells ask for, which change as cells report their peak memory.
 
     ``grid`` counts all its cells, ``jobs`` limits how many run at a time.
     """
