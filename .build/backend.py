@@ -1,7 +1,7 @@
 """setuptools' build backend, and what a wheel and a source archive of benchbench hold besides.
 
 The folder ``suites/`` is the one source of the suites. A wheel has a copy in
-``benchbench/shipped_suites``, read by :mod:`benchbench.suite.shipped`; a checkout and an editable
+``benchbench/shipped_suites``, read by :mod:`benchbench.suite.file`; a checkout and an editable
 installation have none and read the folder itself.
 
 A package page shows README.md alone: a relative link leads nowhere there and a relative picture is

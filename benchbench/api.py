@@ -199,7 +199,7 @@ def _open(
     results: Path | str,
 ) -> tuple[Grid, Store]:
     """The suite's grid without what is not available here, and its results folder."""
-    from benchbench.launch.availability import leave_out_unavailable
+    from benchbench.launch.run import leave_out_unavailable
     from benchbench.results.store import Store
 
     grid = Grid.of(as_suite(suite, overrides), only)

@@ -1,5 +1,5 @@
 """What agents from pixels have in common: the routed encoder and its readers,
-target copies, noise, augmentation, and going on from a checkpoint.
+target copies, noise, augmentation, and resuming from a checkpoint.
 
 Shape suffixes: see ``networks.py``.
 """
@@ -50,7 +50,7 @@ class PixelAgent:
         targets: Sequence[str],
         noise: Sequence[str],
     ) -> None:
-        """Make of the networks an agent: on its device, with targets, optimizers and noise.
+        """Turn the networks into an agent: on its device, with targets, optimizers and noise.
 
         ``heads`` names the attribute that each loss trains, ``targets`` those of all of them that
         have a slowly moving copy, and ``noise`` the purposes of its random streams.
@@ -117,7 +117,7 @@ class PixelAgent:
         return Features(*[self.read("critic", obs, proprio_BP, target=target)] * len(LOSSES))
 
     def probed(self) -> nn.Module:
-        """What the probes look through: the encoder that the critic reads."""
+        """The encoder that the probes use: the critic's."""
         return self.encoder("critic")
 
     @contextmanager
@@ -138,9 +138,9 @@ class PixelAgent:
         return digest.hexdigest()
 
     def state(self) -> dict[str, Any]:
-        """All that further updates follow from, between two of them: tensors and plain values.
+        """The full state between two updates: tensors and plain values.
 
-        The gradients are among it, as one that is not cleared before its step outlives an update.
+        It includes the gradients, since one that is not cleared before its step outlives an update.
         """
         return {
             "online": {name: m.state_dict() for name, m in self.modules().items()},

@@ -1,10 +1,10 @@
 """Behaviour cloning: LAPO's action VAE alone, decoded at its prior's mean latent.
 
-The sanity rung below LAPO: what the data's own behaviour is worth, with the same encoder, VAE,
-batches and learning rates. The VAE's loss has no advantage weights, and the policy is the decoder
-at latent 0. The latent policy is not trained, and the critic is an observer: V's target is the
-target Q of the clone's own action (with LAPO's noise on its latent), so Q is the clone's own Q, for
-the diagnostics alone.
+The baseline below LAPO: the score of the data's own behaviour, with the same encoder, VAE, batches
+and learning rates. The VAE's loss has no advantage weights, and the policy is the decoder at latent
+0. The latent policy is not trained, and the critic is an observer: V's target is the target Q of
+the clone's own action (with LAPO's noise on its latent), so Q is the clone's own Q, for the
+diagnostics alone.
 
 That holds where the critic is detached: ``vae-only``, and ``frozen`` (on states the only one). A
 suite with another variant is refused. Each sample has weight 1 where LAPO's are ``expectile`` or

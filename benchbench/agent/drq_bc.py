@@ -2,23 +2,23 @@
 
 The formulas follow ``drqbc/drqv2.py`` of https://github.com/conglu1997/v-d4rl (Lu et al. 2023;
 DrQ-v2: Yarats et al. 2021; the cloning term: TD3+BC, Fujimoto and Gu 2021, equation 5). As there,
-the encoder is the convolutions alone, of which critic and policy have each a trunk of their own,
-there is no target encoder, and the critic's loss trains the encoder: that is ``after``, and under
-it an update is V-D4RL's, number for number.
+the encoder is the convolutions alone, critic and policy each have a trunk of their own, there is no
+target encoder, and the critic's loss trains the encoder: that is ``after``, and under it an update
+is V-D4RL's, number for number.
 
 Its loop has two losses. The policy's, which imitates the data as LAPO's VAE does, stands in the
 ``vae`` place, and the ``actor`` place is empty. So ``vae-only`` lets the policy train the encoder
-(through what it reads, never through the critic's eyes), ``frozen`` no loss, and so on; variants of
-a third loss, of V or of advantage weights are refused when the suite is read. What results name
-after the VAE is the policy's here: ``vae_loss`` its loss, ``recon_loss`` its squared error against
-the data's action, ``actor_loss`` its -Q.
+(through the policy's own features, never through the critic's), ``frozen`` no loss, and so on;
+variants of a third loss, of V or of advantage weights are refused when the suite is read. What
+results name after the VAE is the policy's here: ``vae_loss`` its loss, ``recon_loss`` its squared
+error against the data's action, ``actor_loss`` its -Q.
 
 The batch's z-scored actions are turned back into the environment's, which a ``tanh`` policy gives
 within ±1. Two things differ from V-D4RL: rewards are scaled and batches drawn as for every agent
-here, and DrQ's shift copies pixels, where theirs interpolates at whole pixels, which is the same
-up to rounding. Its settings (``drqbc/cfgs``) are ``agent: {encoder: drqv2, hidden: [1024, 1024],
-tau: 0.01}``, one learning rate for all, and a batch of 256. Its policy's noise is counted in steps,
-of which each second one is an update; ``noise_updates`` counts updates.
+here, and DrQ's shift copies pixels, where theirs interpolates at whole pixels, which is the same up
+to rounding. Its settings (``drqbc/cfgs``) are ``agent: {encoder: drqv2, hidden: [1024, 1024], tau:
+0.01}``, one learning rate for all, and a batch of 256. V-D4RL counts the policy's noise schedule in
+steps, with an update every second step; ``noise_updates`` counts updates.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class DrQBC(PixelAgent):
     def update(self, batch: Batch) -> Info:
         """One update of critic, policy and target. Returns the losses.
 
-        The policy reads what the encoder gave before the critic's step, as in V-D4RL, but where its
+        The policy reads what the encoder gave before the critic's step, as in V-D4RL, unless its
         own gradient is to reach an encoder that this step has moved.
         """
         routing = self.routing
@@ -174,7 +174,7 @@ class DrQBC(PixelAgent):
         return loss, detached({"critic_loss": loss, "q_loss": loss})
 
     def critic_terms(self, features: Features, batch: Batch, fixed: Fixed) -> Info:
-        """The one term that there is."""
+        """The only term."""
         q1_B, q2_B = self.q(features.critic, batch.action_BA)
         return {"q": F.mse_loss(q1_B, fixed.td_target_B) + F.mse_loss(q2_B, fixed.td_target_B)}
 
@@ -210,7 +210,7 @@ class DrQBC(PixelAgent):
         return nn.Sequential(self.encoder("critic"), self.critic.trunk)
 
     def state(self) -> dict[str, Any]:
-        """The same as of every agent, and how far the noise has shrunk."""
+        """The state of every agent, and the position of the noise schedule."""
         return super().state() | {"updates": self._updates}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -218,7 +218,7 @@ class DrQBC(PixelAgent):
         super().restore(state)
         self._updates = state["updates"]
 
-    # ------------------------------------------------------------------ the small print
+    # ------------------------------------------------------------------ details
 
     def _noisy(self, action_BA: torch.Tensor, purpose: str) -> torch.Tensor:
         s = self.settings

@@ -19,7 +19,7 @@ from benchbench.core.errors import UserError
 from benchbench.suite.user_code import is_import_path, load
 
 CACHED_PIXELS = 2**18
-"""So many pixels, of a picture's height x width, go through an encoder at once on a CPU."""
+"""Pixels (height x width x rows) that an encoder takes in one pass on a CPU."""
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
@@ -213,7 +213,7 @@ def _own_body(kind: str, channels: int, size: int) -> nn.Module:
             "give a torch module that takes (B, channels, size, size)"
         ) from None
     if not isinstance(maps, torch.Tensor) or maps.dim() not in (2, 4) or len(maps) != 1:
-        raise UserError(f"{key}: {kind} gives no maps (B, C, H, W) or vectors (B, F); mend it")
+        raise UserError(f"{key}: {kind} should give maps (B, C, H, W) or vectors (B, F)")
     return body
 
 

@@ -96,7 +96,7 @@ class Agent(Protocol):
         ...
 
     def update(self, batch: Batch) -> Info:
-        """One turn of the loop over all losses."""
+        """One update: the loop over all losses."""
         ...
 
     def act(self, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
@@ -108,7 +108,7 @@ class Agent(Protocol):
         ...
 
     def probed(self) -> nn.Module:
-        """What the probes look through: frames (B, C, H, W) to the critic's features (B, F)."""
+        """The encoder that the probes use: frames (B, C, H, W) to the critic's features (B, F)."""
         ...
 
     def features(self, obs: torch.Tensor, proprio_BP: torch.Tensor) -> Features:
@@ -150,7 +150,7 @@ class Agent(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """All that further updates follow from: tensors and plain values."""
+        """The full state between two updates: tensors and plain values."""
         ...
 
     def restore(self, state: dict[str, Any]) -> None:

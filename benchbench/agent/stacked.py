@@ -2,7 +2,7 @@
 
 A :class:`Stack` lays the weights of N agents into tensors with N in front and leaves the agents
 views of their own slices. So an agent of a stack can be evaluated, measured, hashed or checkpointed
-as any other. The stack runs the very ``update`` of the agents' class: what that calls (``fix``, the
+as any other. The stack runs the same ``update`` of the agents' class: what that calls (``fix``, the
 encoder, each loss) is mapped over the agents by ``torch.func.vmap``, and one set of optimizers
 steps for all. Adam is elementwise, and a sum of losses that share no weights has each one's
 gradient, so this is the training of separate agents, up to rounding.
@@ -89,7 +89,7 @@ class Stack:
 
     @torch.no_grad()
     def join(self) -> None:
-        """Take over the agents' gradients, moments and counts; all are to be equally far."""
+        """Take over the agents' gradients, moments and counts; all must be at the same update."""
         for together, *own in self._weights:
             grads = [weight.grad for weight in own if weight.grad is not None]
             together.grad = stacked(grads) if grads else None

@@ -56,7 +56,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Family:
-    """How strictly a member is judged: its level of error now, and in all."""
+    """The error level of a family's member: at this look, and in all."""
 
     members: int
     alpha: float

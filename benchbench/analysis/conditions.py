@@ -45,7 +45,7 @@ def effects(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def dependence(study: Study) -> pd.DataFrame:
-    """Whether each tested claim's difference is another under another condition.
+    """Whether each tested claim's difference depends on the condition.
 
     The rows are seeds, each under all conditions: :func:`~benchbench.core.inference.any_differs`.
     With the suite's ``conditions`` ``over`` is 'all', the test is over all environments; where the
@@ -76,7 +76,7 @@ def _tested(study: Study, pairing: Pairing) -> list[tuple[str, Measure, str]]:
 
 
 def _tables(study: Study, differences: pd.DataFrame) -> dict[str, list[np.ndarray]]:
-    """Seeds × conditions, an array an environment; whole rows only. By what they answer for."""
+    """Arrays of seeds × conditions, one an environment, whole rows only; by what a test covers."""
     suite = study.results.suite
     strata = {one.label: one for one in suite.strata}
     ids = differences["env"].map(lambda env: strata[env].env.id)

@@ -1,4 +1,4 @@
-"""Looks at a suite whose seeds are added until it is known: go on, or stop, and why.
+"""Looks at a suite whose seeds are added until its claims are decided: go on or stop, and why.
 
 ``seeds: {start, most, look_every}`` fixes the looks and the spending of the error beforehand
 (:mod:`benchbench.core.sequential`). :func:`decide` says after a look whether more seeds are to be
@@ -24,7 +24,7 @@ from benchbench.results.tables import Results
 from benchbench.suite.model import SeedPlan
 
 FUTILE = 0.05
-"""Chance of a verdict by the last look below which a claim is not waited for."""
+"""A claim with a smaller chance of a verdict by the last look is not waited for."""
 
 Action = Literal["go on", "decided", "cannot help", "used up"]
 

@@ -1,7 +1,7 @@
 """From the results' tables to one number a cell and measure.
 
 Nothing is judged here. A value that cannot be computed is NaN and stays NaN: a missing evaluation
-is never filled in, since that would move the comparison in silence.
+is never filled in, since that would bias the comparison silently.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def measure_cells(results: Results) -> pd.DataFrame:
 def state_gain(reached: pd.Series, untrained: pd.Series, oracle: pd.Series) -> pd.Series:
     """(R² - R² untrained) / (R² oracle - R² untrained), of the state probe.
 
-    NaN where the denominator is below :data:`~benchbench.analysis.brief.ROOM`: a ratio over next to
-    nothing says nothing.
+    NaN where the denominator is below :data:`~benchbench.analysis.brief.ROOM`: a ratio over a tiny
+    denominator is meaningless.
     """
     room = oracle - untrained
     return (reached - untrained) / room.where(room >= ROOM)

@@ -111,7 +111,7 @@ class StackedRun:
 
     @contextmanager
     def _blamed(self, place: int) -> Iterator[None]:
-        """What goes wrong in the block ends this cell, and no other."""
+        """An error in the block ends this cell and no other."""
         try:
             yield
         except Exception as error:

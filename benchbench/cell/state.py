@@ -1,4 +1,4 @@
-"""A running cell's progress besides its agent: the JSON part of a checkpoint."""
+"""A running cell's state besides its agent: the part of a checkpoint that is JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchbench.results.tables import TABLES
 
 @dataclass
 class CellState:
-    """How far a cell is and what it has measured; with the agent's state, all that follows."""
+    """How far a cell is and what it has measured; all it needs to resume but the agent's state."""
 
     started_at: str
     """When the cell was started first, in ISO format."""
@@ -81,7 +81,7 @@ class Clock:
         self._start += seconds
 
     def share(self, part: str, seconds: float, cells: int) -> None:
-        """Time that this cell shares with others in the process."""
+        """Time that passed for so many cells at once, this one among them."""
         self.seconds[part] += seconds / cells
         self.leave_out(seconds - seconds / cells)
 

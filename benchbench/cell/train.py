@@ -141,11 +141,12 @@ class CellRun:
         return rows
 
     def steps(self) -> Generator[Batch, Info, None]:
-        """The rest of the cell, except its plain updates, which the caller makes.
+        """Run the cell to its end, except for its plain updates, which the caller makes.
 
-        Yields each one's batch and wants its losses. Training goes in blocks of ``evaluate.every``
-        updates, each after an evaluation. The ledger watches the first two updates of a block,
-        which are made here. There is no pause between those two, so it is no part of the state.
+        Yields the batch of each and expects its losses. Training goes in blocks of
+        ``evaluate.every`` updates, each after an evaluation. The ledger watches the first two
+        updates of a block, which are made here. There is no pause between those two, so it is no
+        part of the state.
         """
         every, updates, state = self.cell.evaluate.every, self.cell.train.updates, self.state
         ledger: Ledger | None = None
@@ -222,7 +223,7 @@ class CellRun:
     def _refuse_divergence(self) -> dict[str, float]:
         """Look at all losses not looked at yet; returns the last update's.
 
-        Waiting for them is waiting for the updates that they come of, so it is training.
+        Waiting for them is waiting for their updates, so the time counts as training.
         """
         with self.clock.running("train"):
             last = look_at(self.unseen)
@@ -273,7 +274,7 @@ class CellRun:
             self.checkpoints.save(self._about(), self._checkpoint())
 
     def _alive(self) -> None:
-        """Say so, where no updates are made; also a place to stop at, as nothing has changed."""
+        """Report that the cell is alive where no updates are made; also a place to stop."""
         self.on_alive()
         if self.checkpoints and self.checkpoints.stopping:
             self._pause()
@@ -300,7 +301,7 @@ class CellRun:
         )
 
     def _checkpoint(self) -> State:
-        """All that the rest of the cell follows from. What is not a tensor travels as JSON."""
+        """All that the rest of the cell depends on. What is not a tensor is stored as JSON."""
         self.state.seconds, self.state.total = self.clock.seconds, self.clock.total()
         return {
             "agent": self.agent.state(),
@@ -310,7 +311,7 @@ class CellRun:
         }
 
     def _resume(self) -> None:
-        """Go on from the checkpoint, where there is one."""
+        """Resume from the checkpoint, if there is one."""
         found = self.checkpoints and self.checkpoints.load(self._about(), self.device.kind)
         if not found:
             return

@@ -10,9 +10,9 @@ import click
 
 from benchbench.cli.options import check_folder, set_option
 from benchbench.core.errors import UserError
+from benchbench.suite.file import is_suite
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite
-from benchbench.suite.shipped import is_suite
 
 if TYPE_CHECKING:
     from benchbench.suite.dataset_identity import DataIdentity
@@ -132,7 +132,7 @@ def show(target: str, out: Path) -> None:
     from benchbench.cli.data_sheet import card_text, draw_presets, draw_sheet
     from benchbench.data.catalogue import sets_here
     from benchbench.data.store import open_folder, set_folder
-    from benchbench.suite.distract import key_of
+    from benchbench.suite.pixels import key_of
 
     check_folder("--out", out)
     if is_suite(target):

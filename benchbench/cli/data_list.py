@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchbench.core.errors import UserError
-from benchbench.core.folders import cache_folder
+from benchbench.core.files import cache_folder
 from benchbench.data.catalogue import SetHere, damage, sets_here
 from benchbench.data.sources import maker_of
 from benchbench.data.store import format_bytes, room_for, set_folder

@@ -13,7 +13,7 @@ from benchbench.data.format import episode_returns
 from benchbench.data.store import Dataset
 from benchbench.envs.distraction import Distraction, Layer, stream_of
 from benchbench.report.style import style
-from benchbench.suite.distract import PRESETS, DistractSettings, Key
+from benchbench.suite.pixels import PRESETS, DistractSettings, Key
 
 EPISODES, STEPS = 4, 8
 """Rows and columns of the contact sheet."""

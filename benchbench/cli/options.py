@@ -17,7 +17,7 @@ from benchbench.core.errors import UserError
 
 def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """For the shell: the suites that are shipped, and files."""
-    from benchbench.suite.shipped import shipped_suites
+    from benchbench.suite.file import shipped_suites
 
     names = [*shipped_suites(), *map(str, Path().glob(f"{begun}*.yaml"))]
     return [name for name in names if name.startswith(begun)]

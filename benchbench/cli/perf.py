@@ -93,9 +93,8 @@ def bench(
     if jobs is not None:
         raise UserError("--jobs: is for --pairs; add that, or leave it out")
     from benchbench.cell.devices import cpu_count
+    from benchbench.perf.bench import DEFAULT, choose, json_text, table_text
     from benchbench.perf.bench import bench as measure
-    from benchbench.perf.bench import json_text, table_text
-    from benchbench.perf.choice import DEFAULT, choose
     from benchbench.suite.load import load_suite
 
     loaded = load_suite(suite or DEFAULT, overrides)
@@ -115,7 +114,7 @@ def _pairs(
     as_json: bool,
 ) -> None:
     import benchbench
-    from benchbench.perf.choice import DEFAULT
+    from benchbench.perf.bench import DEFAULT
     from benchbench.perf.pairs import json_text, pairs_per_hour, table_text
 
     plan = benchbench.plan(
@@ -147,7 +146,7 @@ def scaling(
     the results folder.
     """
     from benchbench.cell.devices import cpu_count
-    from benchbench.perf.choice import DEFAULT, choose
+    from benchbench.perf.bench import DEFAULT, choose
     from benchbench.perf.scaling import scaling as measure
     from benchbench.perf.scaling import write_table
     from benchbench.perf.scaling_figure import scaling_figure, scaling_text

@@ -10,7 +10,7 @@ from benchbench.cli.options import check_folder
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 from benchbench.core.settings import suggest
-from benchbench.suite.shipped import SCHEMA, describe, shipped_folder, shipped_suites
+from benchbench.suite.file import SCHEMA, describe, shipped_folder, shipped_suites
 
 
 @click.group(invoke_without_command=True)

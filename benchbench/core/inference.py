@@ -45,7 +45,7 @@ A normal sample exceeds it in one of eight cases and then gets a wider interval 
 CAUTION = 4.0
 """Half-widths are taken 1 + CAUTION / pairs times as wide: at 15 pairs by a quarter.
 
-So few pairs do not show the skew of what they come from. Without it a table of 21 claims whose
+Few pairs do not show the skew of their distribution. Without it a table of 21 claims whose
 differences have a skewness of 1.3 held a false verdict in 8 to 10 % of cases at 10 and 15 pairs,
 with the bootstrap too; the committed studies' differences are as skewed as that.
 """

@@ -56,11 +56,10 @@ def begin_worker() -> None:
 def keep_freed_memory() -> bool:
     """Have this process keep memory that it frees, for the next tensor of that size.
 
-    By default glibc gives blocks of 32 MB and more back to the system at once, and each page of
-    the next one is faulted in and cleared anew: at 84x84 pixels and batch 256 that was up to half
-    of an update's time. The price is memory that lies in pieces: a peak 11 to 16 % higher there,
-    reached within ten updates. Returns whether the C library is
-    a glibc that accepted it.
+    By default glibc gives blocks of 32 MB and more back to the system at once, and each page of the
+    next one is faulted in and cleared anew: at 84x84 pixels and batch 256 that was up to half of an
+    update's time. The price is fragmentation: a peak 11 to 16 % higher there, reached within ten
+    updates. Returns whether the C library is a glibc that accepted it.
     """
     if not sys.platform.startswith("linux"):
         return False

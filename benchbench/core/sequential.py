@@ -21,7 +21,7 @@ from scipy import optimize, stats
 Spending = Literal["pocock", "obrien-fleming"]
 
 _POINTS = 801
-"""Of the grid over which a look's density is integrated."""
+"""Points of the grid over which a look's density is integrated."""
 
 
 def spent(spending: Spending, share: float, alpha: float) -> float:
@@ -63,6 +63,6 @@ def _levels(looks: tuple[int, ...], spending: Spending, alpha: float) -> tuple[f
 def _excess(
     bound: float, grid: NDArray[np.float64], mass: NDArray[np.float64], step: float, may: float
 ) -> float:
-    """ln of the chance to cross ``bound`` at the next look, over the chance that it may have."""
+    """ln of the ratio of the chance to cross ``bound`` at the next look to the chance allowed."""
     out = stats.norm.sf((bound - grid) / step) + stats.norm.sf((bound + grid) / step)
     return math.log(max(float(mass @ out), 1e-300) / may)

@@ -16,7 +16,7 @@ def _no_bool(value: Any) -> Any:
 
 
 LARGEST = 2**63 - 1
-"""Of whole numbers: what an int64 column holds."""
+"""The largest whole number: what an int64 column holds."""
 
 Count = Annotated[int, Strict(), Field(ge=1, le=LARGEST)]
 Index = Annotated[int, Strict(), Field(ge=0, le=LARGEST)]

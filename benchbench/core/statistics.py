@@ -9,7 +9,7 @@ How the pieces act together when the claims are judged (``benchbench.analysis.cl
   alpha / (m - 1), …) would be wider open, but they are earned by rejecting *zero*, while a verdict
   compares the interval with delta: where seven effects lie exactly at delta, zero is rejected seven
   times and the last interval would be taken at 95 %. Bonferroni intervals hold jointly with
-  probability 1 - alpha whatever is true, so no verdict drawn from them needs a further excuse.
+  probability 1 - alpha whatever is true, so no verdict drawn from them needs a further correction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading YAML that people write: what YAML 1.1 takes for another value than it says is refused.
+"""Reading YAML that people write: values that YAML 1.1 reads otherwise than they look are refused.
 
 PyYAML reads YAML 1.1, where ``010`` is eight and ``1:30`` ninety. Files from elsewhere are also
 bounded: in bytes, and in what their aliases unfold to.

@@ -11,8 +11,7 @@ import requests
 from filelock import FileLock
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import write_text
-from benchbench.core.folders import remembered_sha256
+from benchbench.core.files import remembered_sha256, write_text
 from benchbench.data.format import Progress
 
 _PIECE = 2**14  # the most that an interrupted download loses

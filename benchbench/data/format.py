@@ -17,8 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from benchbench.core.folders import file_sha256
-from benchbench.data.card import CARD, FILES
+from benchbench.core.files import file_sha256, from_json
+from benchbench.data.catalogue import CARD, FILES
 from benchbench.suite.dataset_identity import DataIdentity
 
 Progress = Callable[[int, int], None]
@@ -150,3 +150,36 @@ def episode_returns(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
     starts = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
     sums: np.ndarray = np.add.reduceat(rewards.astype(np.float64), starts)
     return sums
+
+
+_RECORD = "drawn.json"
+"""How many frames are drawn, and of which positions; gone once all are."""
+
+
+def draw_rows(body: str, qpos: np.ndarray, folder: Path, progress: Progress) -> None:
+    """Draw a frame of ``body`` at each of ``qpos`` (N, nq) into the folder's ``frames.npy``.
+
+    Frames that a killed maker is known to have drawn of the same positions stay as they are. Raises
+    as :func:`benchbench.envs.mujoco_draw.draw_frames` does.
+    """
+    from benchbench.envs.mujoco_draw import draw_frames
+
+    record = folder / _RECORD
+    of = hashlib.sha256(np.ascontiguousarray(qpos, np.float32).tobytes()).hexdigest()
+
+    def note(done: int, total: int) -> None:
+        record.write_text(json.dumps({"rows": done, "of": of}), encoding="utf-8")
+        progress(done, total)
+
+    drawn = _drawn(record, of)
+    if drawn < len(qpos):
+        draw_frames(body, qpos, folder / "frames.npy", note, first=drawn)
+    record.unlink(missing_ok=True)
+
+
+def _drawn(record: Path, of: str) -> int:
+    try:
+        told = from_json(record.read_text(encoding="utf-8"))
+        return int(told["rows"]) if told["of"] == of else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0

@@ -19,9 +19,8 @@ import numpy as np
 from filelock import FileLock
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import sync
-from benchbench.core.folders import cache_folder, file_sha256
-from benchbench.data.card import CARD, FILES, read_card
+from benchbench.core.files import cache_folder, file_sha256, sync
+from benchbench.data.catalogue import CARD, FILES, read_card
 from benchbench.data.format import Progress
 from benchbench.data.sources import maker_of
 from benchbench.envs import simulators

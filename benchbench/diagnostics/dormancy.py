@@ -1,4 +1,4 @@
-"""Features of many rows, and how many of the encoder's units sleep while they are computed."""
+"""Features of many rows, and the share of the encoder's units that are dormant on them."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ def dormant_share(activity: Sequence[np.ndarray], tau: float = TAU) -> float:
     """Share of all units that are τ-dormant: s = E|h| / mean of E|h| over the layer, s <= τ.
 
     ``activity`` holds E|h| of each layer's units (Sokar et al. 2023, "The dormant neuron
-    phenomenon in deep reinforcement learning", definition 3.1). All units of a silent layer are.
+    phenomenon in deep reinforcement learning", definition 3.1). In a silent layer all
+    units are dormant.
     """
     dormant = sum(int((layer <= tau * layer.mean()).sum()) for layer in activity)
     return dormant / sum(len(layer) for layer in activity)
 
 
 class _ReluOutputs(TorchFunctionMode):
-    """Looks at what every ReLU of a block gives, module or function, without touching it."""
+    """Records the output of every ReLU in a block, module or function, without changing it."""
 
     def __init__(self) -> None:
         super().__init__()

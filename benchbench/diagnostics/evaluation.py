@@ -1,4 +1,4 @@
-"""Which rows of a cell's data are measured on, and when: the data's side of the diagnostics.
+"""The rows of a cell's data that diagnostics use, and when they are measured.
 
 All draws follow from (env, seed), so the variants of a pair are measured on the same rows.
 """
@@ -21,9 +21,8 @@ from benchbench.diagnostics.probes import moving
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
-from benchbench.envs.evaluate import NO_FRAMES, Policy
+from benchbench.envs.evaluate import NO_FRAMES, Policy, RollOuts, Start
 from benchbench.envs.pool import Pool
-from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.suite.grid import Cell
 
 FEATURE_ROWS = 256
@@ -87,7 +86,7 @@ class Measures:
                 self._roll_outs[prefix] = roll_outs, batch
 
     def at_evaluation(self, agent: Agent, index: int, *, last: bool) -> dict[str, float | None]:
-        """What is due at an evaluation, keyed as in ``evaluations.parquet``; 0 is the untrained."""
+        """The measures due at evaluation ``index`` (0: untrained), as in ``evaluations``."""
         measures = self.held_out.measure(agent)
         due = last or (index > 0 and index % self._cell.diagnose.q_every == 0)
         return measures | (self.own_return_errors(agent) if due else {})
@@ -96,7 +95,7 @@ class Measures:
         """Q against the Monte-Carlo returns of the agent's own policy; empty without roll-outs.
 
         The policy is the one that is evaluated: without the noise that V's target adds to it. Under
-        unseen distractions the error alone.
+        unseen distractions only the error is given.
         """
         errors: dict[str, float | None] = {}
         for prefix, (roll_outs, batch) in self._roll_outs.items():
@@ -119,7 +118,7 @@ class Measures:
 
 
 def starts(cell: Cell, dataset: Dataset, rows: np.ndarray) -> list[Start]:
-    """The rows as roll-outs start from them, with all frames that a stack may reach back to."""
+    """The rows as starts of roll-outs, with all frames that a stack may reach back to."""
     step, episode = dataset.step_in_episode, dataset.episode
     oldest = stack_rows(step, cell.pixels.stack, cell.pixels.spacing)[:, 0]
     # A run that continues across its cuts has an action before each row but the first.
@@ -171,7 +170,7 @@ class _Draw:
         return halve_episodes(self._dataset, rows[self._whole[rows]], rng)
 
     def variance(self) -> np.ndarray:
-        """Of what is probed for, over all of the set's transitions whose return is known: (T,)."""
+        """Variance of each probe target over all transitions whose return is known: (T,)."""
         rows = self._sampler.transitions(np.arange(len(self._dataset)))
         rows = rows[self._whole[rows]]
         actions = self._sampler.action_normalizer.normalize(self._dataset.actions[rows])
@@ -180,7 +179,7 @@ class _Draw:
         return targets.astype(np.float64).var(axis=0)
 
     def known(self, rows: np.ndarray) -> Rows:
-        """The rows as transitions, with what the data knows of them."""
+        """The rows as transitions, with their states, returns and times."""
         return Rows(
             batch=self._sampler.batch(rows),
             states=self._dataset.states[rows][:, self._imaged].astype(np.float64),

@@ -20,7 +20,7 @@ MEANINGLESS = -1.0
 
 @dataclass(frozen=True)
 class Rows:
-    """Transitions and what the data knows of them; the same for every variant of a pair."""
+    """Transitions with their states, returns and times; the same for all variants of a pair."""
 
     batch: Batch
     states: np.ndarray
@@ -37,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Where probes are fitted, and other rows, held out, on which everything is scored."""
+    """The rows on which probes are fitted, and the held-out rows on which everything is scored."""
 
     fit: Rows
     score: Rows
@@ -46,7 +46,7 @@ class HeldOut:
     unseen: Batch | None = None
     """``score`` under distractions that the training has not seen, where there are any."""
     variance: np.ndarray | None = None
-    """Of states, actions and return (T,), over which R² is taken; None: of the scored rows."""
+    """Variances of states, actions and return (T,) for R²; None: those of the scored rows."""
 
     @property
     def sigma(self) -> float:
@@ -116,15 +116,15 @@ class HeldOut:
 def mean_r2(values: np.ndarray) -> float | None:
     """Mean of the values; None where there is none (constant targets have no R²).
 
-    Below :data:`MEANINGLESS` a probe says nothing of its target, and how far below is chance: such
-    a value counts as none.
+    A value below :data:`MEANINGLESS` is left out: such a probe has learned nothing, and how far
+    below it lies is chance.
     """
     known = values[np.isfinite(values) & (values >= MEANINGLESS)]
     return float(known.mean()) if known.size else None
 
 
 def filtering(features: np.ndarray, twins: np.ndarray) -> float | None:
-    """How far apart features are for their distractions, as a share of how far they are in all.
+    """Feature distance due to distractions alone, as a share of the whole feature distance.
 
     Both (N, F): the same N states under two draws of the distractions. The mean of
     ‖f(s, d) - f(s, d')‖² over the mean of ‖f(s, d) - f(s', d')‖² of all pairs of states: 0 where
@@ -150,6 +150,6 @@ def _targets(rows: Rows) -> np.ndarray:
 
 
 def _clock(rows: Rows) -> np.ndarray:
-    """All that a probe without eyes can see: powers of the time since the episode's start."""
+    """Inputs of the probe that sees only time: powers of the steps since the episode's start."""
     time = rows.times[:, None] / 100.0
     return np.hstack([time, time**2, time**3])

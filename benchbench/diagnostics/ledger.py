@@ -63,7 +63,7 @@ class Ledger:
 
 
 class Turns:
-    """Knows whose turn it is in the loop of an agent: which loss it is backpropagating."""
+    """Tracks which loss an agent's loop is backpropagating."""
 
     def __init__(self, optimizers: RoutedOptimizers) -> None:
         self._optimizers = optimizers
@@ -88,7 +88,7 @@ class Turns:
             del self._optimizers.step  # the class's own method shows again
 
     def loss_of(self, tensors: Sequence[torch.Tensor]) -> Loss:
-        """The loss whose turn it is."""
+        """The loss that is being backpropagated."""
         if not self._now:
             raise RoutingMismatch("a backward pass ran outside RoutedOptimizers.step")
         return self._now[-1]

@@ -1,4 +1,4 @@
-"""Whether a grid's data can be measured on, asked before its first cell starts."""
+"""Checks, before a grid's first cell starts, that its data allow the measures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HALVED = 4
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
     """Raise :class:`UserError` where a cell's data hold no reward, or too few returns to probe for.
 
-    Raises it too where a data set is damaged, or lacks the states or a ``proprio`` that are seen.
-    The sets have to be here.
+    Also where a data set is damaged, or lacks the states or the ``proprio`` that the agent sees.
+    The sets must be on this machine.
     """
     asked = {
         (
@@ -53,7 +53,7 @@ def refuse_unmeasurable(cells: Sequence[Cell]) -> None:
         proprio_columns(cell.env, cell.proprio, dataset.state_names)
         if cell.observation == "state" and not dataset.state_names:
             raise UserError(
-                f"{cell.env}: observation: state, but the data know no states; add 'states' to the "
+                f"{cell.env}: observation: state, but the data have no states; add 'states' to the "
                 "file, or take observation: pixels"
             )
         if identity not in seen:

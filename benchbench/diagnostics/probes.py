@@ -1,4 +1,4 @@
-"""What can be read from the frozen features by a linear probe, and how many of them are used."""
+"""Linear probes of frozen features, and the features' effective rank."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 PENALTIES = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 """Ridge penalties to choose from, for standardised features.
 
-The largest predict the mean: what cannot be read should score 0 and not less.
+The largest predict the mean, so that a target that cannot be read scores 0 and not less.
 """
 
 FOLDS = 5
@@ -56,8 +56,8 @@ def probe_r2(
 def moving(columns: Sequence[int], states: np.ndarray, episodes: np.ndarray) -> list[int]:
     """Those of the ``columns`` of ``states`` (N, D) that change within an episode (N,).
 
-    Of one that does not there are as many values as episodes: what fits these tells nothing of
-    other episodes. All are kept where no episode has two rows.
+    A constant column has one value per episode, and a fit to those does not generalise to other
+    episodes. All are kept where no episode has two rows.
     """
     same = np.diff(episodes) == 0
     if not same.any():

@@ -29,8 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchbench.agent.networks import PixelEncoder, make_encoder
-from benchbench.core.files import from_json, write_text
-from benchbench.core.folders import cache_folder
+from benchbench.core.files import cache_folder, from_json, write_text
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, halve_episodes, split_episodes
 from benchbench.diagnostics.dormancy import encode
@@ -70,9 +69,9 @@ def oracle_state_r2(
 
 @dataclass(frozen=True)
 class Rating:
-    """What a task's pictures leave an encoder to learn, in R² of the state probe.
+    """R² of the state probe without and with training: what a task's pictures leave to learn.
 
-    Of what only the image tells, on held-out episodes; None where it does not vary there.
+    Over the columns that only the image shows, on held-out episodes; None where they do not vary.
     """
 
     untrained: float | None
@@ -192,14 +191,14 @@ def _make(
     rng = np.random.default_rng(seed)
     known, held_out = split_episodes(dataset, cell.diagnose.holdout, seed)
     # An encoder encodes its training frames better than any others: velocities, which a single
-    # frame does not show, it learns by heart. A probe fitted there would trust that.
+    # frame does not show, it memorises. A probe fitted there would rely on that.
     if cell.diagnose.probe_on == "held-out":
         train, (held_out, fresh) = known, halve_episodes(dataset, held_out, rng)
     else:
         train, fresh = halve_episodes(dataset, known, rng)
     sampler = Sampler(
         dataset,
-        # Its z-scores and mean image give nothing away, and its rewards are not looked at.
+        # All rows: they set z-scores and the mean image only, and rewards are not used.
         np.arange(len(dataset)),
         observation="pixels",
         proprio=(),

@@ -1,4 +1,4 @@
-"""How strongly each loss pulls on the encoder, and along which of them it has moved."""
+"""Each loss's gradient on the encoder, and which loss's descent the encoder has followed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchbench.data.batch import Batch
 from benchbench.routing import Loss
 
 WAY = 50
-"""Updates over which the encoder's way is measured."""
+"""Updates over which the encoder's displacement is measured."""
 
 
 class Signals:
@@ -26,11 +26,11 @@ class Signals:
         self._weights: dict[int, dict[Loss, torch.Tensor]] = {}
 
     def due(self, update: int) -> bool:
-        """Whether a sample is due before this update, or the weights that one begins its way at."""
+        """Whether a sample is due before this update, or the starting weights of a later one."""
         return self._sampled(update) or self._sampled(update + WAY)
 
     def before_update(self, update: int, batch: Batch, seed: int) -> dict[str, float | None] | None:
-        """A sample on ``batch``, keyed as in ``training.parquet``; None where only weights are."""
+        """A sample on ``batch``, keyed as in ``training.parquet``; None if weights are all."""
         if self._sampled(update + WAY):
             self._weights[update + WAY] = {
                 "critic": _weights(self._agent, "critic"),
@@ -60,10 +60,10 @@ def encoder_signals(
     All are computed on one batch at the same weights, with the features attached to each loss, and
     apart from ``.grad``; noise comes from ``seed``. ``grad_q`` and ``grad_v`` are of the critic
     loss's two terms, each taken alone and whole, also where the routing cuts one of them off.
-    ``moved_critic`` and ``moved_vae`` are cosines of the way from the ``earlier`` flat weights of
-    each loss's encoder to today's with minus the loss's gradient. None stands for what cannot be
-    said: all of it without an encoder (``observation: state``), ``grad_v`` without a V, and cosines
-    where a vector is zero, the two losses read separate encoders, or there are no earlier weights.
+    ``moved_critic`` and ``moved_vae`` are cosines between minus the loss's gradient and the
+    displacement of its encoder from the ``earlier`` flat weights. None marks what is undefined: all
+    of it without an encoder (``observation: state``), ``grad_v`` without a V, and cosines where a
+    vector is zero, the two losses read separate encoders, or there are no earlier weights.
     """
     names = ("grad_critic", "grad_vae", "grad_cosine", "grad_q", "grad_v")
     signals = dict[str, float | None].fromkeys((*names, "moved_critic", "moved_vae"))

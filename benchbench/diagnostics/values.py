@@ -16,7 +16,7 @@ def least_q(agent: Agent, batch: Batch) -> np.ndarray:
     """min(Q1, Q2) of a batch's actions, (B,) float64: the Q that all errors are taken of.
 
     Both are trained towards the same target; the smaller is what V is trained on, and so what the
-    agent goes by, with LAPO's default ``doubleq_min`` of 1.
+    agent acts on, with LAPO's default ``doubleq_min`` of 1.
     """
     q1_B, q2_B = agent.q(_read(agent, batch.obs, batch.proprio_BP).critic, batch.action_BA)
     return torch.minimum(q1_B, q2_B).double().cpu().numpy()

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.envs import d4rl
-from benchbench.envs.body import BodyPixelEnv
+from benchbench.envs import BodyPixelEnv, d4rl
 from benchbench.envs.bullet_camera import movable_joints, shared_camera
-from benchbench.envs.bullet_world import quicken
+from benchbench.envs.d4rl import quicken
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.environments import EPISODE_STEPS
 
@@ -48,7 +47,7 @@ def body_of(env_id: str) -> str:
 
 
 def state_names(body: str) -> tuple[str, ...]:
-    """What D4RL's columns are: of the torso, of each joint its angle and speed, of the feet.
+    """Names of D4RL's columns: the torso, each joint's angle and speed, the feet's contacts.
 
     ``sin_target`` and ``cos_target`` are of the angle to the target, a kilometre off along x.
     """
@@ -108,10 +107,10 @@ class BulletPixelEnv(BodyPixelEnv):
         """The simulator's position and velocity, and what goes on from them needs beside.
 
         float64, as float32 would be a start 1e-7 off, which the ant's and the halfcheetah's
-        contacts make much of. ``qpos`` (Q,): the ant's base position and quaternion; each movable
-        joint; then the mean x and y of the body's parts, from which progress is counted, the height
-        that the torso started at, and the feet's contacts. ``qvel`` (V,): the ant's base velocity
-        and rotation; each movable joint's speed; then the observation.
+        contacts amplify. ``qpos`` (Q,): the ant's base position and quaternion; each movable joint;
+        then the mean x and y of the body's parts, from which progress is counted, the height that
+        the torso started at, and the feet's contacts. ``qvel`` (V,): the ant's base velocity and
+        rotation; each movable joint's speed; then the observation.
         """
         robot, states = self._task.robot, self._task._p.getJointStates(self._body, self._joints)
         base: list[float] = []

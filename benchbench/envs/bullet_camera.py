@@ -21,8 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from benchbench.envs.bullet_world import empty_world
-from benchbench.envs.d4rl import quiet
+from benchbench.envs.d4rl import empty_world, quiet
 
 Colour = tuple[int, int, int]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchbench.envs import MAZE_PROPRIO, d4rl
 from benchbench.envs.bullet_maze_camera import shared_camera
-from benchbench.envs.bullet_world import quicken
+from benchbench.envs.d4rl import quicken
 from benchbench.envs.d4rl_reference import MAZE_STEPS, normalized_score
 
 STATE_NAMES = ("x", "y", "vx", "vy")

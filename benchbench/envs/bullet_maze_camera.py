@@ -14,7 +14,7 @@ from functools import cache, lru_cache, partial
 
 import numpy as np
 
-from benchbench.envs.bullet_world import empty_world
+from benchbench.envs.d4rl import empty_world
 
 Colour = tuple[int, int, int]
 Point = Sequence[float] | np.ndarray

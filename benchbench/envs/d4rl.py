@@ -1,12 +1,13 @@
-"""The only door to ``d4rl`` and ``gym``.
+"""The only importer of ``d4rl`` and ``gym``, and PyBullet's worlds, made quick to call.
 
-Importing ``d4rl`` 1.1 as such raises where the MuJoCo 2.1 binary is absent, prints notices from
-Python and from C, and writes files into a folder that all processes share. This room cures each of
-these once. Importing it is cheap; ``d4rl`` itself is imported when a function first needs it.
+A plain import of ``d4rl`` 1.1 raises where the MuJoCo 2.1 binary is absent, prints notices from
+Python and from C, and writes files into a folder that all processes share. This module works around
+each of these. Importing it is cheap; ``d4rl`` itself is imported when a function first needs it.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -151,3 +153,38 @@ def _has_mujoco_2_1() -> bool:
     """Whether the binary is where ``mujoco_py`` looks for it."""
     default = Path.home() / ".mujoco" / "mujoco210"
     return Path(os.environ.get("MUJOCO_PY_MUJOCO_PATH", default)).is_dir()
+
+
+_worlds: WeakSet[Any] = WeakSet()
+
+
+def empty_world() -> Any:
+    """An empty ``BulletClient`` without a display."""
+    with quiet():
+        import pybullet
+        from pybullet_utils.bullet_client import BulletClient
+
+        world = BulletClient(pybullet.DIRECT)
+    quicken(world)
+    _worlds.add(world)
+    return world
+
+
+def quicken(world: Any) -> None:
+    """Bind each of PyBullet's functions to a world once, except ``disconnect``.
+
+    ``BulletClient`` looks a function up and binds it anew at every call, which takes as long as
+    many of the calls themselves.
+    """
+    import pybullet
+
+    for name in vars(pybullet):
+        if not name.startswith("_") and name != "disconnect":
+            setattr(world, name, getattr(world, name))
+
+
+@atexit.register
+def _end_worlds() -> None:
+    """Disconnect all worlds before Python shuts down; ``BulletClient`` does so too late."""
+    for world in list(_worlds):
+        world.disconnect()

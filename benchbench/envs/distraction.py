@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchbench.envs.textures import made_textures, own_pictures
-from benchbench.suite.distract import DistractSettings, Key, key_of
 from benchbench.suite.grid import Cell
+from benchbench.suite.pixels import DistractSettings, Key, key_of
 
 FULL = 128
 """A weight of 1. A channel times a weight fits 16 bits."""
@@ -181,7 +181,7 @@ class Distraction:
             scene[place] = under + ((colour - under) * weight.unsqueeze(-1) >> 7)
 
     def _seen(self, scene: Tensor, ids_B: Tensor, times_B: Tensor) -> Tensor:
-        """The scene from where the camera stands; beyond its border the border goes on."""
+        """The scene as the camera sees it; beyond its border the border's pixels are repeated."""
         right, down, zoom, roll = self._pose(ids_B, times_B).float().unbind(1)
         cos, sin = torch.cos(roll) * zoom, torch.sin(roll) * zoom
         theta = torch.stack([cos, -sin, right, sin, cos, down], 1).view(-1, 2, 3)
@@ -193,7 +193,7 @@ class Distraction:
     # ------------------------------------------------------------------ where everything stands
 
     def state(self, ids_B: Tensor, times_B: Tensor) -> np.ndarray:
-        """What a probe for the distractions is to read, (B, D) float64.
+        """Targets of the probe for the distractions, (B, D) float64.
 
         Of the tint the mean colour of each quarter of the picture, of the background where it
         stands (as sines and cosines, as it repeats) or which frame of its clip is shown, and its
@@ -313,7 +313,7 @@ class Distraction:
 def scene_cover(scene: Tensor, key: Key | None) -> Tensor:
     """How much of each pixel is scene and not background, (B, H, W) int16 in 128ths; by colour.
 
-    See :func:`benchbench.suite.distract.key_of`. Between the two bounds the cover grows linearly,
+    See :func:`benchbench.suite.pixels.key_of`. Between the two bounds the cover grows linearly,
     so that a smooth edge stays smooth.
     """
     red, green, blue = scene.unbind(-1)

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.envs import gl
-from benchbench.envs.body import BodyPixelEnv
+from benchbench.envs import BodyPixelEnv, gl
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
 from benchbench.suite.environments import EPISODE_STEPS

@@ -194,7 +194,7 @@ def _free_cameras() -> None:
 
 
 def _drawn_model(look: Look, side: int) -> Any:
-    """Gymnasium's model, with what the renderer wastes taken out and the task's colours put in."""
+    """Gymnasium's model in the task's colours, without what costs drawing time and is not seen."""
     import mujoco
 
     with unlogged():

@@ -1,8 +1,8 @@
 """Frames from stored positions, drawn on every core.
 
 Each worker is a spawned process with a camera of its own and writes its rows straight into the
-frames' file. Rows are reported done in order, so that who draws them need remember one number to
-go on where a killed process stopped.
+frames' file. Rows are reported done in order, so that one number is enough to resume where a killed
+process stopped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The environments of a cell, side by side: in its own process, and in workers where it has some.
 
 The policy stays in the cell's process. All environments get their actions, then all are waited for:
-each worker steps and draws its share meanwhile, the cell's process its own. Who plays an
-environment changes nothing of what it shows, to the bit.
+each worker steps and draws its share meanwhile, the cell's process its own. Which process plays an
+environment does not change a bit of what it shows.
 
 Workers are spawned when the pool is first used, for CUDA does not outlive a fork, and import the
 simulators alone. They talk through pipes: a step through a process pool of the standard library
@@ -35,7 +35,7 @@ CLOSING_SECONDS = 5.0
 
 
 class WorkerDied(RuntimeError):
-    """A process that plays episodes ended without a word."""
+    """A process that plays episodes ended without an answer."""
 
 
 class Shown(NamedTuple):

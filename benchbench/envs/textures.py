@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.suite.distract import picture_files, pictures_sha256
+from benchbench.suite.pixels import picture_files, pictures_sha256
 
 _WAVES = 6
 
@@ -26,7 +26,7 @@ def made_textures(seed: int, count: int, size: int) -> np.ndarray:
 def _made(rng: np.random.Generator, size: int) -> np.ndarray:
     """A texture of a few waves in random colours, uint8 (3·size, 3·size, 3).
 
-    It repeats after twice the size, so that a window of it may move on for ever.
+    It repeats after twice the size, so that a window can move over it without end.
     """
     at = np.arange(2 * size) * (np.pi / size)
     waves = rng.integers(-4, 5, (_WAVES, 2))

@@ -15,9 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchbench.gradients.find import find, is_optimizer, optimizers_of, seen_from
+from benchbench.gradients.find import (
+    find,
+    held_by,
+    is_optimizer,
+    named_parameters,
+    optimizers_of,
+    seen_from,
+)
 from benchbench.gradients.loss_names import GivenNames, LossNames, Name, labels
-from benchbench.gradients.members import held_by, named_parameters
 from benchbench.gradients.patches import patched
 from benchbench.gradients.result import Audit, Line, audit_of
 from benchbench.gradients.watch import GradientWatch, Modules

@@ -98,7 +98,7 @@ class Observed:
 
     @property
     def ok(self) -> bool:
-        """Whether there is nothing to warn of, and nothing that could not be observed."""
+        """Whether there are no warnings, and nothing that could not be observed."""
         return not self.warnings and not self.unknown
 
     @property

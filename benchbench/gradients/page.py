@@ -1,4 +1,4 @@
-"""An audit as a page that needs nothing but itself, with a drawing of each module's gradients."""
+"""An audit as a self-contained page, with a drawing of each module's gradients."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class Audit(Observed):
         return text.markdown(self)
 
     def to_html(self) -> str:
-        """A page that needs nothing but itself, with a flow figure for each module."""
+        """A self-contained page, with a flow figure for each module."""
         from benchbench.gradients.page import html_page
 
         return html_page(self)

@@ -18,9 +18,8 @@ import torch
 from torch import nn
 
 from benchbench.gradients.audit import _enough, _relabel
-from benchbench.gradients.find import find, is_optimizer, optimizers_of
+from benchbench.gradients.find import find, is_optimizer, named_parameters, optimizers_of
 from benchbench.gradients.loss_names import LossNames
-from benchbench.gradients.members import named_parameters
 from benchbench.gradients.patches import patched
 from benchbench.gradients.result import Audit, audit_of
 from benchbench.gradients.watch import GradientWatch

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from benchbench.gradients.books import Books
+from benchbench.gradients.find import held_by, homes, named_parameters
 from benchbench.gradients.graph import Graph
-from benchbench.gradients.members import held_by, homes, named_parameters
 from benchbench.gradients.patches import patched
 from benchbench.gradients.record import BY_CODE, EARLIER, UNNAMED, UNSEEN, Share, Term, dense
 from benchbench.gradients.sums import Sums, find_terms

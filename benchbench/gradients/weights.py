@@ -1,4 +1,4 @@
-"""Whose weights moved, and who moved them, told by comparing values."""
+"""Which weights moved and which optimizer moved them, found by comparing values."""
 
 from __future__ import annotations
 

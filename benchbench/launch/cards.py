@@ -27,8 +27,8 @@ TALL = 96
 def keep_cards(store: Store, cells: Sequence[Cell]) -> None:
     """Write what is missing of the cards of the cells' data sets.
 
-    They are for the eye alone, so a set that is not here or damaged has none, and a full disk is
-    not this function's to report.
+    Nothing is computed from cards, so a missing or damaged set has none, and a full disk is not
+    reported here.
     """
     for identity in dict.fromkeys(c.data for c in cells if c.seed == cells[0].seed):
         try:

@@ -20,7 +20,7 @@ class Debug:
     """Runs cells in this process on ``device``, with ``threads`` CPU threads.
 
     Output goes to the terminal and not to the cells' logs. Ctrl-C ends the cell at once, without a
-    last checkpoint. A cell that hangs is not killed, since nobody else watches.
+    last checkpoint. A cell that hangs is not killed, since no other process watches it.
     """
 
     def __init__(self, device: Device, threads: int, run_one: CellRunner | None = None) -> None:

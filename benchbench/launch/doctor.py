@@ -30,12 +30,12 @@ from benchbench.cell.devices import (
     memory_text,
     nvml,
 )
-from benchbench.core.folders import cache_folder
+from benchbench.core.files import cache_folder
 from benchbench.envs import d4rl, make_pixel_env, simulators
 from benchbench.suite.environments import KNOWN_ENVS
 
 LITTLE_SPACE = 5e9
-"""Bytes free below which a disk is warned of; a hundredth of it is a problem."""
+"""Bytes free below which a disk gets a warning; below a hundredth of it, a problem."""
 
 LITTLE_RAM_MB = 1500.0
 """Memory free below which a cell may be killed."""

@@ -38,7 +38,7 @@ MILLISECONDS = 60
 def keep_films(store: Store, grid: Grid) -> None:
     """A film of each environment's first seed: the compared variants, where they are finished.
 
-    It is for the eye: what keeps it from being made is said in the log and changes nothing else.
+    Nothing is computed from a film: an error in making it goes to the log, and the run goes on.
     """
     names = dict.fromkeys(n for c in grid.suite.compared[:1] for n in (c.against, c.of))
     for env in dict.fromkeys(cell.stratum for cell in grid.cells):

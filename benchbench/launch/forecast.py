@@ -23,7 +23,7 @@ from benchbench.suite.grid import Cell
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds of a cell, by what they go to."""
+    """Seconds of a cell, by what they are spent on."""
 
     updates: float
     evaluation: float

@@ -39,7 +39,7 @@ from benchbench.results.store import Store
 from benchbench.suite.grid import Cell
 
 STARTING_SECONDS = 120.0
-"""A cell's first word may take this long: the fork server imports torch and the simulators."""
+"""Seconds that a cell's first message may take: the fork server imports torch and simulators."""
 
 GRACE_SECONDS = 10.0
 """How long stopped cells have to write a checkpoint before they are killed."""
@@ -86,7 +86,7 @@ class _Running:
 
     @property
     def open_ends(self) -> list[int]:
-        """The places of the cells that have not told their end."""
+        """The places of the cells whose end has not been reported."""
         return [place for place in range(len(self.cells)) if place not in self.outcomes]
 
     def silent_for(self) -> float:

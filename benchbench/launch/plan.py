@@ -16,7 +16,7 @@ from benchbench.agent.protocol import AgentSpec
 from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
 from benchbench.core.errors import UserError
-from benchbench.core.folders import SILENT_SECONDS
+from benchbench.core.files import SILENT_SECONDS
 from benchbench.data.batch import Batch
 from benchbench.data.sources import maker_of
 from benchbench.data.store import format_bytes, is_here, room_for, set_folder

@@ -87,7 +87,7 @@ class DataProgress:
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of the rows are made."""
+        """``done`` of the rows are made."""
         if self._bar is None:
             self._bar = tqdm(
                 total=total,

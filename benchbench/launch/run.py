@@ -10,7 +10,7 @@ from typing import NamedTuple
 from benchbench.cell.devices import choose_devices
 from benchbench.core.errors import UserError
 from benchbench.core.processes import interruptible
-from benchbench.data.store import is_here, prepare
+from benchbench.data.store import is_here, lacking, prepare
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
 from benchbench.launch.cards import keep_cards
 from benchbench.launch.executor import DEFAULTS, Executor, RunOptions
@@ -145,3 +145,26 @@ class _GatheringProgress(Progress):
             except (OSError, UserError) as error:
                 self._say(f"the joined tables are not brought up to date: {error}")
             self._gathered = time.monotonic()
+
+
+def leave_out_unavailable(grid: Grid, store: Store) -> Grid:
+    """The grid without the environments whose data are missing and that say ``when: available``.
+
+    Raises :class:`UserError` where the data of another wanted environment are missing, or where
+    nothing wanted is left.
+    """
+    optional = {env.id for env in grid.suite.envs if env.when == "available"}
+    needed = {cell.env for cell in grid.wanted}
+    why: dict[str, str] = {}
+    for identity in dict.fromkeys(c.data for c in grid.cells if not store.is_done(c.key)):
+        missing = lacking(identity)
+        if missing is not None and identity.env in optional:
+            why[identity.env] = missing
+        elif missing is not None and identity.env in needed:
+            raise UserError(
+                f"{missing}; or write 'when: available' for {identity.env}, to run without it"
+            )
+    left = grid.without(why, store)
+    if grid.wanted and not left.wanted:
+        raise UserError("no environment of the suite has its data here: " + "; ".join(why.values()))
+    return left

@@ -1,7 +1,8 @@
 """Which cell starts where, and when.
 
 A :class:`Scheduler` gets the places, the tasks and their outcomes, and answers what to
-start now. It knows no process, no clock and no GPU, so a test can fill it with pretended devices.
+start now; a :class:`MemoryEstimate` gives a cell's need. It knows no process, no clock and no GPU,
+so a test can fill it with pretended devices.
 
 The longest task that waits goes first, to the place with the fewest cells that has room for it.
 Where none has, it reserves the one that will have, so that shorter ones cannot starve it. Memory:
@@ -12,10 +13,8 @@ kind; then places are filled up to a margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
-from benchbench.launch.memory import MemoryEstimate
 
 MARGIN = 0.1
 """Share of a device's free memory that packing leaves alone."""
@@ -196,7 +195,7 @@ class Scheduler:
         if math.isinf(place.memory_mb):
             return True
         need = self._need_mb(task.kind, place)
-        if not beside:  # an estimate shall not keep a cell from the largest place that there is
+        if not beside:  # an estimate must not keep a cell from the largest place
             largest = max(other.place.memory_mb for other in self._places.values())
             return need <= place.memory_mb or place.memory_mb == largest
         return need <= self._room(there)
@@ -220,3 +219,45 @@ class Scheduler:
         task = self._tasks[key]
         self._places[self.running[key]].tasks.remove(task)
         return task
+
+
+SLACK = 1.2
+"""What a cell takes of a device beyond the peak it records: its allocator's unused blocks."""
+
+UNSEEN = 1.25
+"""A kind that has not run is assumed to need this multiple of the largest kind's known peak."""
+
+
+class MemoryEstimate:
+    """Needs of kinds of cells, MiB; ``peaks`` are those recorded by earlier runs."""
+
+    def __init__(self, peaks: Mapping[str, float] | None = None) -> None:
+        self._peaks = dict(peaks or {})
+        self._floors: dict[str, float] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any kind's peak is known."""
+        return bool(self._peaks)
+
+    def knows(self, kind: str) -> bool:
+        """Whether a cell of this kind has recorded its peak."""
+        return kind in self._peaks
+
+    def record(self, kind: str, peak_mb: float) -> None:
+        """A cell of this kind has finished with this peak."""
+        self._peaks[kind] = max(peak_mb, self._peaks.get(kind, 0.0))
+
+    def raise_to(self, kind: str, need_mb: float) -> None:
+        """A cell of this kind ran out of memory and needs at least this much."""
+        self._floors[kind] = max(need_mb, self._floors.get(kind, 0.0))
+
+    def need_mb(self, kind: str, overhead_mb: float, unknown_mb: float) -> float:
+        """Expected need of a cell; ``unknown_mb`` while no kind's peak is known.
+
+        ``overhead_mb`` is what each process takes beside its recorded peak.
+        """
+        peak = self._peaks.get(kind)
+        if peak is None and self._peaks:
+            peak = UNSEEN * max(self._peaks.values())
+        need = unknown_mb if peak is None else peak * SLACK + overhead_mb
+        return max(need, self._floors.get(kind, 0.0))

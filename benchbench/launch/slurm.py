@@ -282,7 +282,7 @@ class _Watch:
         if failure is not None and job.paths.result_pickle.exists():
             verdict = self.supervisor.give_up(cell, failure)  # the job has retried it
         else:
-            text = f"its Slurm job {job.job_id} ended without a word (log: {job.paths.stderr})"
+            text = f"its Slurm job {job.job_id} ended without a result (log: {job.paths.stderr})"
             verdict = self.supervisor.failed(cell, Failure("killed", text))
         if verdict is Next.RETRY:
             return [cell]

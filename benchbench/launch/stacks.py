@@ -18,9 +18,8 @@ from functools import partial
 
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
-from benchbench.launch.memory import MemoryEstimate
 from benchbench.launch.resources import Known, Slots, kind_of, place_of, tasks_of
-from benchbench.launch.scheduler import Scheduler, Task
+from benchbench.launch.scheduler import MemoryEstimate, Scheduler, Task
 from benchbench.launch.worker import Reporter, redirect_output
 from benchbench.results.checkpoints import Checkpoints, Stopped
 from benchbench.results.failures import of_error

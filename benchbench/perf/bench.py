@@ -1,41 +1,44 @@
-"""The whole benchmark of one cell's settings, and how it is shown."""
+"""The benchmark of one cell's settings: which are measured, the whole of it, its table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from benchbench.cell.devices import Device
+from benchbench.core.errors import UserError
 from benchbench.core.provenance import git_state, versions
 from benchbench.core.text import number, plain_table
 from benchbench.launch.run import prepare_data
-from benchbench.perf.playing import Evaluation, Renderers
+from benchbench.perf.parts import Evaluation, Renderers, Updates
 from benchbench.perf.process_cost import cost_of, start_figures
 from benchbench.perf.rounds import Figure, Work, take_turns
-from benchbench.perf.updates import Updates
-from benchbench.routing import Routing
-from benchbench.suite.grid import Cell
+from benchbench.routing import REGISTRY, Routing
+from benchbench.suite.agent import refusal
+from benchbench.suite.grid import Cell, expand, select
+from benchbench.suite.model import Suite
 
 FORMAT = 1
 """Version of the JSON form."""
 
 IN_NOTES = ("operations", "share of peak")
-"""Figures that the table tells beside others."""
+"""Figures that the table shows in the notes of others."""
 
 
 class Part(Protocol):
-    """Some of the benchmark."""
+    """A part of the benchmark."""
 
     @property
     def works(self) -> list[Work]:
-        """What is to be timed, turn by turn."""
+        """What is timed, turn by turn."""
 
     def figures(self) -> Iterator[Figure]:
-        """What came of it."""
+        """The measured figures."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +112,37 @@ def table_text(found: Bench) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else number(value)
+
+
+DEFAULT = Path("quickstart")
+"""What is measured where no suite is named."""
+
+REFERENCE = "after"
+"""The variant whose updates all else is compared with, where it is measured."""
+
+
+def choose(suite: Suite, only: Mapping[str, set[str]]) -> tuple[Cell, list[Routing]]:
+    """The cell whose settings count, and the routings to measure it under.
+
+    ``only`` may hold ``env`` and ``variant``; by default these are the first environment, and all
+    variants of the registry that fit its algorithm, with the suite's own. From states, where there
+    is no encoder to route, they are the suite's alone. Raises :class:`UserError` where a choice is
+    none.
+    """
+    if "seed" in only:
+        raise UserError("--only seed=…: all seeds take the same time; choose env or variant")
+    first = select(expand(suite), {name: only[name] for name in only if name == "env"})[0]
+    routings = {
+        name: routing
+        for name, routing in REGISTRY.items()
+        if first.observation == "pixels" and refusal(first.agent.algorithm, routing) is None
+    }
+    routings |= {routing.name: routing for routing in suite.routings}
+    wanted = only.get("variant", set(routings))
+    for name in sorted(wanted - set(routings)):
+        raise UserError(
+            f"--only variant={name}: there is no such variant; choose among {', '.join(routings)}"
+        )
+    chosen = [routing for name, routing in routings.items() if name in wanted]
+    own = next((routing for routing in chosen if routing.name == REFERENCE), chosen[0])
+    return first.under(own), chosen

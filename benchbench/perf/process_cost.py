@@ -19,10 +19,10 @@ UPDATES = 10
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took."""
+    """What one process costs."""
 
     start_seconds: float
-    """From its being asked for until its first update was done."""
+    """From the request for the process to the end of its first update."""
     update_seconds: float
     cpu_seconds: float
     """Processor time of an update, all threads together."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -17,12 +21,15 @@ from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced
 from benchbench.core.provenance import git_state, versions
+from benchbench.data.catalogue import CARD, FILES
+from benchbench.data.store import VERIFIED, columns_of, open_dataset, set_folder
 from benchbench.launch.local import Local
 from benchbench.launch.resources import Slots
 from benchbench.launch.run import prepare_data, run_suite
 from benchbench.perf.process_cost import cost_of
-from benchbench.perf.synthetic_data import stretched
 from benchbench.results.store import Store
+from benchbench.suite.dataset_identity import DataIdentity
+from benchbench.suite.environments import FileData
 from benchbench.suite.grid import Cell, Grid
 from benchbench.suite.model import Suite
 
@@ -52,7 +59,7 @@ class Growth:
     jobs: int
     round: int
     start_s: float = float("nan")
-    """A cell's process from its being asked for until its first update was done."""
+    """From the request for a cell's process to the end of its first update."""
     update_ms: float = float("nan")
     cpu_ms: float = float("nan")
     """Processor time of an update, all threads together; what others do meanwhile is not in it."""
@@ -144,3 +151,38 @@ def _grids(suite: Suite, cell: Cell, device: Device, threads: int, rounds: int) 
                 for failed, failure, _ in failures:
                     raise UserError(f"{failed.label}: {failure}; see what 'benchbench run' says")
                 yield Growth("seeds", seeds, jobs, number, grid_s=seconds)
+
+
+@contextmanager
+def stretched(identity: DataIdentity, rows: int, size: int) -> Iterator[DataIdentity]:
+    """A data set of any size, repeated from one that exists; it is removed after the block."""
+    dataset = open_dataset(identity)
+    source = FileData(path=f"{identity.env} over and over, {rows} rows")
+    new = replace(identity, source=source, size=size, content="black")
+    folder = set_folder(new)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        table, frames = (folder / name for name in FILES)
+        again = np.arange(rows) % len(dataset)
+        with h5py.File(table, "w") as file:
+            for name, values in columns_of(set_folder(identity)).items():
+                file.create_dataset(name, data=values[again], track_times=False)
+        _take_no_room(frames, (rows, size, size, 3))
+        files = {
+            path.name: {"sha256": "", "bytes": path.stat().st_size} for path in folder.iterdir()
+        }
+        card = dataset.card | {"identity": new.settings(), "transitions": rows, "files": files}
+        (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
+        (folder / VERIFIED).touch()  # nobody checks its bytes
+        yield new
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_no_room(path: Path, shape: tuple[int, ...]) -> None:
+    """An array of zeros whose bytes are a hole in the file."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + int(np.prod(shape)))

@@ -1,9 +1,9 @@
-"""Two versions of benchbench timed side by side: each in processes of its own, turn and turn about.
+"""Two versions of benchbench timed side by side: each in processes of its own, in alternation.
 
 A **round** is a fresh process of each. For every cell both build its agent and warm up; then they
 take turns, A B B A B A A B …, at blocks of the same number of updates, one waiting while the other
-works. What the machine does meanwhile (clocks, heat, neighbours) so falls on both alike, and what a
-process is born with (its memory's layout) counts as noise, since the next round has new ones.
+works. So what the machine does meanwhile (clocks, heat, neighbours) affects both alike, and what a
+process keeps for life (its memory's layout) counts as noise, since each round has new processes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Is the new version slower? Updates a second of two versions, timed side by side.
 
-A **pair** is a round: a fresh process of each version, timed turn and turn about at the same number
-of updates. Each two neighbouring turns, one of each side, give ln(new speed / old speed), and D is
-the round's median of them. The estimate is the median of D over the rounds. Its interval is the
-exact, distribution-free one between two order statistics (Conover 1999, section 3.2), at
-Bonferroni's level over the rows (an environment and variant each), so that all hold at 95 %
-together. A mean and Student's interval would be at the mercy of single rounds: of one version
-against itself on a shared machine of two cores, 3 of 16 rounds held blocks several times too long.
+A **pair** is a round: a fresh process of each version, timed in alternation at the same number of
+updates. Each two neighbouring turns, one of each side, give ln(new speed / old speed), and D is the
+round's median of them. The estimate is the median of D over the rounds. Its interval is the exact,
+distribution-free one between two order statistics (Conover 1999, section 3.2), at Bonferroni's
+level over the rows (an environment and variant each), so that all hold at 95 % together. A mean and
+Student's interval would be at the mercy of single rounds: of one version against itself on a shared
+machine of two cores, 3 of 16 rounds held blocks several times too long.
 
 **Sign**: *worse* where the interval lies wholly under :data:`SLOWEST` (ratio 0.95), and then again
 in a second measurement from fresh processes; *better* wholly over its inverse; *no change* wholly

@@ -20,9 +20,9 @@ from benchbench.analysis.curves import (
     profiles,
     runs,
 )
-from benchbench.analysis.overview import overview
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import paired_scores
+from benchbench.analysis.verdicts import overview
 from benchbench.report import charts, figures
 from benchbench.report import gradient_flow_figure as loop
 from benchbench.report.condition_section import CAPTION, TITLE, condition_figures

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchbench.analysis.brief import AFTER, ALL, ASPECTS, BEFORE, BESIDE, ROWS, Aspect
-from benchbench.analysis.overview import overview, still_open
-from benchbench.analysis.verdicts import ORDER, row_verdict
+from benchbench.analysis.verdicts import ORDER, overview, row_verdict, still_open
 from benchbench.core.text import NONE, number
 from benchbench.report.document import (
     Block,

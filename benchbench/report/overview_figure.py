@@ -52,7 +52,7 @@ def place(value: float) -> float:
 
 
 def overview_figure(frame: pd.DataFrame, names: dict[str, str], label: str) -> Figure:
-    """``frame`` as :func:`~benchbench.analysis.overview.overview` makes it; ``names`` of claims.
+    """``frame`` as :func:`~benchbench.analysis.verdicts.overview` makes it; ``names`` of claims.
 
     A claim's line in bold is the mean over the environments. The grey band is within delta of zero;
     the scale is linear there and logarithmic beyond. ``label`` says what right and left mean.

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced, write_text
 from benchbench.results.tables import TABLES, to_table
-from benchbench.suite.keep import of_other_code
 from benchbench.suite.model import Suite
+from benchbench.suite.variants import of_other_code
 
 NAMES: dict[str, tuple[str, ...]] = {
     "env": ("env", "environment", "env_id", "task", "dataset"),

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import DRAFT, from_json, replaced
-from benchbench.core.folders import file_sha256
+from benchbench.core.files import DRAFT, file_sha256, from_json, replaced
 from benchbench.results.store import POLICY
 from benchbench.results.tables import read_results
 

@@ -84,7 +84,7 @@ def refusal(algorithm: str, routing: Routing) -> str | None:
         "cloning": (
             (
                 routing.critic != "detached" or routing.actor != "detached",
-                "clones the data, and its critic is a mere observer: only the VAE may train the "
+                "clones the data, and its critic only observes: only the VAE may train the "
                 "encoder; use vae-only or frozen",
             ),
             (routing.vae_weights == "none", "has no advantage weights to take; use vae-only"),

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchbench.core.folders import remembered_sha256
+from benchbench.core.files import remembered_sha256
 from benchbench.core.settings import LONGEST_NAME
 from benchbench.suite.environments import (
     DataSource,
@@ -22,7 +22,7 @@ from benchbench.suite.environments import (
 )
 
 VERSIONS = {"waypoint": 1, "reactive": 1, "d4rl": 1, "vd4rl": 1, "minari": 1, "file": 1}
-"""By source; raised when it would make other bytes from the same settings."""
+"""Version of each source's recipe; raised when the same settings would make other bytes."""
 
 
 OWN_ENDINGS = (".npz", ".hdf5", ".h5")

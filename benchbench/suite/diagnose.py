@@ -1,4 +1,4 @@
-"""What a suite says of the measures beside the score."""
+"""What a suite measures beside the score, and what it keeps beside its tables."""
 
 from __future__ import annotations
 
@@ -44,4 +44,17 @@ class DiagnoseSettings(Settings):
         2_000,
         description="updates of the reference encoder that is trained on the simulator's state, "
         "once for each data set and encoder; 0: off",
+    )
+
+
+class KeepSettings(Settings):
+    """What is kept beside the tables; it shapes no cell, so cells keep their keys."""
+
+    policies: Annotated[bool, Strict()] = Field(
+        True, description="the weights of every finished cell, to be loaded, exported and filmed"
+    )
+    films: Annotated[bool, Strict()] = Field(
+        True,
+        description="after a run, a short film of an episode: the compared variants side by side "
+        "from the same start, on the first seed of each environment",
     )

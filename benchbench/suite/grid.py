@@ -19,7 +19,6 @@ from typing import Any, Literal, Protocol
 from benchbench.core.errors import UserError
 from benchbench.routing import Routing
 from benchbench.suite.dataset_identity import DataIdentity
-from benchbench.suite.distract import DistractSettings, pictures_sha256
 from benchbench.suite.model import (
     AgentSettings,
     DiagnoseSettings,
@@ -28,6 +27,7 @@ from benchbench.suite.model import (
     Suite,
     TrainSettings,
 )
+from benchbench.suite.pixels import DistractSettings, pictures_sha256
 from benchbench.suite.user_code import code_hash, is_import_path
 
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -26,12 +26,10 @@ from benchbench.core.settings import (
 from benchbench.routing import REGISTRY, Routing
 from benchbench.suite.agent import AgentSettings, refusal
 from benchbench.suite.comparisons import CLAIMS, Claim, Contrast, Deltas, Margins, SeedPlan
-from benchbench.suite.diagnose import DiagnoseSettings
-from benchbench.suite.distract import DistractSettings
-from benchbench.suite.distract import refusal as distract_refusal
+from benchbench.suite.diagnose import DiagnoseSettings, KeepSettings
 from benchbench.suite.environments import DataSource, data_for, family_of
-from benchbench.suite.keep import KeepSettings
-from benchbench.suite.pixels import PixelSettings
+from benchbench.suite.pixels import DistractSettings, PixelSettings
+from benchbench.suite.pixels import refusal as distract_refusal
 from benchbench.suite.strata import Stratum, refuse_equal_strata, strata_of, unfolded
 from benchbench.suite.variants import VariantSettings
 
@@ -106,7 +104,7 @@ class Overrides(Settings):
 
 
 class Condition(Overrides):
-    """Settings under which every environment is run once; they override the environment's own."""
+    """Settings under each of which every environment runs once, overriding its own."""
 
     data: dict[str, Any] | None = Field(
         None, description="keys of an environment's data, put in the place of its own"
@@ -181,7 +179,7 @@ class Suite(Settings):
         Annotated[str, Field(pattern=SMALL_NAME, max_length=LONGEST_NAME)], Condition
     ] = Field(
         {},
-        description="settings under each of which the whole grid stands, by name, such as "
+        description="settings under each of which the whole grid runs, by name, such as "
         "{plain: {}, small-lr: {agent.encoder_lr: 1e-4}}; keys as --set takes them",
     )
     pixels: PixelSettings = PixelSettings()
@@ -310,7 +308,7 @@ class Suite(Settings):
             if one.env.proprio and (one.env.observation or self.observation) == "state":
                 raise ValueError(
                     f"{one.at}.proprio: {one.label} is seen as its state, which holds all that "
-                    "could be given beside an image; take proprio out, or write observation: pixels"
+                    "could stand beside an image; take proprio out, or write observation: pixels"
                 )
         return self
 
@@ -349,7 +347,7 @@ class Suite(Settings):
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """All seeds, whether the file gave a count, a list or a plan."""
+        """The seeds, whether the file gave a count or a list; all that a plan may come to."""
         if isinstance(self.seeds, SeedPlan):
             return tuple(range(self.seeds.most))
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

@@ -1,4 +1,4 @@
-"""Variants that a suite defines itself."""
+"""Variants that a suite defines itself, or whose cells other code trained."""
 
 from __future__ import annotations
 
@@ -45,3 +45,10 @@ class VariantSettings(Settings):
     def routing(self) -> Routing:
         """The routing that these settings describe."""
         return Routing(**self.model_dump())
+
+
+def of_other_code(name: str) -> str | dict[str, object]:
+    """How a suite names a variant that other code trained: nothing is known of its routing."""
+    if name in REGISTRY:
+        return name
+    return {"name": name, "encoder_in": [], "critic": "detached", "vae": "detached"}

@@ -11,7 +11,7 @@ from benchbench.cell.devices import Device, choose_devices
 from benchbench.data.batch import Batch
 from benchbench.envs.distraction import Distraction, Layer
 from benchbench.routing import REGISTRY
-from benchbench.suite.distract import DistractSettings
+from benchbench.suite.pixels import DistractSettings
 
 pytestmark = [
     pytest.mark.gpu,

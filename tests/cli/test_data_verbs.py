@@ -13,8 +13,8 @@ from helpers.own_data import write_own
 from helpers.suites import TINY
 
 from benchbench.cli.main import main
-from benchbench.core import folders as places
-from benchbench.core.folders import cache_folder
+from benchbench.core import files as places
+from benchbench.core.files import cache_folder
 from benchbench.results.tables import read_results
 
 OPEN = "maze2d-open-v0"
@@ -112,7 +112,7 @@ def test_states_that_the_data_lack_are_refused_before_the_first_cell(tmp_path, t
     write_own(tmp_path / "mine.npz", states=None)
     code, told = run("run", suite, "--results", tmp_path, "--device", "cpu")
     assert code == 2, told
-    assert "my-robot: observation: state, but the data know no states" in " ".join(told.split())
+    assert "my-robot: observation: state, but the data have no states" in " ".join(told.split())
 
 
 def test_a_file_that_is_long_to_hash_shows_a_bar_in_a_terminal(tmp_path, monkeypatch):

@@ -25,9 +25,9 @@ from benchbench.diagnostics.evaluation import starts
 from benchbench.diagnostics.signals import Signals, encoder_signals
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import make_pixel_env
+from benchbench.envs.evaluate import RollOuts, Start
 from benchbench.envs.maze2d import Maze2dPixelEnv
 from benchbench.envs.pool import Pool
-from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.results.failures import of_error
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite

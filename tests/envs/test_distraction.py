@@ -21,7 +21,7 @@ from benchbench.envs.distraction import (
 )
 from benchbench.envs.evaluate import Stacks
 from benchbench.envs.pool import Shown
-from benchbench.suite.distract import DistractSettings, key_of, pictures_sha256
+from benchbench.suite.pixels import DistractSettings, key_of, pictures_sha256
 
 SIZE = 32
 PARTS = {

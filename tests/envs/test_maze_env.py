@@ -156,7 +156,7 @@ def test_a_cameras_world_is_ended_before_python_takes_itself_apart():
 import atexit
 kept = []
 atexit.register(lambda: print(kept[0]._client))  # the first to be registered is the last to run
-from benchbench.envs.bullet_world import empty_world
+from benchbench.envs.d4rl import empty_world
 kept.append(empty_world())
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

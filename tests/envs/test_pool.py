@@ -16,9 +16,8 @@ from helpers.suites import TIMES, TINY
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
 from benchbench.core.errors import UserError
-from benchbench.envs.evaluate import Evaluator
+from benchbench.envs.evaluate import Evaluator, RollOuts, Start
 from benchbench.envs.pool import Pool, WorkerDied
-from benchbench.envs.rollouts import RollOuts, Start
 from benchbench.launch.executor import RunOptions
 from benchbench.launch.local import Local
 from benchbench.launch.resources import Slots, playing_processes

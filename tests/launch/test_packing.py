@@ -12,9 +12,9 @@ from helpers.suites import TINY
 from benchbench.cell.devices import Device
 from benchbench.launch.executor import DEFAULTS
 from benchbench.launch.local import Local
-from benchbench.launch.memory import SLACK
 from benchbench.launch.resources import Slots, kind_of, known_from
 from benchbench.launch.run import run_suite
+from benchbench.launch.scheduler import SLACK
 from benchbench.launch.stacks import make_scheduler, units_of
 from benchbench.results.store import Store
 from benchbench.results.tables import read_results

@@ -26,13 +26,12 @@ from benchbench.core.provenance import versions
 from benchbench.data.store import open_dataset
 from benchbench.launch.executor import DEFAULTS
 from benchbench.launch.local import Local
-from benchbench.launch.memory import SLACK
 from benchbench.launch.ray.executor import Ray, _Watch
 from benchbench.launch.ray.node import Order, carry_out
 from benchbench.launch.ray.requests import Node, Shares, wants_gpu
 from benchbench.launch.resources import CUDA_CONTEXT_MB, Known, Slots, kind_of
 from benchbench.launch.run import run_suite
-from benchbench.launch.scheduler import MARGIN
+from benchbench.launch.scheduler import MARGIN, SLACK
 from benchbench.results.checkpoints import Unusable, keep_checkpoint, updates_in
 from benchbench.results.heartbeat import read_heartbeat
 from benchbench.results.status import status_text

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchbench.launch.memory import SLACK, MemoryEstimate
-from benchbench.launch.scheduler import Place, Scheduler, Task
+from benchbench.launch.scheduler import SLACK, MemoryEstimate, Place, Scheduler, Task
 
 GPU = Place("cuda:0", slots=64, memory_mb=21_600, overhead_mb=600)
 

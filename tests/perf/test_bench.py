@@ -12,11 +12,10 @@ from helpers.suites import TINY
 from benchbench.cell.devices import Device
 from benchbench.cli.main import main
 from benchbench.data.sampler import Sampler
-from benchbench.perf.choice import DEFAULT, choose
-from benchbench.perf.playing import _Enough, _Watched
+from benchbench.perf.bench import DEFAULT, choose
+from benchbench.perf.parts import Updates, _Enough, _Watched, update_flops
 from benchbench.perf.rounds import Figure, Work, take_turns
 from benchbench.perf.timing import TimedCell
-from benchbench.perf.updates import Updates, update_flops
 from benchbench.routing import REGISTRY
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite

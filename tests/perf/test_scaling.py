@@ -17,8 +17,8 @@ from benchbench.cli.main import main
 from benchbench.data import read_ahead
 from benchbench.data.store import is_here, open_dataset, set_folder
 from benchbench.perf import scaling
+from benchbench.perf.scaling import stretched
 from benchbench.perf.scaling_figure import TOLD, medians, scaling_figure
-from benchbench.perf.synthetic_data import stretched
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 

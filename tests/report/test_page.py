@@ -19,8 +19,8 @@ from matplotlib.collections import FillBetweenPolyCollection
 
 from benchbench.analysis.brief import ALL
 from benchbench.analysis.claims import judge
-from benchbench.analysis.overview import overview, still_open
 from benchbench.analysis.pairing import pair
+from benchbench.analysis.verdicts import overview, still_open
 from benchbench.report import gallery, write_report
 from benchbench.report.charts import amount
 from benchbench.report.figures import same_curves, score_figure

@@ -6,10 +6,10 @@ import pytest
 from helpers.suites import TINY
 from pydantic import ValidationError
 
-from benchbench.suite.distract import PRESETS, DistractSettings, key_of, refusal
 from benchbench.suite.environments import KNOWN_ENVS
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
+from benchbench.suite.pixels import PRESETS, DistractSettings, key_of, refusal
 
 MOVING = {"background": {"strength": 0.5}}
 

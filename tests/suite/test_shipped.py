@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
-from benchbench.suite import shipped
+from benchbench.suite import file as shipped
 from benchbench.suite.load import load_suite
 
 SUITES = Path(__file__).parents[2] / "suites"
@@ -42,7 +42,7 @@ def test_a_file_comes_before_a_shipped_name(tmp_path, monkeypatch):
 def test_an_installed_package_reads_its_own_copy(tmp_path, monkeypatch):
     package = tmp_path / "site" / "benchbench"
     shutil.copytree(SUITES, package / "shipped_suites")
-    monkeypatch.setattr(shipped, "__file__", str(package / "suite" / "shipped.py"))
+    monkeypatch.setattr(shipped, "__file__", str(package / "suite" / "file.py"))
     assert shipped.shipped_folder() == package / "shipped_suites"
     shutil.rmtree(package / "shipped_suites")
     with pytest.raises(UserError, match="has no suites beside it; install benchbench again"):

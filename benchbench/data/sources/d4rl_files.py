@@ -17,8 +17,7 @@ import numpy as np
 from benchbench.core.errors import UserError
 from benchbench.data.arrays import ArrayFile, check_columns, check_episodes, check_flags
 from benchbench.data.download import check_first_sight, download
-from benchbench.data.drawing import draw_rows
-from benchbench.data.format import Draft, Progress
+from benchbench.data.format import Draft, Progress, draw_rows
 from benchbench.envs import d4rl_reference, mujoco
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.dataset_identity import DataIdentity

@@ -25,8 +25,7 @@ import numpy as np
 
 from benchbench.core.errors import UserError
 from benchbench.data.arrays import check_columns, check_episodes
-from benchbench.data.drawing import draw_rows
-from benchbench.data.format import Draft, Progress
+from benchbench.data.format import Draft, Progress, draw_rows
 from benchbench.data.sources.d4rl_files import WIDTHS
 from benchbench.envs import mujoco
 from benchbench.envs.d4rl_reference import normalized_score

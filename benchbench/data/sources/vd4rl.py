@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.core.folders import cache_folder, file_sha256
+from benchbench.core.files import cache_folder, file_sha256
 from benchbench.data.arrays import ArrayFile, check_columns
 from benchbench.data.format import Draft, Progress
 from benchbench.envs.dmc import check_size

@@ -187,7 +187,7 @@ class _Watch:
 
     @contextmanager
     def tasks_ended(self) -> Iterator[None]:
-        """End what is still out when the block ends, however it does, with a checkpoint each."""
+        """When the block ends, end the tasks that are still out, each with a checkpoint."""
         try:
             yield
         finally:
@@ -195,7 +195,7 @@ class _Watch:
             (self.store.folder / TOKEN).unlink(missing_ok=True)
 
     def submit(self) -> None:
-        """Hand those cells to Ray whose turn it is."""
+        """Submit the cells whose turn it is."""
         while key := self.shares.next(self.waiting, self.out):
             self.waiting.remove(key)
             cell = self.cells[key]
@@ -338,7 +338,7 @@ class _Watch:
             return None
 
     def _warn_of_waiting(self, nodes: Sequence[Node]) -> None:
-        """Say once when no node that is left could take the cells that Ray holds."""
+        """Warn once when no remaining node can take the cells that Ray holds."""
         held = [self.shares.of(key) for key in self.out if key not in self.at]
         stuck = [share for share in held if not any(share.fits(node) for node in nodes)]
         if stuck and not self.warned:

@@ -1,4 +1,4 @@
-"""Where nodes leave what they have to tell while a cell runs, until the driver takes it.
+"""Messages of nodes about running cells, held until the driver takes them.
 
 It knows nothing else of benchbench, so that its process is small and starts at once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class Mailbox:
-    """What nodes tell of cells while they run: the newest of each thing, until the driver takes it.
+    """The newest message of each name about running cells, held until the driver takes it.
 
     A Ray actor. Names are ``<key>/<what>``, of a cell's ``node``, ``sign`` and ``checkpoint``.
     """
@@ -16,10 +16,10 @@ class Mailbox:
         self._held: dict[str, bytes] = {}
 
     def post(self, name: str, content: bytes) -> None:
-        """Hold this in place of an earlier one of the name."""
+        """Keep this message in place of an earlier one of the name."""
         self._held[name] = content
 
     def take(self) -> dict[str, bytes]:
-        """Everything that is held, by name; it is held no longer."""
+        """All messages by name; the mailbox is empty afterwards."""
         held, self._held = self._held, {}
         return held

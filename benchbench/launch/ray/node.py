@@ -1,4 +1,4 @@
-"""What Ray runs on a node: one cell, as it runs here, and what becomes of it on its way back.
+"""What Ray runs on a node: one cell, as it runs here, and how its results come back.
 
 Where the node sees the driver's results folder, the cell writes into it. Where it does not, the
 cell has a folder of its own on the node, and what it writes travels back as bytes: heartbeats
@@ -52,7 +52,7 @@ SENDING_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Order:
-    """One cell to run, and what has to be so where it runs."""
+    """One cell to run, and what its node must provide."""
 
     cell: Cell
     store: Store
@@ -69,7 +69,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an order ended, and what came of it."""
+    """How an order ended, and its results."""
 
     word: Literal["done", "failed", "stopped", "refused"]
     failure: Failure | None = None
@@ -171,7 +171,7 @@ def _store(order: Order, checkpoint: bytes | None) -> Iterator[tuple[Store, bool
 
 
 class _Mail:
-    """Posts what concerns one cell. A mailbox that is lost does not trouble the cell."""
+    """Posts one cell's messages. A lost mailbox does not stop the cell."""
 
     def __init__(self, mailbox: Any, key: str) -> None:
         self._mailbox, self._key = mailbox, key

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from benchbench.cell.devices import MIB
 from benchbench.core.errors import UserError
-from benchbench.launch.memory import MemoryEstimate
 from benchbench.launch.resources import CPU_CELL_MB, CUDA_CONTEXT_MB, Known, tasks_of
-from benchbench.launch.scheduler import MARGIN, Place
+from benchbench.launch.scheduler import MARGIN, MemoryEstimate, Place
 from benchbench.suite.grid import Cell
 
 STEP = 10_000
@@ -69,7 +68,7 @@ def wants_gpu(device: str, nodes: Sequence[Node]) -> bool:
 
 
 class Shares:
-    """The parts that a grid's cells ask for, which change as cells tell what they took.
+    """The parts that a grid's cells ask for, which change as cells report their peak memory.
 
     ``grid`` counts all its cells, ``jobs`` limits how many run at a time.
     """
