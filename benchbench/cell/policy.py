@@ -161,7 +161,7 @@ def load_policy(cell: Path | str) -> TrainedPolicy:
 
 def _built(path: Path, card: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedPolicy:
     """The agent that a card names, with the file's weights in it."""
-    extra = {
+    extra: dict[str, Any] = {
         name.removeprefix("spec."): value
         for name, value in tensors.items()
         if name.startswith("spec.")
