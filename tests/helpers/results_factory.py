@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +179,11 @@ def write_results(folder: Path, suite: Suite, plan: list[dict[str, object]], row
     for name in TABLES:
         pq.write_table(to_table(name, rows[name]), folder / f"{name}.parquet")
     return read_results(folder)
+
+
+def changed(change: Callable[[Rows], None], seeds: int = 10) -> Results:
+    """The brief's results with ``change`` made to their rows."""
+    suite = make_suite(seeds=seeds)
+    plan, rows = make_rows(suite, BRIEF)
+    change(rows)
+    return as_results(suite, plan, rows)
