@@ -144,6 +144,16 @@ def imaged_columns(env_id: str, proprio: Sequence[str], state_names: Sequence[st
     return [column for column in range(len(state_names)) if column not in supplied]
 
 
+_LEGS = ("thigh", "leg", "foot")
+JOINTS = {
+    "hopper": _LEGS,
+    "halfcheetah": ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"),
+    "walker2d": _LEGS + tuple(f"{joint}_left" for joint in _LEGS),
+    "ant": tuple(f"{joint}_{leg}" for leg in range(1, 5) for joint in ("hip", "ankle")),
+}
+"""The joints of D4RL's bodies, in the order of their columns, in either simulator."""
+
+
 class BodyPixelEnv(ABC):
     """The half of :class:`benchbench.envs.PixelEnv` that does not depend on the simulator.
 

@@ -17,19 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchbench.envs import BodyPixelEnv, d4rl
+from benchbench.envs import JOINTS, BodyPixelEnv, d4rl
 from benchbench.envs.bullet_camera import movable_joints, shared_camera
 from benchbench.envs.d4rl import quicken
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.suite.environments import EPISODE_STEPS
 
-_LEGS = ("thigh", "leg", "foot")
-_JOINTS = {
-    "hopper": _LEGS,
-    "halfcheetah": ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"),
-    "walker2d": _LEGS + tuple(f"{joint}_left" for joint in _LEGS),
-    "ant": tuple(f"{joint}_{leg}" for leg in range(1, 5) for joint in ("hip", "ankle")),
-}
 _FEET = {
     "hopper": ("foot",),
     "halfcheetah": ("ffoot", "fshin", "fthigh", "bfoot", "bshin", "bthigh"),
@@ -51,7 +44,7 @@ def state_names(body: str) -> tuple[str, ...]:
 
     ``sin_target`` and ``cos_target`` are of the angle to the target, a kilometre off along x.
     """
-    joints = (name for joint in _JOINTS[body] for name in (joint, f"w_{joint}"))
+    joints = (name for joint in JOINTS[body] for name in (joint, f"w_{joint}"))
     return (*_TORSO, *joints, *(f"contact_{foot}" for foot in _FEET[body]))
 
 

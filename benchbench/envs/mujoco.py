@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.envs import BodyPixelEnv, gl
+from benchbench.envs import JOINTS, BodyPixelEnv, gl
 from benchbench.envs.d4rl_reference import normalized_score
 from benchbench.envs.mujoco_camera import shared_camera, unlogged
 from benchbench.suite.environments import EPISODE_STEPS
@@ -41,14 +41,6 @@ _MINARI = re.compile(r"minari:mujoco/([a-z0-9]+)/")
 
 _REPLAYED = 200
 """How many rows :func:`replayed` plays one step from."""
-
-_LEGS = ("thigh", "leg", "foot")
-_JOINTS = {
-    "hopper": _LEGS,
-    "halfcheetah": ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"),
-    "walker2d": _LEGS + tuple(f"{joint}_left" for joint in _LEGS),
-    "ant": tuple(f"{joint}_{leg}" for leg in range(1, 5) for joint in ("hip", "ankle")),
-}
 
 
 def body_of(env_id: str) -> str:
@@ -82,7 +74,7 @@ def state_names(body: str) -> tuple[str, ...]:
     Those of hopper, halfcheetah and walker2d are D4RL's columns. The ant's are the first 27 of
     D4RL's 111: the rest are contact forces, which gym's v2 left at 0.
     """
-    joints = _JOINTS[body]
+    joints = JOINTS[body]
     root: tuple[str, ...] = ("z", "pitch")
     moving: tuple[str, ...] = ("v_x", "v_z", "w_pitch")
     if body == "ant":

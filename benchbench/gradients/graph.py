@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -89,8 +90,10 @@ class Graph:
         outside = [child for child, _ in node.next_functions if child is not None]
         return [*self._inner.get(node, ()), *outside]
 
-    def _ordered(self, roots: Sequence[Any]) -> list[Any]:
-        """All nodes, each after its children."""
+    def _ordered(
+        self, roots: Sequence[Any], outer: Mapping[Any, Sequence[Any]] = MappingProxyType({})
+    ) -> list[Any]:
+        """All nodes, each after its children; ``outer`` are edges from hidden leaves outwards."""
         done: set[Any] = set()
         order: list[Any] = []
         stack: list[tuple[Any, bool]] = [(root, False) for root in roots]
@@ -101,7 +104,8 @@ class Graph:
             elif node not in done:
                 done.add(node)
                 stack.append((node, True))
-                stack += [(child, False) for child in self._children(node) if child not in done]
+                children = [*self._children(node), *outer.get(node, ())]
+                stack += [(child, False) for child in children if child not in done]
         return order
 
     def paths(self) -> Paths:
@@ -115,7 +119,7 @@ class Graph:
                 if hasattr(leaf, "variable") and leaf.variable not in self._home:
                     outer.setdefault(leaf, []).extend(outside)
         if outer:
-            order = self._with_outer(outer)
+            order = self._ordered(self.roots, outer)
         weights: dict[Any, str | None] = {}
         reached: dict[Any, frozenset[str]] = {}
         result = Paths()
@@ -165,22 +169,6 @@ class Graph:
             # A checkpoint's outside inputs are reached by way of its inside.
             if not (inside and child in data):
                 near.setdefault(child, set()).update(passed)
-
-    def _with_outer(self, outer: Mapping[Any, list[Any]]) -> list[Any]:
-        """Like :meth:`_ordered`, with the edges from hidden leaves to the outside."""
-        done: set[Any] = set()
-        order: list[Any] = []
-        stack: list[tuple[Any, bool]] = [(root, False) for root in self.roots]
-        while stack:
-            node, ready = stack.pop()
-            if ready:
-                order.append(node)
-            elif node not in done:
-                done.add(node)
-                stack.append((node, True))
-                children = [*self._children(node), *outer.get(node, ())]
-                stack += [(child, False) for child in children if child not in done]
-        return order
 
     def _rearranged(
         self, node: Any, children: Sequence[Any], weights: Mapping[Any, str | None]

@@ -1,6 +1,5 @@
 """One cell's whole life, in this process and small: a second or so each."""
 
-import copy
 import json
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.suites import TIMES, TINY
+from helpers.suites import tiny_cell as cell
 
 from benchbench.agent.lapo import LAPO
 from benchbench.cell.devices import Device
@@ -17,20 +17,8 @@ from benchbench.data.sampler import Sampler
 from benchbench.perf.timing import TimedCell
 from benchbench.results.failures import Diverged
 from benchbench.results.tables import TABLES, to_table
-from benchbench.suite.grid import expand
-from benchbench.suite.model import Suite
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
-
-
-def cell(variant="after", **changes):
-    told = copy.deepcopy(TINY) | {"variants": [variant]}
-    for part, values in changes.items():
-        if part == "env":
-            told["envs"][0] |= values
-        else:
-            told[part] = told.get(part, {}) | values if isinstance(values, dict) else values
-    return expand(Suite.model_validate(told))[0]
 
 
 def run(one, on_update=lambda done: None):

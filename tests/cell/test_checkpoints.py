@@ -1,6 +1,5 @@
 """Mid-cell checkpoints: what is resumed ends in the same bytes; what cannot be used is said."""
 
-import copy
 import json
 import random
 from itertools import pairwise
@@ -8,7 +7,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 import torch
-from helpers.suites import TIMES, TINY
+from helpers.suites import TIMES, tiny_cell
 
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
@@ -23,8 +22,6 @@ from benchbench.results.checkpoints import (
     write_checkpoint,
 )
 from benchbench.results.tables import TABLES, to_table
-from benchbench.suite.grid import expand
-from benchbench.suite.model import Suite
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
 
@@ -33,17 +30,19 @@ ABOUT = About("0123456789abcdef", 7, 1, "cpu", "{}", None, "data", "weights")
 STATE = {"weights": torch.arange(6.0).reshape(2, 3), "grads": [None], "state": "{}"}
 
 
+LONGER = {
+    "train": {"updates": 70},
+    "evaluate": {"every": 33},
+    "diagnose": {"signals_every": 7, "q_pairs": 4, "q_horizon": 5},
+}
+
+
 def cell(variant="after", **changes):
-    told = copy.deepcopy(TINY) | {"variants": [variant]}
-    told["train"] |= {"updates": 70}
-    told["evaluate"] |= {"every": 33}
-    told["diagnose"] |= {"signals_every": 7, "q_pairs": 4, "q_horizon": 5}
-    for part, values in changes.items():
-        if part == "env":
-            told["envs"][0] |= values
-        else:
-            told[part] = told.get(part, {}) | values if isinstance(values, dict) else values
-    return expand(Suite.model_validate(told))[0]
+    parts = LONGER | {
+        part: LONGER[part] | values if part in LONGER else values
+        for part, values in changes.items()
+    }
+    return tiny_cell(variant, **parts)
 
 
 @pytest.fixture(autouse=True)

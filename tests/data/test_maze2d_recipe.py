@@ -1,11 +1,10 @@
 """D4RL's recipe for Maze2D: the same bytes for the same identity, and D4RL's conventions."""
 
-import hashlib
 import json
 
-import h5py
 import numpy as np
 import pytest
+from helpers.made_sets import columns_of, hashes
 
 from benchbench.data.sources.maze2d import make as make_set
 from benchbench.data.store import open_dataset, prepare
@@ -25,20 +24,13 @@ def identity(seed=0, noise=0.5, action_repeat=1, env=OPEN, size=16, count=COUNT)
 def make(folder, **settings):
     folder.mkdir()
     make_set(identity(**settings), folder, lambda done, total: None)
-    with h5py.File(folder / "transitions.hdf5") as file:
-        names = []
-        file.visititems(lambda n, x: names.append(n) if isinstance(x, h5py.Dataset) else None)
-        return {name: file[name][:] for name in names}
+    return columns_of(folder)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "set"
     return folder, make(folder)
-
-
-def hashes(folder):
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
 def test_the_same_identity_gives_the_same_bytes_and_another_seed_others(made, tmp_path):

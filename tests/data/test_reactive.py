@@ -1,11 +1,11 @@
 """The reactive recipe: the same bytes for the same identity, and parts that are what they say."""
 
-import hashlib
 import json
 
 import h5py
 import numpy as np
 import pytest
+from helpers.made_sets import columns_of, hashes
 from helpers.simulators import needs_bullet
 from pydantic import ValidationError
 
@@ -40,19 +40,12 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def columns(made):
-    with h5py.File(made / "transitions.hdf5") as file:
-        names = []
-        file.visititems(lambda n, x: names.append(n) if isinstance(x, h5py.Dataset) else None)
-        return {name: file[name][:] for name in names}
+    return columns_of(made)
 
 
 @pytest.fixture(scope="module")
 def card(made):
     return json.loads((made / "card.json").read_text())
-
-
-def hashes(folder):
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
 def test_the_same_identity_gives_the_same_bytes_and_another_seed_others(made, tmp_path):

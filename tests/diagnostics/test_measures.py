@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.agents import make_agent, make_batches
-from helpers.diagnosed import ON, cell, flat
+from helpers.diagnosed import ON, flat
+from helpers.suites import tiny_cell as cell
 from torch import nn
 from torch.nn import functional as F
 

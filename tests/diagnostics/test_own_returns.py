@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.diagnosed import ON, cell
+from helpers.diagnosed import ON
+from helpers.suites import tiny_cell as cell
 
 from benchbench.cell.devices import Device
 from benchbench.cell.train import CellRun

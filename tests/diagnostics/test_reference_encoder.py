@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers.diagnosed import ON, cell
+from helpers.diagnosed import ON
+from helpers.suites import tiny_cell as cell
 
 from benchbench.data.store import cache_folder, open_dataset
 from benchbench.diagnostics import reference_encoder as oracle

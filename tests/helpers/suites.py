@@ -1,4 +1,9 @@
-"""Suites that several rooms test with."""
+"""Suites and cells that several rooms test with."""
+
+import copy
+
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
 
 TINY = {
     "name": "tiny",
@@ -31,3 +36,14 @@ TIMES = [
     "started_at", "peak_memory_mb", "git_commit", "git_dirty",
 ]  # fmt: skip
 """Columns in which equal runs differ: times, and the checkout's commit while one works on it."""
+
+
+def tiny_cell(variant="after", seed=0, **changes):
+    """A cell of :data:`TINY`: ``env=`` changes its environment, others the part of their name."""
+    told = copy.deepcopy(TINY) | {"variants": [variant], "seeds": [seed]}
+    for part, values in changes.items():
+        if part == "env":
+            told["envs"][0] |= values
+        else:
+            told[part] = told.get(part, {}) | values if isinstance(values, dict) else values
+    return expand(Suite.model_validate(told))[0]
