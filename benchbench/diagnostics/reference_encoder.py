@@ -135,8 +135,8 @@ def _path(cell: Cell, identity: dict[str, Any]) -> Path:
     return cache_folder() / cell.data.folder / f"oracle-{_key(identity)}.json"
 
 
-def _rating(told: dict[str, Any]) -> Rating:
-    return Rating(told["untrained_state_r2"], told["state_r2"])
+def _rating(stored: dict[str, Any]) -> Rating:
+    return Rating(stored["untrained_state_r2"], stored["state_r2"])
 
 
 def oracle_identity(cell: Cell) -> dict[str, Any]:
