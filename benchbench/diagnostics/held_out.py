@@ -10,8 +10,7 @@ import torch
 
 from benchbench.agent.protocol import Agent
 from benchbench.data.batch import Batch
-from benchbench.diagnostics.dormancy import dormant_share, encode
-from benchbench.diagnostics.probes import effective_rank, probe_r2
+from benchbench.diagnostics.features import dormant_share, effective_rank, encode, probe_r2
 from benchbench.diagnostics.values import q_errors
 
 MEANINGLESS = -1.0

@@ -32,9 +32,8 @@ from benchbench.agent.networks import PixelEncoder, make_encoder
 from benchbench.core.files import cache_folder, write_text
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, halve_episodes, split_episodes
-from benchbench.diagnostics.dormancy import encode
+from benchbench.diagnostics.features import encode, moving, probe_r2
 from benchbench.diagnostics.held_out import mean_r2
-from benchbench.diagnostics.probes import moving, probe_r2
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
 from benchbench.suite.grid import Cell

@@ -151,7 +151,8 @@ class _Envs:
             place: getattr(self.envs[place], method)(*what) for place, what in wanted.items()
         }
         return {
-            place: self._shown(self.envs[place], outcome, draw) for place, outcome in done.items()
+            place: self._shown(self.envs[place], outcome, draw)
+            for place, outcome in outcomes.items()
         }
 
     def close(self) -> None:
