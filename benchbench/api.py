@@ -33,7 +33,7 @@ SuiteLike = Suite | Mapping[str, Any] | Path | str
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has come to."""
+    """The outcome of a run."""
 
     folder: Path
     """Where the results are."""

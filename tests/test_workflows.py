@@ -48,6 +48,27 @@ def test_actions_are_pinned_jobs_end_and_permissions_are_stated(path):
                 assert syntax.returncode == 0
 
 
+def test_a_bare_image_is_given_the_readmes_two_commands():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
+    assert len(told) == 2
+    job = read_workflow(FOLDER / "ci.yml")["jobs"]["slim"]
+    assert "-slim" in job["container"]
+    given = [step["run"].strip() for step in job["steps"] if "README" in step.get("name", "")]
+    assert given == told
+
+
+@pytest.mark.parametrize(("tool", "code"), [("git", 1), ("gcc", 1), ("less", 0)])
+def test_the_bare_image_is_bare(tmp_path, monkeypatch, tool, code):
+    step = shell_steps(FOLDER / "ci.yml", "slim")[0]
+    fake(tmp_path / "bin", tool, "exit 0")
+    fake(tmp_path / "bin", "ldconfig", "echo libz.so.1")
+    for real in ("bash", "grep", "env"):
+        (tmp_path / "bin" / real).symlink_to(shutil.which(real))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert run_step(step, tmp_path, {}, timeout=60).returncode == code
+
+
 def test_forks_skip_the_night_and_no_night_kills_another():
     workflow = read_workflow(NIGHTLY)
     assert all("!github.event.repository.fork" in job["if"] for job in workflow["jobs"].values())

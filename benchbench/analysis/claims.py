@@ -213,7 +213,7 @@ def _with_verdicts(
 
 
 def chosen(pairing: Pairing) -> list[tuple[str, Measure, str]]:
-    """The claims, the measure by which this table judges each, and why it stands in, or ''."""
+    """The claims, the measure that judges each, and why it replaces the primary one, or ''."""
     claims = [claim for claim in PRIMARY if claim != "robustness" or pairing.unseen]
     return [(claim, *choose(PRIMARY[claim], pairing)) for claim in claims]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchbench.analysis.brief import Measure
-from benchbench.analysis.claims import chosen, estimate, families
+from benchbench.analysis.claims import chosen
 from benchbench.analysis.pairing import Pairing, Study
 from benchbench.core.inference import any_differs
 from benchbench.core.statistics import holm
@@ -22,30 +22,26 @@ DEPENDS = ("of", "against", "claim", "measure", "over", "seeds", "p", "p_holm")
 
 
 def has_conditions(study: Study) -> bool:
-    """Whether an environment stands in the suite more than once."""
+    """Whether the suite has an environment more than once."""
     ids = [one.env.id for one in study.results.suite.strata]
     return len({*ids}) < len(ids)
 
 
-def effects(study: Study) -> pd.DataFrame:
-    """Each tested claim's difference in every stratum, with its interval in the family.
+def effects(study: Study, claims: pd.DataFrame) -> pd.DataFrame:
+    """Each tested claim's difference in every stratum, with its interval: rows of the verdicts.
 
-    ``env`` is the stratum's label, ``name`` the environment's and ``condition`` the condition's; in
-    a suite without conditions ``name`` is the id, and ``condition`` the environment's own name.
+    ``claims`` is what :func:`~benchbench.analysis.claims.judge` returns, so that planned looks are
+    paid for here too. ``env`` is the stratum's label, ``name`` the environment's and ``condition``
+    the condition's; in a suite without conditions ``name`` is the id, and ``condition`` the
+    environment's own name.
     """
     suite = study.results.suite
-    rows = []
-    for pairing in study.pairings:
-        _, family = families(study, pairing.contrast.against)
-        for claim, measure, _ in _tested(study, pairing):
-            for one in suite.strata:
-                alone = pairing.alone(one.label)
-                found = estimate(measure, alone, suite.deltas, family.level)
-                named = (one.name, one.condition) if suite.conditions else (one.env.id, one.name)
-                rows.append({c: found.get(c) for c in EFFECTS} | {
-                    "claim": claim, "env": one.label, "name": named[0], "condition": named[1],
-                })  # fmt: skip
-    return pd.DataFrame(rows, columns=list(EFFECTS))
+    named = [(one.name, one.condition) if suite.conditions else (one.env.id, one.name)
+             for one in suite.strata]  # fmt: skip
+    strata = pd.DataFrame(named, columns=["name", "condition"])
+    strata.insert(0, "env", [one.label for one in suite.strata])
+    tested = claims[claims["claim"].isin(suite.judged)]
+    return tested.merge(strata, on="env").reindex(columns=list(EFFECTS))
 
 
 def dependence(study: Study) -> pd.DataFrame:

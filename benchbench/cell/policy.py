@@ -21,6 +21,7 @@ from torch import nn
 from benchbench.agent import agent_class
 from benchbench.agent.protocol import Agent, AgentSpec
 from benchbench.core.errors import UserError
+from benchbench.core.files import from_json
 from benchbench.core.provenance import git_state, versions
 from benchbench.data.sampler import Normalizer, Sampler
 from benchbench.envs.evaluate import FrameStack
@@ -147,14 +148,27 @@ def load_policy(cell: Path | str) -> TrainedPolicy:
         raise UserError(f"{path}: is damaged ({error}); run the cell again") from None
     if about.get("format") != FORMAT or "benchbench" not in about:
         raise UserError(f"{path}: is not a policy of this version of benchbench")
-    card = json.loads(about["benchbench"])
-    extra = {
+    try:
+        return _built(path, from_json(about["benchbench"]), tensors)
+    except UserError:
+        raise
+    except Exception as error:  # of a card that is no card any more, from wherever it ends
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(
+            f"{path}: does not fit the agent that its card names ({why}); run the cell again"
+        ) from None
+
+
+def _built(path: Path, card: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedPolicy:
+    """The agent that a card names, with the file's weights in it."""
+    extra: dict[str, Any] = {
         name.removeprefix("spec."): value
         for name, value in tensors.items()
         if name.startswith("spec.")
     }
     spec = AgentSpec(**card["spec"], **extra)
     settings = AgentSettings.model_validate(card["agent"])
+    _refuse_larger(path, spec, settings, tensors)
     routing = Routing(**card["routing"] | {"encoder_in": tuple(card["routing"]["encoder_in"])})
     make = agent_class(settings.algorithm)
     agent = make(spec, settings, routing, lambda purpose: 0, torch.device("cpu"))
@@ -168,7 +182,9 @@ def load_policy(cell: Path | str) -> TrainedPolicy:
                 network.eval().requires_grad_(False)
     except RuntimeError as error:
         why = " ".join(str(error).split())
-        raise UserError(f"{path}: does not fit the agent that its card names ({why})") from None
+        raise UserError(
+            f"{path}: does not fit the agent that its card names ({why}); run the cell again"
+        ) from None
     if agent.weights_sha256() != card["weights"]:
         raise UserError(
             f"{path}: its weights are not those that its card names; run the cell again"
@@ -179,5 +195,25 @@ def load_policy(cell: Path | str) -> TrainedPolicy:
     }
     return TrainedPolicy(card, agent, normalizers)
 
+
+def _refuse_larger(
+    path: Path, spec: AgentSpec, settings: AgentSettings, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Raise :class:`UserError` where a card asks for networks that the file cannot hold.
+
+    A network as wide as a damaged card says could take all memory before its weights are compared.
+    """
+    widest = max((max(value.shape, default=1) for value in tensors.values()), default=1)
+    asked = (*settings.hidden, settings.feature_dim, spec.action_dim, spec.channels,
+             spec.proprio_dim, spec.state_dim, spec.size)  # fmt: skip
+    if max(asked) > max(widest, LEAST):
+        raise UserError(
+            f"{path}: its card names a width of {max(asked)}, and its widest weight has {widest}; "
+            "run the cell again"
+        )
+
+
+LEAST = 512
+"""A width or a size of pictures that is never too much."""
 
 _PARTS = ("mean", "std")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=16),
     default=256,
     show_default=True,
-    help="Height of a picture in pixels, drawn anew; 0 and --seen: what the agent sees.",
+    help="Height of a redrawn picture in pixels; 0 and --seen: what the agent sees.",
 )
 @click.option("--seen", is_flag=True, help="Show what the agent sees, enlarged.")
 @click.option(

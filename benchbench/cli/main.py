@@ -216,7 +216,7 @@ def report(suites: tuple[str, ...], results: Path, lang: Lang, paper: str, as_js
 def variants() -> None:
     """List the variants that a suite may name: who holds the encoder, what each loss does to it."""
     for routing in REGISTRY.values():
-        holders = ", ".join(routing.encoder_in) or "nobody"
+        holders = ", ".join(routing.encoder_in) or "none"
         flows = ", ".join(f"{loss} {routing.flow(loss)}" for loss in LOSSES)
         click.echo(f"{routing.name:<16}encoder in: {holders}; {flows}\n{'':<16}{routing.why}")
 

@@ -12,7 +12,7 @@ import click
 from benchbench.core.errors import UserError
 
 UNEXPECTED = 2
-"""Exit code of what nobody foresaw: 1 means something else, such as a regression."""
+"""Exit code of an unexpected error: 1 has other meanings, such as a regression."""
 
 
 class Verbs(click.Group):
@@ -34,7 +34,7 @@ class Verbs(click.Group):
             raise
         except OSError as error:
             if error.errno == errno.EPIPE:
-                mute_output()  # whoever read the output has left: nothing is wrong
+                mute_output()  # the reader closed the pipe: nothing is wrong
                 ctx.exit(0)
             where = f"{error.filename}: " if error.filename else ""
             raise UserError(

@@ -50,6 +50,14 @@ def write_text(path: Path, text: str, *, synced: bool = True) -> None:
         file.write(text.encode())
 
 
+def from_json(text: str | bytes) -> Any:
+    """``json.loads`` of a file's text; one nested too deeply is a ``ValueError`` like any other."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def save_figure(figure: Any, path: Path, **options: Any) -> None:
     """``figure.savefig`` in the format of the path's suffix, whole or not at all."""
     with replaced(path) as file:
@@ -114,7 +122,7 @@ def remembered_sha256(path: Path) -> str:
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     note = cache_folder() / _HASHES / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(note.read_text(encoding="utf-8"))
+        kept = from_json(note.read_text(encoding="utf-8"))
         if kept["stamp"] == stamp:
             return str(kept["sha256"])
     digest = file_sha256(path)

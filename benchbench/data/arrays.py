@@ -6,7 +6,7 @@ Whatever is wrong with a file is one sentence with the file, the key and what to
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,9 @@ from benchbench.core.errors import UserError
 
 PIECE_BYTES = 2**26
 """Arrays are copied in pieces of about this size."""
+
+PIECE_CHUNKS = 2**16
+"""And of at most so many of HDF5's chunks."""
 
 Shape = tuple[int | None, ...]
 """The expected shape of an array; None for any size. The first axis counts the rows."""
@@ -85,8 +88,11 @@ class ArrayFile:
                     if member.read(1):  # at the end, where the archive's checksum is looked at
                         raise ValueError("longer than its head says")
             else:
+                array = self._open[key]
+                if array.chunks:  # HDF5 takes memory for every chunk that a piece touches
+                    rows = min(rows, array.chunks[0] * PIECE_CHUNKS)
                 for start in range(0, shape[0], rows):
-                    yield np.asarray(self._open[key][start : start + rows])
+                    yield np.asarray(array[start : start + rows])
 
     def read(self, key: str) -> np.ndarray:
         """The whole array. Raises :class:`UserError`."""
@@ -150,10 +156,7 @@ def check_columns(
                 f"{cure}"
             )
         if len(values) != count:
-            raise UserError(
-                f"{path}: the key '{key}' has {len(values)} rows and '{rows}' {count}; "
-                "a row is one step, and every key has all of them"
-            )
+            raise _other_length(path, key, len(values), rows, count)
         if values.dtype.kind not in "fiub":
             raise UserError(f"{path}: the key '{key}' holds {values.dtype}, not numbers")
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite once it is stored
@@ -164,6 +167,24 @@ def check_columns(
                 f"{path}: the key '{key}' is not a finite number in row {bad[0]}"
                 f"{f' and {len(bad) - 1} others' if len(bad) > 1 else ''}; take those episodes out"
             )
+
+
+def check_rows(file: ArrayFile, keys: Sequence[str], rows: str) -> None:
+    """Refuse arrays of other lengths than that of the key ``rows``, before one is read.
+
+    A small file can hold a huge array of zeros. Raises :class:`UserError`.
+    """
+    lengths = {key: shape[0] for key in (*keys, rows) if (shape := file.shape(key)[0])}
+    for key, length in lengths.items():
+        if length != lengths.get(rows, length):
+            raise _other_length(file.path, key, length, rows, lengths[rows])
+
+
+def _other_length(path: Path, key: str, length: int, rows: str, count: int) -> UserError:
+    return UserError(
+        f"{path}: the key '{key}' has {length} rows and '{rows}' {count}; "
+        "a row is one step, and every key has all of them"
+    )
 
 
 def check_flags(path: Path, columns: Mapping[str, np.ndarray]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchbench.core.files import cache_folder, file_sha256
+from benchbench.core.files import cache_folder, file_sha256, from_json
 
 CARD = "card.json"
 FILES = ("transitions.hdf5", "frames.npy")
@@ -54,7 +53,7 @@ class _Card(BaseModel):
 
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a set's folder. Raises ``OSError``, or ``ValueError`` where it is no card."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = from_json((folder / CARD).read_text(encoding="utf-8"))
     if not isinstance(card, dict):
         raise ValueError("no card")
     card.setdefault("state_names", list(_MAZE_STATE))

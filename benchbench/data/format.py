@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from benchbench.core.files import file_sha256
+from benchbench.core.files import file_sha256, from_json
 from benchbench.data.catalogue import CARD, FILES
 from benchbench.suite.dataset_identity import DataIdentity
 
@@ -179,7 +179,7 @@ def draw_rows(body: str, qpos: np.ndarray, folder: Path, progress: Progress) -> 
 
 def _drawn(record: Path, of: str) -> int:
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))
+        told = from_json(record.read_text(encoding="utf-8"))
         return int(told["rows"]) if told["of"] == of else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0

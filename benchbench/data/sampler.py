@@ -28,7 +28,7 @@ MEAN_FRAMES = 2_000
 """The number of frames that a mean image averages."""
 
 KEPT = 2**29
-"""On a CPU, frames of a set of at most so many bytes are laid over once a cell, and kept."""
+"""On a CPU, distractions are drawn once a cell and kept for sets of at most this many bytes."""
 
 CACHED_ROWS = 16
 """The number of observations stacked at a time on a CPU."""

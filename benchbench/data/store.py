@@ -223,7 +223,7 @@ def halve_episodes(
 
 
 def _make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
-    """Under the lock: make the set, from what a killed maker left or anew, and publish it."""
+    """Under the lock: make the set, going on from what a killed process left, and publish it."""
     maker = maker_of(identity)
     draft = folder.with_name(f".{identity.key}-draft")
     if draft.exists() and not maker.RESUMES:

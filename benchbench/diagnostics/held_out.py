@@ -84,7 +84,7 @@ class HeldOut:
     def _probed(self, features: np.ndarray, held_out: np.ndarray) -> dict[str, float | None]:
         """R² of the probes, fitted on ``features`` of ``fit`` and scored on those of ``score``."""
         targets, variance = _targets(self.score), None
-        if self.variance is not None:  # of the distractions' state each set of rows has its own
+        if self.variance is not None:  # that of the distractions' state is each set of rows' own
             variance = np.full(targets.shape[1], np.nan)
             variance[: len(self.variance)] = self.variance
         r2 = probe_r2(features, _targets(self.fit), self.fit.episodes, held_out, targets, variance)

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchbench.agent.networks import PixelEncoder, make_encoder
-from benchbench.core.files import cache_folder, write_text
+from benchbench.core.files import cache_folder, from_json, write_text
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, halve_episodes, split_episodes
 from benchbench.diagnostics.features import encode, moving, probe_r2
@@ -260,7 +260,7 @@ def _make(
 def _read(path: Path, identity: dict[str, Any]) -> Rating | None:
     """What is kept for this identity; None where there is nothing whole."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = from_json(path.read_text(encoding="utf-8"))
         return _rating(stored) if stored["identity"] == identity else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -55,7 +55,7 @@ class TopDownCamera:
         self._maze.add(_squares(cells, 0.5), WALL, _DEPTHS["wall"])
         self._maze.add(_squares([goal], GOAL_HALF_WIDTH), GOAL, _DEPTHS["goal"])
         self._ball.add(_disc(BALL_RADIUS), BALL, _DEPTHS["ball"])
-        # The ball's window: so many pixels that the ball fits wherever in a pixel its centre is.
+        # The ball's window: large enough for the ball wherever in a pixel its centre is.
         self._window = min(size, math.ceil(2 * BALL_RADIUS / self._pixel) + 2)
         # Where a wall's edge falls on a sample, its pixels depend on the window that is drawn.
         self._empty = lru_cache(WINDOWS_KEPT)(partial(self._draw, self._maze))

@@ -1,4 +1,4 @@
-"""The pictures that stand in for a background: made here, or from a folder of one's own."""
+"""Background pictures: generated here, or read from the user's folder."""
 
 from __future__ import annotations
 

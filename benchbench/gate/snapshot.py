@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import replaced
+from benchbench.core.files import from_json, replaced
 from benchbench.gate.series import NAMES, SERIES
 from benchbench.results.tables import SCHEMAS, Results, read_results
 from benchbench.suite.load import stored_suite
@@ -140,7 +140,7 @@ def _read(path: Path, schema: pa.Schema) -> tuple[Suite, pd.DataFrame]:
                 f"{path}: has baseline format {found}, this benchbench reads {FORMAT}; make it "
                 "again with 'benchbench baseline update RESULTS'"
             )
-        suite = stored_suite(json.loads(metadata[b"suite"]), path)
+        suite = stored_suite(from_json(metadata[b"suite"]), path)
         return suite, table.select(schema.names).cast(schema).to_pandas()
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())

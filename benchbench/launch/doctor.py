@@ -74,7 +74,7 @@ def examine(results: Path) -> Iterator[Finding]:
             yield from check()
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Finding("problem", what, text, "install benchbench anew in an empty environment")
+            yield Finding("problem", what, text, "reinstall benchbench in an empty environment")
 
 
 def _machine() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 from benchbench.cell.build import make_evaluator
 from benchbench.cell.policy import load_policy
 from benchbench.core.errors import UserError
-from benchbench.core.files import replaced, write_text
+from benchbench.core.files import from_json, replaced, write_text
 from benchbench.envs import make_pixel_env
 from benchbench.launch.cards import enlarged
 from benchbench.results.store import Store
@@ -152,7 +152,7 @@ def _about(cells: Sequence[Cell]) -> dict[str, object]:
 
 def _is_of(path: Path, cells: Sequence[Cell]) -> bool:
     try:
-        stored = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        stored = from_json(path.with_suffix(".json").read_text(encoding="utf-8"))
         return path.is_file() and stored == _about(cells)
     except (OSError, ValueError):
         return False

@@ -105,7 +105,7 @@ def choose_executor(
 
         if device != "auto" or jobs is not None:
             raise UserError(
-                "--device and --jobs: are for --executor local; a job's stand in the cluster file"
+                "--device and --jobs: are for --executor local; a job's belong in the cluster file"
             )
         return Slurm(load_cluster(cluster), per_device)
     if name == "ray":

@@ -22,7 +22,7 @@ from pydantic import Field, Strict, ValidationError
 
 from benchbench.cell.devices import choose_devices
 from benchbench.core.errors import UserError
-from benchbench.core.files import write_text
+from benchbench.core.files import from_json, write_text
 from benchbench.core.settings import Count, Settings
 from benchbench.core.yaml_text import read_yaml
 from benchbench.launch.executor import NullWatcher, RunOptions, Watcher
@@ -196,7 +196,7 @@ class Slurm:
         """End the jobs that a killed 'run' has left, and wait until their cells have stopped."""
         path = _jobs_path(store)
         try:
-            ids = [str(job_id) for job_id in json.loads(path.read_text(encoding="utf-8"))]
+            ids = [str(job_id) for job_id in from_json(path.read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
             return
         if self.kind == "slurm" and ids:

@@ -5,6 +5,8 @@ Nothing is computed here beyond where things stand on the page.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,6 +16,12 @@ from benchbench.report.style import looks, style
 
 SEEDS_APART = 30
 """Up to this many pairs, each has a line of its own in the forest plot."""
+
+STRATA = (
+    ("#000000", "o"), ("#CC79A7", "s"), ("#009E73", "^"), ("#E69F00", "D"), ("#56B4E9", "v"),
+    ("#882255", "P"), ("#999933", "X"), ("#332288", "*"),
+)  # fmt: skip
+"""Colour and marker of environments and conditions where these share a panel."""
 
 SPENT = {
     "train": ("training", "#0072B2", ""),
@@ -79,6 +87,32 @@ def improvement_figure(chances: pd.DataFrame, control: str) -> Figure:
         ax.set_xlim(-0.03, 1.03)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(short(f"P(variant scores above {control})", 48))
+    return figure
+
+
+def chain_figure(pairs: pd.DataFrame, links: pd.DataFrame, labels: dict[str, str]) -> Figure:
+    """A panel a link of the chain: a dot a pair, its two differences against each other.
+
+    Columns as :mod:`benchbench.analysis.chain` has them; ``labels`` names each claim's difference.
+    """
+    with style():
+        figure, axes = grid(1, len(links), 1.75)
+        envs = list(dict.fromkeys(pairs["env"]))
+        marks = dict(zip(envs, itertools.cycle(STRATA), strict=False))
+        for ax, (_, link) in zip(axes, links.iterrows(), strict=True):
+            ax.axhline(0, color="#444444", lw=0.6)
+            ax.axvline(0, color="#444444", lw=0.6)
+            for env in envs:
+                mine = pairs[pairs["env"] == env]
+                color, marker = marks[env]
+                ax.plot(mine[link["cause"]], mine[link["effect"]], marker, ms=3, color=color,
+                        alpha=0.8, label=short(env, 40))  # fmt: skip
+            ax.set_xlabel(labels[link["cause"]])
+            ax.set_ylabel(labels[link["effect"]])
+            if np.isfinite(link["rho"]):
+                ax.set_title(f"ρ = {link['rho']:+.2f} (p {link['p']:.2g}), {link['pairs']} pairs")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(envs)))
     return figure
 
 

@@ -16,6 +16,13 @@ PAGE: dict[str, str] = {
     "unfold all": "全部展开",
     "fold all": "全部折叠",
     "All verdicts at a glance": "结论一览",
+    "From features to Q to score": "从特征到 Q 再到得分",
+    "A dot a pair: its differences in the state probe, in the error of Q and in the final score "
+    "against each other. ρ: Spearman's, of ranks within each environment and condition, p by "
+    "permutation within them, unadjusted. A chain of causes would leave such correlations; they do "
+    "not prove one.":
+        "每点为一对：其状态探针、Q 误差与最终得分之差两两相对。ρ 为 Spearman 秩相关，秩在各环境与条件之内计算，"
+        "p 由其内置换得出，未经校正。因果链会留下这样的相关，但相关不能证明因果链。",
     "Each measured difference over the smallest effect of interest, delta, which was fixed "
     "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
     "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "

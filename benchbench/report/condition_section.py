@@ -24,11 +24,11 @@ CAPTION = (
 )
 
 
-def condition_figures(study: Study) -> list[tuple[str, Figure]]:
+def condition_figures(study: Study, claims: pd.DataFrame) -> list[tuple[str, Figure]]:
     """A figure a contrast, with the contrast's name; none where no environment stands twice."""
     if not has_conditions(study):
         return []
-    frame, found = effects(study), []
+    frame, found = effects(study, claims), []
     for pairing in study.pairings:
         contrast = pairing.contrast
         mine = frame[(frame["of"] == contrast.of) & (frame["against"] == contrast.against)]
@@ -72,13 +72,15 @@ def _figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def condition_section(study: Study, contrast: Contrast, words: Words) -> list[Block]:
+def condition_section(
+    study: Study, claims: pd.DataFrame, contrast: Contrast, words: Words
+) -> list[Block]:
     """Each claim's difference by condition, and whether it is another under another condition."""
     if not has_conditions(study):
         return []
     frame, tests = (
         table[(table["of"] == contrast.of) & (table["against"] == contrast.against)]
-        for table in (effects(study), dependence(study))
+        for table in (effects(study, claims), dependence(study))
     )
     labels = list(dict.fromkeys(frame["env"]))
     rows = []

@@ -18,6 +18,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from benchbench.analysis.brief import ALL
+from benchbench.analysis.chain import chain, correlations
 from benchbench.analysis.claims import Family, families, judge, learned
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, final_scores
@@ -91,6 +92,13 @@ class Tables:
         if column == "failed":
             return f"{row['failed']:.0%}"
         return difference(row["difference"], row["lo"], row["hi"], "points", "difference")
+
+    def link(self, cause: str, effect: str, of: str = "after", against: str = "before") -> str:
+        """How two claims' differences go together over pairs, see :mod:`~.analysis.chain`."""
+        contrasts = {(p.contrast.of, p.contrast.against): p for p in self._study.pairings}
+        frame = correlations(chain(contrasts[of, against]))
+        row = _row(frame, cause=cause, effect=effect)
+        return f"ρ {number(row['rho'], 'R²')}, p {number(row['p'])}"
 
     def only_score(self, env: str) -> str:
         """The mean final score of a study with one variant."""

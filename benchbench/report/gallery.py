@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchbench.analysis.chain import chain, correlations
 from benchbench.analysis.curves import (
     bands,
     control_of,
@@ -103,7 +104,7 @@ def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
         for number, (of, figure) in enumerate(figures_of):
             name = f"{entry.name}-{number + 1}" if number else entry.name
             yield replace(entry, name=name, of=of if len(figures_of) > 1 else ""), figure
-    for number, (of, figure) in enumerate(condition_figures(study)):
+    for number, (of, figure) in enumerate(condition_figures(study, claims)):
         name = f"conditions-{number + 1}" if number else "conditions"
         yield Shown(name, TITLE, CAPTION, of if several else ""), figure
 
@@ -180,6 +181,23 @@ def _paired(study: Study) -> Figures:
     return found
 
 
+def _chain(study: Study) -> Figures:
+    found: Figures = []
+    for pairing in study.pairings:
+        pairs = _in_order(study, chain(pairing))
+        if len(pairs):
+            links = correlations(pairs)
+            found.append((pairing.contrast.name, charts.chain_figure(pairs, links, CHAINED)))
+    return found
+
+
+CHAINED = {
+    "state": "difference in state probe",
+    "q": "ln ratio of Q's errors",
+    "score": "difference in score (points)",
+}
+
+
 def _profile(study: Study) -> Figures:
     frame = profiles(study)
     return [] if frame.empty else _one(charts.profile_figure(frame))
@@ -229,6 +247,13 @@ GALLERY: dict[Shown, Callable[[Study], Figures]] = {
         "A dot a pair; a diamond is a mean with its 95 % interval (unadjusted). Grey band: within "
         "delta of zero.",
     ): _paired,
+    Shown(
+        "chain", "From features to Q to score",
+        "A dot a pair: its differences in the state probe, in the error of Q and in the final "
+        "score against each other. ρ: Spearman's, of ranks within each environment and condition, "
+        "p by permutation within them, unadjusted. A chain of causes would leave such "
+        "correlations; they do not prove one.",
+    ): _chain,
     Shown(
         "profile", "Performance profile",
         "Share of the finished cells, over all environments, whose final score is above τ.",

@@ -17,7 +17,7 @@ from benchbench.report.style import looks, style
 from benchbench.routing import LOSSES
 
 HEADS = {"critic": "critic", "vae": "actor_vae", "actor": "actor"}
-"""The module that each loss is there to train; without a VAE the policy stands in its place."""
+"""The module that each loss trains; without a VAE, the policy takes its place."""
 
 NAMES, ROW, TOP, BOTTOM = 0.95, 0.62, 0.28, 0.3
 """Inches: the column of names, a row, and what stands above and below the rows."""

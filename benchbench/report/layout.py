@@ -1,4 +1,4 @@
-"""Where things stand on a figure: panels, legends, names. Sizes are those of print, in inches."""
+"""How a figure is laid out: panels, legends, names. Sizes are those of print, in inches."""
 
 from __future__ import annotations
 

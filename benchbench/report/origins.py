@@ -153,7 +153,7 @@ FILES = (
 
 
 def files_and_citation(results: Results, words: Words) -> list[Block]:
-    """Links to what lies beside the page, and an entry for a bibliography."""
+    """Links to the files beside the page, and a BibTeX entry."""
     items = [(Span(name, "link", name), *marked(words(": ") + words(what))) for name, what in FILES]
     where = words("Figures are in `figures/`, also as SVG and, with `--format pdf`, as PDF.")
     return [Bullets((*items, marked(where))), Code(citation(results))]

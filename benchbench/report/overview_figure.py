@@ -25,7 +25,7 @@ APART = 6
 
 @dataclass(frozen=True)
 class Mark:
-    """How a verdict is drawn: colour and marker, so that it is told apart in grey too."""
+    """How a verdict is drawn: colour and marker, distinct in grey too."""
 
     color: str
     marker: str

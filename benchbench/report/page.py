@@ -23,7 +23,7 @@ from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, pairs
 from benchbench.core.errors import UserError
-from benchbench.core.files import replaced, write_text
+from benchbench.core.files import from_json, replaced, write_text
 from benchbench.core.text import plain_table, wrapped
 from benchbench.report import lead
 from benchbench.report import sections as sections_of
@@ -203,7 +203,7 @@ def _of_contrast(
         Section("overview", words("All verdicts at a glance"), overviews, folded=False),
         Section("open", words("What would decide it"), lead.open_section(claims, words), False),
         Section("table", words(title), table, folded=False),
-        Section("conditions", words(TITLE), condition_section(found.study, contrast, words),
+        Section("conditions", words(TITLE), condition_section(found.study, claims, contrast, words),
                 folded=False),
         Section("reading", words("How to read it"),
                 verdicts.how_to_read(claims, contrast, words)),
@@ -254,7 +254,7 @@ def note_look(folder: Path, study: Study) -> tuple[int, ...]:
     before: list[int] = []
     if path.exists():
         try:
-            before = [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
+            before = [int(n) for n in from_json(path.read_text(encoding="utf-8"))]
         except (ValueError, TypeError):
             raise UserError(
                 f"{path}: cannot be read; put back the numbers of seeds that were looked at, such "

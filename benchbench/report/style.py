@@ -113,7 +113,7 @@ def save(figure: Figure, folder: Path, name: str, pdf: bool = False) -> None:
     """
     with style():
         save_figure(figure, folder / f"{name}.png", dpi=200, metadata={"Software": None})
-        figure.set_layout_engine("none")  # it stands where it stands now; to lay out again is slow
+        figure.set_layout_engine("none")  # keep the layout; computing it again is slow
         save_figure(figure, folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
         if pdf:
             with mpl.rc_context({"pdf.fonttype": 42}):

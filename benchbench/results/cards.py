@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchbench.core.files import write_text
+from benchbench.core.files import from_json, write_text
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def card_path(folder: Path, key: str) -> Path:
 
 
 def write_card(folder: Path, card: TaskCard) -> None:
-    """Write the card; its picture is written by whoever has the frames."""
+    """Write the card; its picture is written where the frames are."""
     path = card_path(folder, card.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(asdict(card), indent=1) + "\n")
@@ -51,7 +51,7 @@ def read_cards(folder: Path) -> list[TaskCard]:
     found = []
     for path in sorted((folder / "tasks").glob("*.json")):
         try:
-            found.append(TaskCard(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(TaskCard(**from_json(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError):
             continue  # of a later version, or not ours
     return found
@@ -61,7 +61,7 @@ def films(folder: Path) -> Iterator[tuple[str, str, int, list[str]]]:
     """The films there are: path beside the results, environment, seed and variants."""
     for path in sorted((folder / "films").glob("*.json")):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = from_json(path.read_text(encoding="utf-8"))
             film = path.with_suffix(".gif")
             if film.is_file():
                 yield (f"films/{film.name}", str(told["env"]), int(told["seed"]),

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from benchbench.core.files import replaced
+from benchbench.core.files import from_json, replaced
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Checkpoints:
         self._next = time.monotonic() + every
         self._stopping = False
         self.resumed_from = 0
-        """Updates of the checkpoint that the cell went on from; 0 where it began anew."""
+        """Updates of the checkpoint that the cell went on from; 0 where it started from scratch."""
 
     @property
     def stopping(self) -> bool:
@@ -122,7 +122,9 @@ class Checkpoints:
             about.refuse(here)
         except Unusable as reason:
             aside = self._move_aside()
-            log.warning("%s: %s; moved to %s, starting anew", self._path, reason, aside.name)
+            log.warning(
+                "%s: %s; moved to %s, starting from scratch", self._path, reason, aside.name
+            )
             return None
         self.resumed_from = about.updates
         return about, state
@@ -214,7 +216,7 @@ def _read_header(file: BinaryIO) -> tuple[About, int, str]:
     if file.readline(len(_FIRST_LINE)) != _FIRST_LINE:
         raise Unusable("is no checkpoint")
     try:
-        header = json.loads(file.readline())
+        header = from_json(file.readline())
         found = header.pop("format")
         if found != FORMAT:
             raise Unusable(f"has checkpoint format {found}, this benchbench reads {FORMAT}")

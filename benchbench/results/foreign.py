@@ -119,7 +119,7 @@ def write_foreign(
     """
     names = {name: _slug(name) for name in dict.fromkeys(scores["variant"])}
     if len(set(names.values())) < len(names):
-        raise UserError(f"variants {', '.join(names)}: are told apart by signs alone; rename them")
+        raise UserError(f"variants {', '.join(names)}: differ in punctuation alone; rename them")
     for name in {name for pair in contrasts for name in pair} - set(names):
         raise UserError(f"variant '{name}': is not in the file; it has {', '.join(names)}")
     resampled = False

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchbench.core.files import write_text
+from benchbench.core.files import from_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class HeartbeatWriter:
 def read_heartbeat(path: Path) -> Heartbeat | None:
     """The heartbeat in a file; None where there is none that can be read."""
     try:
-        return Heartbeat(**json.loads(path.read_text(encoding="utf-8")))
+        return Heartbeat(**from_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import write_text
+from benchbench.core.files import from_json, write_text
 from benchbench.results.store import Store
 
 
@@ -72,7 +72,7 @@ def one_report(folder: Path) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = from_json(path.read_text(encoding="utf-8"))
         return f" (process {told['pid']} on {told['host']}, since {told['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

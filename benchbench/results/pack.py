@@ -11,24 +11,22 @@ import hashlib
 import json
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import DRAFT, file_sha256, replaced
+from benchbench.core.files import DRAFT, file_sha256, from_json, replaced
 from benchbench.results.store import POLICY
 from benchbench.results.tables import read_results
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
-MOST_MANIFEST = 2**24
-"""Bytes of a manifest that are read: some 100,000 files."""
-MOST_GROWTH = 100
-"""Results grow less than tenfold when they are unpacked; what grows more than this is a bomb."""
 _TIME = (1980, 1, 1, 0, 0, 0)
 """Of every file in an archive, so that the same results make the same bytes."""
+MOST_MANIFEST, MOST_UNPACKED, MOST_TIMES = 2**26, 2**28, 100
+"""Bytes of a manifest; bytes that any archive, or times its own size that a large one, may unpack
+to: a bomb has a thousand times."""
 _LEFT = ("logs", "checkpoints", "running", "failed", ".lock", ".report.lock", ".holder.json")
 
 
@@ -80,34 +78,43 @@ def unpacked(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="benchbench-") as name:
         try:
             folder = _unpack(path, Path(name))
-        except _BROKEN as error:
-            reason = str(error) or type(error).__name__
-            raise UserError(f"{path}: is no archive of 'benchbench pack' ({reason})") from None
+        except (UserError, OSError):  # a full disk is not the archive's fault
+            raise
+        except Exception as error:  # zipfile raises many: zlib.error, RuntimeError, EOFError, …
+            why = " ".join(f"{error or type(error).__name__}".split())[:300]
+            raise UserError(
+                f"{path}: is no whole archive of 'benchbench pack' ({why}); pack it again"
+            ) from None
         yield folder
-
-
-_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
-"""What Python raises of a ZIP file that is damaged, encrypted or of another kind."""
 
 
 def _unpack(path: Path, place: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if sizes.get(MANIFEST, 0) > MOST_MANIFEST:
+            raise UserError(f"{path}: its {MANIFEST} is no manifest; pack it again")
+        most = max(MOST_UNPACKED, path.stat().st_size * MOST_TIMES)
+        if (total := sum(sizes.values())) > most:
+            raise UserError(
+                f"{path}: says it holds {total / 1e9:,.1f} GB, over {MOST_TIMES} times its own "
+                "size, as results never do; nothing was taken: pack it again"
+            )
         try:
-            with archive.open(MANIFEST) as file:
-                manifest = json.loads(file.read(MOST_MANIFEST))
+            manifest = from_json(archive.read(MANIFEST))
             hashes = {str(name): str(digest) for name, digest in manifest["files"].items()}
-            folder = place / PurePosixPath(str(manifest["folder"])).name
-        except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
-            raise UserError(f"{path}: is no archive of 'benchbench pack'") from None
+            folder = place / _folder_name(str(manifest["folder"]))
+        except (KeyError, ValueError, AttributeError, TypeError):
+            raise UserError(
+                f"{path}: is no archive of 'benchbench pack'; name a results folder or an archive"
+            ) from None
         if manifest.get("format") != FORMAT:
-            raise UserError(f"{path}: is of another version of benchbench")
+            raise UserError(
+                f"{path}: is of another version of benchbench; pack it again with this one"
+            )
         members = [info for info in archive.infolist() if info.filename != MANIFEST]
         names = [info.filename for info in members]
         if sorted(names) != sorted(hashes):
-            raise UserError(f"{path}: holds other files than its manifest says")
-        size = sum(info.file_size for info in members)
-        if size > MOST_GROWTH * (path.stat().st_size + 2**20):
-            raise UserError(f"{path}: unpacks to {size:,} bytes, far more than results do")
+            raise UserError(f"{path}: holds other files than its manifest says; pack it again")
         for info in members:
             target = _within(folder, info.filename, path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,12 +123,24 @@ def _unpack(path: Path, place: Path) -> Path:
                 while block := source.read(1 << 20):
                     left -= len(block)
                     if left < 0:
-                        raise UserError(f"{path}: {info.filename} is larger than it says")
+                        raise UserError(
+                            f"{path}: {info.filename} is larger than it says; pack it again"
+                        )
                     digest.update(block)
                     file.write(block)
             if digest.hexdigest() != hashes[info.filename]:
-                raise UserError(f"{path}: {info.filename} has other bytes than the manifest says")
+                raise UserError(
+                    f"{path}: {info.filename} has other bytes than the manifest says; pack it again"
+                )
     return folder
+
+
+def _folder_name(told: str) -> str:
+    """The folder that an archive names; ``ValueError`` where that would be outside of its place."""
+    name = PurePosixPath(told).name
+    if name != told or name in ("", ".", "..") or "\\" in name or "\0" in name:
+        raise ValueError("the folder's name is a path")
+    return name
 
 
 def _within(folder: Path, name: str, path: Path) -> Path:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import DRAFT, replaced, sync, write_text
+from benchbench.core.files import DRAFT, from_json, replaced, sync, write_text
 from benchbench.results.failures import Failure, kind_of
 from benchbench.results.tables import SCHEMAS, TABLES, read_table, to_table
 from benchbench.suite.grid import Cell, Grid
@@ -84,7 +84,7 @@ class Store:
     def failure(self, key: str) -> Failure | None:
         """Why the cell failed when it was last run, or None."""
         try:
-            told = json.loads(self.failure_path(key).read_text(encoding="utf-8"))
+            told = from_json(self.failure_path(key).read_text(encoding="utf-8"))
             return Failure(kind_of(told["kind"]), str(told["error"]), int(told["attempts"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -14,7 +14,6 @@ Every table starts with ``key, env, seed, variant``. A missing value is null, ne
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
+from benchbench.core.files import from_json
 from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
 
@@ -280,9 +280,9 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
     """
     suite_file = folder / "suite.json"
     try:
-        stored = json.loads(suite_file.read_text(encoding="utf-8"))
+        stored = from_json(suite_file.read_text(encoding="utf-8"))
         suite = stored_suite(stored["suite"], suite_file)
-        plan = pd.DataFrame(stored["plan"], columns=["key", "env", "seed", "variant"])
+        plan = _plan(stored["plan"])
     except FileNotFoundError:
         raise UserError(
             f"{folder}: holds no results; make some with 'benchbench run SUITE'"
@@ -293,10 +293,27 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
     return suite, plan
 
 
+def _plan(rows: object) -> pd.DataFrame:
+    """The planned cells, a row each. Raises ``ValueError`` where they are no such thing."""
+    if not isinstance(rows, list):
+        raise ValueError("its plan is no list")
+    for row in rows:
+        if not isinstance(row, dict):
+            raise ValueError("its plan has a row that is none")
+        for name, kind, _ in _CELL:
+            whole = kind == pa.int64()
+            value = row.get(name)
+            if not isinstance(value, int if whole else str) or isinstance(value, bool):
+                raise ValueError(f"its plan has a '{name}' that is {value!r}"[:200])
+            if whole and not -(2**63) <= int(value) < 2**63:
+                raise ValueError(f"its plan has a '{name}' beyond 64 bits")
+    return pd.DataFrame(rows, columns=[name for name, *_ in _CELL])
+
+
 def read_left_out(folder: Path) -> dict[str, str]:
     """Why environments of ``results/<suite>/`` were left out; empty where nothing was."""
     try:
-        stored = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
+        stored = from_json((folder / "suite.json").read_text(encoding="utf-8"))
         return {str(env): str(why) for env, why in stored["left_out"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # of an older run, or none yet

@@ -92,7 +92,7 @@ def refusal(algorithm: str, routing: Routing) -> str | None:
         "drq-bc": (
             (
                 routing.actor != "detached",
-                "has one policy loss, which stands in the place of the VAE's, so there is no third "
+                "has one policy loss, which takes the place of the VAE's, so there is no third "
                 "loss to train an encoder; write actor: detached"
                 + (", and encoder_in: [critic, vae]" if routing.encoders == "separate" else ""),
             ),

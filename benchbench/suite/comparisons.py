@@ -101,6 +101,6 @@ class Margins(Settings):
     update_ms: Rate = Field(
         0.25,
         description="relative growth of an update's time; single runs vary by 6 to 16 % on shared "
-        "machines, and a whole night moves together",
+        "machines, and all times of a night vary together",
     )
     memory: Rate = Field(0.10, description="relative growth of the peak memory")

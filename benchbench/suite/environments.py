@@ -121,7 +121,7 @@ class FileData(Settings):
     @classmethod
     def _a_path(cls, path: str) -> str:
         if not path.isprintable():
-            raise ValueError(f"{path!r} has characters that no path should have; write it anew")
+            raise ValueError(f"{path!r} has characters that no path should have; type it again")
         try:
             Path(path).expanduser()
         except RuntimeError:
@@ -234,7 +234,7 @@ def family_of(env_id: str) -> Family:
 
 
 def refuse_odd_id(env_id: str) -> None:
-    """Raise ``ValueError`` where an id cannot stand in a table, a figure and a folder's name."""
+    """Raise ``ValueError`` where an id cannot be shown in a table or figure, or name a folder."""
     if not env_id.strip():
         raise ValueError("id: is empty; give the environment a name")
     if not env_id.isprintable() or env_id != env_id.strip():

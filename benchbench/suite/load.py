@@ -248,7 +248,7 @@ def _number_meant(value: str | float, *, whole: bool) -> str:
 
 def _rank(error: Any) -> tuple[bool, bool, int]:
     """Telling errors first: not what a union's other members say, a misspelt key, the deepest."""
-    no_plan = error["type"] == "model_type" and "SeedPlan" in str(error["loc"][-1])
+    no_plan = error["type"] == "model_type" and "SeedPlan" in str(error["loc"][-1:])
     noise = error["type"] in _NOISE or no_plan
     return noise, error["type"] != "extra_forbidden", -len(error["loc"])
 

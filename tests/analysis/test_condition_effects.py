@@ -89,12 +89,25 @@ def test_an_effect_of_the_condition_is_found_for_its_claim_alone(tmp_path):
 
 def test_effects_are_the_verdicts_rows(tmp_path):
     study = study_of(tmp_path, lift=40.0, envs=(MAZE, HOPPER), seeds=4)
-    frame, claims = effects(study), judge(study)
+    claims = judge(study)
+    frame = effects(study, claims)
     both = frame.merge(claims, on=["claim", "env"], suffixes=("", "_c"))
     assert len(both) == len(frame) == 7 * 4
     for column in ("difference", "lo", "hi", "delta"):
         np.testing.assert_allclose(both[column], both[f"{column}_c"])
     assert set(frame["condition"]) == {"plain", "other"}
+
+
+def test_effects_pay_for_planned_looks_as_the_verdicts_do(tmp_path):
+    plan = {"start": 10, "most": 30, "look_every": 10}
+    suite = make_suite(envs=(MAZE,), seeds=plan, conditions=TWO)
+    write_results(tmp_path, suite, *make_rows(suite, BRIEF))
+    study = pair(read_results(tmp_path))
+    claims = judge(study)
+    frame = effects(study, claims)
+    both = frame.merge(claims, on=["claim", "env"], suffixes=("", "_c"))
+    assert both["lo"].to_list() == both["lo_c"].to_list()
+    assert both["hi"].to_list() == both["hi_c"].to_list()
 
 
 def test_names_are_compared_within_their_environment(tmp_path):

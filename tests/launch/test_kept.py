@@ -228,7 +228,10 @@ class TestArchive:
     def test_what_is_no_archive_is_refused(self, tmp_path):
         path = tmp_path / "no.zip"
         path.write_text("no")
-        with pytest.raises(UserError, match="no archive of 'benchbench pack'"), unpacked(path):
+        with (
+            pytest.raises(UserError, match="no whole archive of 'benchbench pack'"),
+            unpacked(path),
+        ):
             pass
 
 

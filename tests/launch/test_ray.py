@@ -258,7 +258,7 @@ RAY = pytest.mark.skipif(
     ("address", "told"),
     [
         ("auto", "no Ray cluster to be used"),
-        ("127.0.0.1:1", "nobody answers there (Connection refused)"),
+        ("127.0.0.1:1", "nothing answers there (Connection refused)"),
         ("somewhere", "write it as HOST:PORT"),
     ],
 )

@@ -105,7 +105,7 @@ def test_runs_of_other_steps_are_averaged_in_equal_parts_of_what_they_share(tmp_
 
 def test_names_that_only_signs_tell_apart_are_refused(tmp_path):
     frame = table(2).replace({"variant": {"TD3 (ours)": "S-A-C", "SAC": "s a c"}})
-    with pytest.raises(UserError, match="told apart by signs alone"):
+    with pytest.raises(UserError, match="differ in punctuation alone"):
         write_foreign(tmp_path / "x", frame, 5.0, [])
 
 

@@ -75,7 +75,11 @@ def main() -> int:
         tried: collections.Counter[tuple[str, str]] = collections.Counter()
         faults = 0
         for stage, what, lasting, k in points:
-            wrong = life.tried(stage, Faults(life.root, what, k, lasting))
+            try:
+                wrong = life.tried(stage, Faults(life.root, what, k, lasting))
+            except KeyboardInterrupt:
+                print("stopped")
+                break
             tried[stage.name, what] += 1
             if wrong:
                 faults += 1

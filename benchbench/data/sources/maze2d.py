@@ -95,7 +95,7 @@ class _Pilot:
         self._start_over()
 
     def action(self, state: np.ndarray) -> np.ndarray:
-        """The clipped, noisy action towards :attr:`target`, which is drawn anew when reached."""
+        """The clipped, noisy action towards :attr:`target`, which is redrawn when reached."""
         if self._reached:
             self.target, self._waited = self._env.draw_target(self._random), 0
         elif self._waited >= self._patience:

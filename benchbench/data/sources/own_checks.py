@@ -22,7 +22,7 @@ DIM = 16
 """Of 255 levels: pictures that use no more are probably on another scale, or of one thing."""
 
 JUMP = 10
-"""An end that is followed by a step so many times the ordinary one is a reset."""
+"""A step this many times the ordinary one, after an end, is a reset."""
 
 
 def check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:

@@ -25,6 +25,7 @@ from benchbench.data.arrays import (
     check_columns,
     check_episodes,
     check_flags,
+    check_rows,
 )
 from benchbench.data.format import Draft, Progress
 from benchbench.data.sources.own_checks import (
@@ -173,6 +174,7 @@ def _columns(path: Path, *, one_episode: bool) -> dict[str, np.ndarray]:
         ]
         if not {"states", "infos/qpos"} & file.names and _is_flat(file, "observations"):
             keys.append("observations")  # D4RL's name: they tell where a trajectory goes on
+        check_rows(file, keys, rows="actions")
         columns = {key: file.read(key) for key in keys}
     check_columns(path, columns, _SHAPES, rows="actions")
     rows = len(columns["actions"])

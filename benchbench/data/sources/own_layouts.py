@@ -13,7 +13,7 @@ from benchbench.data.arrays import ArrayFile
 from benchbench.suite.dataset_identity import OWN_ENDINGS
 
 _LOOKED_AT = 10_000
-"""At most so many entries of a folder are looked at."""
+"""The most entries of a folder that are looked at."""
 
 _AS_NPZ = (
     "write each episode's frames, actions, rewards and states with np.savez as a file of its own "

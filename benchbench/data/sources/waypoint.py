@@ -104,7 +104,7 @@ class _Pilot:
         self._new_target()
 
     def action(self, state: np.ndarray) -> np.ndarray:
-        """The clipped, noisy action towards :attr:`target`, which is drawn anew when reached."""
+        """The clipped, noisy action towards :attr:`target`, which is redrawn when reached."""
         if self._reached:
             self.target = self._env.draw_target()
             self._waited = 0

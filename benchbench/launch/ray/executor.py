@@ -136,7 +136,7 @@ class Ray:
 
 
 def _refuse_silence(address: str) -> None:
-    """Raise :class:`UserError` where nobody answers; Ray itself would go on trying for minutes."""
+    """Raise :class:`UserError` where nothing answers; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
@@ -144,7 +144,7 @@ def _refuse_silence(address: str) -> None:
         raise UserError(f"--address {address}: write it as HOST:PORT, or say auto") from None
     except OSError as error:
         raise UserError(
-            f"--address {address}: nobody answers there ({error.strerror or error}); start a "
+            f"--address {address}: nothing answers there ({error.strerror or error}); start a "
             "cluster with 'ray start --head', or name another"
         ) from None
 

@@ -166,7 +166,7 @@ def _store(order: Order, checkpoint: bytes | None) -> Iterator[tuple[Store, bool
             try:
                 keep_checkpoint(store.checkpoint_path(order.cell.key), checkpoint)
             except Unusable as reason:
-                log.warning("the checkpoint %s; the cell starts anew", reason)
+                log.warning("the checkpoint %s; the cell starts from scratch", reason)
         yield store, False
 
 
