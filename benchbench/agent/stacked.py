@@ -161,8 +161,8 @@ class _All(PixelAgent):
         with torch.set_grad_enabled(grad):
             return cast(Features, self._mapped("features", obs, batch.proprio_BP))
 
-    def critic_loss(self, *told: Any) -> tuple[Tensor, Info]:
-        return self._loss("critic_loss", *told)
+    def critic_loss(self, *given: Any) -> tuple[Tensor, Info]:
+        return self._loss("critic_loss", *given)
 
     def vae_loss(self, features: Features, batch: Batch, fixed: Any) -> tuple[Tensor, Info]:
         if self.routing.vae_weights == "none" and features.vae.requires_grad:
@@ -173,29 +173,29 @@ class _All(PixelAgent):
             features = features._replace(vae=feature_NBF)
         return self._loss("vae_loss", features, batch, fixed)
 
-    def actor_loss(self, *told: Any) -> tuple[Tensor, Info]:
-        return self._loss("actor_loss", *told)
+    def actor_loss(self, *given: Any) -> tuple[Tensor, Info]:
+        return self._loss("actor_loss", *given)
 
-    def _loss(self, name: str, *told: Any) -> tuple[Tensor, Info]:
-        loss_N, info = self._mapped(name, *told)
+    def _loss(self, name: str, *given: Any) -> tuple[Tensor, Info]:
+        loss_N, info = self._mapped(name, *given)
         return loss_N.sum(), info
 
-    def _mapped(self, name: str, *told: Any) -> Any:
-        """What each agent's method gives for its slices of ``told``, with N in front of it.
+    def _mapped(self, name: str, *given: Any) -> Any:
+        """What each agent's method gives for its slices of ``given``, with N in front of it.
 
         Dataclasses pass as dictionaries, as ``vmap`` looks into no others.
         """
-        each, kinds, made = self._each, [type(one) for one in told], list[type]()
+        each, kinds, made = self._each, [type(one) for one in given], list[type]()
         for counter in self.counters:
             setattr(each, counter, getattr(self, counter))
 
-        def one(state: Any, place: Tensor, constants: Any, bounds: Any, told: Any) -> Any:
+        def one(state: Any, place: Tensor, constants: Any, bounds: Any, given: Any) -> Any:
             each.place, each.spec = place, replace(self.spec, **bounds)
             for constant, value in constants.items():
                 setattr(each, constant, value)
             given = [
                 kind(**some) if is_dataclass(kind) else some
-                for kind, some in zip(kinds, told, strict=True)
+                for kind, some in zip(kinds, given, strict=True)
             ]
             result = functional_call(self._called, state, (name, *given))
             if not is_dataclass(result):
@@ -203,7 +203,7 @@ class _All(PixelAgent):
             made.append(type(result))
             return vars(result)
 
-        plain = [vars(some) if is_dataclass(some) else some for some in told]
+        plain = [vars(some) if is_dataclass(some) else some for some in given]
         mapped = vmap(one, randomness="same")
         result = mapped(self._state, self._place_N, self._constants, self._bounds, plain)
         return made[0](**result) if made else result
@@ -223,8 +223,8 @@ class _Called(nn.Module):
             elif isinstance(module, nn.GroupNorm):
                 module.__class__ = MappedGroupNorm
 
-    def forward(self, method: str, *told: Any) -> Any:
-        return getattr(self._agent[0], method)(*told)
+    def forward(self, method: str, *given: Any) -> Any:
+        return getattr(self._agent[0], method)(*given)
 
 
 class MappedGroupNorm(nn.GroupNorm):

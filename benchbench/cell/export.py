@@ -51,8 +51,8 @@ class _Acting(nn.Module):
 
     def forward(self, frames: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
         """See the module's docstring."""
-        told = (proprio - self.proprio_mean) / self.proprio_scale
-        return self._act(frames.permute(0, 3, 1, 2), told) * self.action_scale + self.action_mean
+        scaled = (proprio - self.proprio_mean) / self.proprio_scale
+        return self._act(frames.permute(0, 3, 1, 2), scaled) * self.action_scale + self.action_mean
 
 
 def export_policy(policy: TrainedPolicy, path: Path, kind: Format) -> float:
@@ -124,8 +124,8 @@ def _onnx(module: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> Ru
     known = {value.name for value in session.get_inputs()}
 
     def run(frames: np.ndarray, proprio: np.ndarray) -> np.ndarray:
-        told = {"frames": frames, "proprio": proprio}
-        found = session.run(None, {k: v for k, v in told.items() if k in known})[0]
+        inputs = {"frames": frames, "proprio": proprio}
+        found = session.run(None, {k: v for k, v in inputs.items() if k in known})[0]
         return np.asarray(found)
 
     return run

@@ -47,7 +47,7 @@ class StackedRun:
         self._runs: dict[int, CellRun] = {}
         self._steps: dict[int, Generator[Batch, Info, None]] = {}
         self._batches: dict[int, Batch] = {}
-        """What the cells that are not at their end want an update on."""
+        """The batches that the unfinished cells wait to be updated on."""
         self._stack: Stack | None = None
         self._joined = False
 

@@ -81,7 +81,7 @@ class Clock:
         self._start += seconds
 
     def share(self, part: str, seconds: float, cells: int) -> None:
-        """Time that passed for so many cells at once, this one among them."""
+        """Book this cell's share of the time that ``cells`` cells took together."""
         self.seconds[part] += seconds / cells
         self.leave_out(seconds - seconds / cells)
 

@@ -54,8 +54,8 @@ class Settings(BaseModel):
 
         Keys that came later are left out at their defaults, so that older cells keep their keys.
         """
-        told, fields = self.model_dump(mode="json"), type(self).model_fields
-        return {k: v for k, v in told.items() if k not in self.LATER or v != fields[k].default}
+        values, fields = self.model_dump(mode="json"), type(self).model_fields
+        return {k: v for k, v in values.items() if k not in self.LATER or v != fields[k].default}
 
     def overridden_by(self, other: Self | None) -> Self:
         """These settings, with the keys that ``other`` states explicitly put in their place."""

@@ -15,9 +15,8 @@ from benchbench.data.batch import Batch
 from benchbench.data.returns import known, returns_to_go, why_unknown
 from benchbench.data.sampler import Sampler, stack_rows
 from benchbench.data.store import Dataset, halve_episodes
-from benchbench.diagnostics.dormancy import encode
+from benchbench.diagnostics.features import encode, moving
 from benchbench.diagnostics.held_out import HeldOut, Rows
-from benchbench.diagnostics.probes import moving
 from benchbench.diagnostics.values import least_q, own_return_errors
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer

@@ -10,8 +10,7 @@ import torch
 
 from benchbench.agent.protocol import Agent
 from benchbench.data.batch import Batch
-from benchbench.diagnostics.dormancy import dormant_share, encode
-from benchbench.diagnostics.probes import effective_rank, probe_r2
+from benchbench.diagnostics.features import dormant_share, effective_rank, encode, probe_r2
 from benchbench.diagnostics.values import q_errors
 
 MEANINGLESS = -1.0
@@ -77,9 +76,9 @@ class HeldOut:
         if self.twin is not None:
             measures["filtering"] = filtering(held_out, encode(encoder, self.twin)[0])
         if self.unseen is not None:
-            told = self._probed(features, encode(encoder, self.unseen.obs)[0])
-            told.pop("distract_r2", None)  # of what lies over the seen frames
-            measures |= {f"unseen_{name}": value for name, value in told.items()}
+            found = self._probed(features, encode(encoder, self.unseen.obs)[0])
+            found.pop("distract_r2", None)  # of what lies over the seen frames
+            measures |= {f"unseen_{name}": value for name, value in found.items()}
         return measures
 
     def _probed(self, features: np.ndarray, held_out: np.ndarray) -> dict[str, float | None]:
@@ -90,14 +89,14 @@ class HeldOut:
             variance[: len(self.variance)] = self.variance
         r2 = probe_r2(features, _targets(self.fit), self.fit.episodes, held_out, targets, variance)
         dims, actions = self.score.states.shape[1], self.score.batch.action_BA.shape[1]
-        told = {
+        found = {
             "state_r2": mean_r2(r2[:dims]),
             "action_r2": mean_r2(r2[dims : dims + actions]),
             "return_r2": mean_r2(r2[dims + actions : dims + actions + 1]),
         }
         if self.score.distractions.shape[1]:
-            told["distract_r2"] = mean_r2(r2[dims + actions + 1 :])
-        return told
+            found["distract_r2"] = mean_r2(r2[dims + actions + 1 :])
+        return found
 
     @cached_property
     def _clock_r2(self) -> float | None:

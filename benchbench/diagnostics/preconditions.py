@@ -10,7 +10,7 @@ import numpy as np
 from benchbench.core.errors import UserError
 from benchbench.data.returns import known, why_unknown
 from benchbench.data.store import Dataset, open_dataset, split_episodes
-from benchbench.diagnostics.probes import moving
+from benchbench.diagnostics.features import moving
 from benchbench.envs import imaged_columns, proprio_columns
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.grid import Cell

@@ -32,9 +32,8 @@ from benchbench.agent.networks import PixelEncoder, make_encoder
 from benchbench.core.files import cache_folder, from_json, write_text
 from benchbench.data.sampler import Sampler
 from benchbench.data.store import Dataset, halve_episodes, split_episodes
-from benchbench.diagnostics.dormancy import encode
+from benchbench.diagnostics.features import encode, moving, probe_r2
 from benchbench.diagnostics.held_out import mean_r2
-from benchbench.diagnostics.probes import moving, probe_r2
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
 from benchbench.suite.grid import Cell
@@ -135,8 +134,8 @@ def _path(cell: Cell, identity: dict[str, Any]) -> Path:
     return cache_folder() / cell.data.folder / f"oracle-{_key(identity)}.json"
 
 
-def _rating(told: dict[str, Any]) -> Rating:
-    return Rating(told["untrained_state_r2"], told["state_r2"])
+def _rating(stored: dict[str, Any]) -> Rating:
+    return Rating(stored["untrained_state_r2"], stored["state_r2"])
 
 
 def oracle_identity(cell: Cell) -> dict[str, Any]:

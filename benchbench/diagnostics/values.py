@@ -8,7 +8,7 @@ from scipy import stats
 
 from benchbench.agent.protocol import Agent, Features
 from benchbench.data.batch import Batch
-from benchbench.diagnostics.dormancy import ROWS_AT_ONCE
+from benchbench.diagnostics.features import ROWS_AT_ONCE
 
 
 @torch.no_grad()

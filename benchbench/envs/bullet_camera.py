@@ -108,7 +108,7 @@ class BulletCamera:
         info = [p.getJointInfo(self._body, joint) for joint in range(p.getNumJoints(self._body))]
         self.joints = movable_joints(p, self._body)
         self.is_free = p.getDynamicsInfo(self._body, -1)[0] > 0
-        part_of = {i: told[12].decode() for i, told in enumerate(info)}
+        part_of = {i: joint[12].decode() for i, joint in enumerate(info)}
         part_of[-1] = "torso"
         order = list(self._view.colours)
         shapes = _capsules_of(p, self._body, self._view.model)
@@ -151,8 +151,8 @@ class BulletCamera:
         for joint, position in zip(self.joints, pose[7 if self.is_free else 0 :], strict=True):
             p.resetJointState(self._body, joint, position)
         links = [link for link in self._links if link >= 0]
-        told = p.getLinkStates(self._body, links, computeForwardKinematics=1)
-        frames = {link: state[:2] for link, state in zip(links, told, strict=True)}
+        states = p.getLinkStates(self._body, links, computeForwardKinematics=1)
+        frames = {link: state[:2] for link, state in zip(links, states, strict=True)}
         frames[-1] = p.getBasePositionAndOrientation(self._body)
         places = np.array([frames[link][0] for link in self._links])
         turns = np.array([_matrix(p, frames[link][1]) for link in self._links])

@@ -2,7 +2,7 @@
 
 It has worlds of its own with nothing in them but the picture's shapes, so that drawing cannot touch
 the physics. The walls, the floor and the goal never move: their picture is kept. A frame draws the
-ball alone, in the few pixels around it, and lays it over them: the renderer's time goes by the
+ball alone, in the few pixels around it, and lays it over them: the renderer's time grows with the
 triangles in its world, whether they are in the picture or not. Needs no display and no GPU.
 """
 

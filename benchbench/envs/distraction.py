@@ -199,13 +199,13 @@ class Distraction:
         stands (as sines and cosines, as it repeats) or which frame of its clip is shown, and its
         mean colour; of objects their centres; of the camera its pose. Noise has no state.
         """
-        told = []
+        parts = []
         if self.tint:
             grid = self._tint_grid(
                 ids_B if self.tint.every == "episode" else hashed(ids_B, times_B)
             ).double()
             half = max(1, self.tint.grid // 2)
-            told += [
+            parts += [
                 grid[:, rows, columns].mean((1, 2))
                 for rows in (slice(half), slice(-half, None))
                 for columns in (slice(half), slice(-half, None))
@@ -213,15 +213,15 @@ class Distraction:
         if self.background:
             clip, frame, offset = self._texture_place(ids_B, times_B)
             turn = offset.double() * (math.pi / self.size)  # it repeats after twice the size
-            told += [turn.sin(), turn.cos(), frame[:, None].double()]
-            told.append(self._bank.double().mean((1, 2))[clip.long()])
+            parts += [turn.sin(), turn.cos(), frame[:, None].double()]
+            parts.append(self._bank.double().mean((1, 2))[clip.long()])
         if self.objects:
-            told.append(self._centres(ids_B, times_B).flatten(1))
+            parts.append(self._centres(ids_B, times_B).flatten(1))
         if self.camera:
-            told.append(self._pose(ids_B, times_B))
-        if not told:
+            parts.append(self._pose(ids_B, times_B))
+        if not parts:
             return np.empty((len(ids_B), 0))
-        return torch.cat(told, 1).cpu().numpy()
+        return torch.cat(parts, 1).cpu().numpy()
 
     def _tint_grid(self, numbers_B: Tensor) -> Tensor:
         """The tint's colours (B, G, G, 3), int16 weights."""
@@ -318,14 +318,16 @@ def scene_cover(scene: Tensor, key: Key | None) -> Tensor:
     """
     red, green, blue = scene.unbind(-1)
     if key == "light":
-        told, low, high = 255 - torch.minimum(torch.minimum(red, green), blue), 0, 191
+        distance, low, high = 255 - torch.minimum(torch.minimum(red, green), blue), 0, 191
     elif key == "colour":
         most = torch.maximum(torch.maximum(red, green), blue)
-        told, low, high = most - torch.minimum(torch.minimum(red, green), blue), 24, 56
+        distance, low, high = most - torch.minimum(torch.minimum(red, green), blue), 24, 56
     else:
-        told, low, high = red - blue, 0, 24
+        distance, low, high = red - blue, 0, 24
     gain = -(-FULL * 8 // (high - low))  # in eighths, so that it fits
-    return told.sub_(low).clamp_(0, high - low).mul_(gain).bitwise_right_shift_(3).clamp_(max=FULL)
+    return (
+        distance.sub_(low).clamp_(0, high - low).mul_(gain).bitwise_right_shift_(3).clamp_(max=FULL)
+    )
 
 
 def _windows(strip: Tensor, numbers_B: Tensor, purpose: int, shape: Sequence[int]) -> Tensor:

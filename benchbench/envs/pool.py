@@ -147,9 +147,12 @@ class _Envs:
         All are asked before the first is drawn: what one call has brought into the processor's
         caches serves the next.
         """
-        told = {place: getattr(self.envs[place], method)(*what) for place, what in wanted.items()}
+        outcomes = {
+            place: getattr(self.envs[place], method)(*what) for place, what in wanted.items()
+        }
         return {
-            place: self._shown(self.envs[place], outcome, draw) for place, outcome in told.items()
+            place: self._shown(self.envs[place], outcome, draw)
+            for place, outcome in outcomes.items()
         }
 
     def close(self) -> None:
@@ -192,7 +195,7 @@ class _Worker:
         self.close = Finalize(self, _end, (self._pipe, self._process), exitpriority=10)
 
     def share_of(self, wanted: Mapping[int, tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
-        """What of it is this worker's to do."""
+        """The part of the request that is this worker's."""
         return {place: wanted[place] for place in self._share if place in wanted}
 
     def send(self, *request: object) -> None:

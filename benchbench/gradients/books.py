@@ -1,4 +1,4 @@
-"""The books of a watch: shares from birth to end, also where code touches ``.grad`` by hand.
+"""A watch's records: shares from birth to end, also where code touches ``.grad`` by hand.
 
 What happened between two events is inferred from values: gradients that were cleared, assigned or
 put back in sums, weights that moved along a gradient without an optimizer.

@@ -89,7 +89,7 @@ class LossNames:
         return None if name in GENERIC else name
 
     def forget(self) -> None:
-        """Let go of the last loss's graph."""
+        """Release the last loss's graph."""
         self._terms = {}
 
     def _user_frames(self) -> list[FrameType]:

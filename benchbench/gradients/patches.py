@@ -1,4 +1,4 @@
-"""Where a watch listens: torch's functions, put back as they were when the block ends."""
+"""Patches of torch's functions that report to a watch; undone when the block ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def patched(watch: GradientWatch) -> Iterator[None]:
-    """Let a watch hear of every backward pass, ``zero_grad`` and ``step`` in a block."""
+    """Report every backward pass, ``zero_grad`` and ``step`` in a block to a watch."""
     patches = _Patches(watch)
     with ExitStack() as undo:
         patches.put(undo)

@@ -4,8 +4,7 @@ A :class:`GradientWatch` compares ``.grad`` before and after what a training ste
 backward pass adds to one parameter is a :class:`Share`; the watch books when it was born, which
 optimizers stepped along it, and what cleared it. It assumes no order and knows no agent:
 :class:`~benchbench.diagnostics.ledger.Ledger` reads it for benchbench's own, and
-:func:`benchbench.audit` for anyone's. How it hears of events is in
-:mod:`~benchbench.gradients.patches`.
+:func:`benchbench.audit` for anyone's. Events reach it through :mod:`~benchbench.gradients.patches`.
 
 The watched step computes what it always does, bit for bit: tensors are only read.
 """

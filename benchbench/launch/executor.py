@@ -1,4 +1,4 @@
-"""What every executor is: something that runs cells and tells a watcher how they get on."""
+"""The protocol of executors, which run cells and report their progress to a watcher."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFAULTS = RunOptions()
 
 
 class Watcher(Protocol):
-    """Told how the cells are getting on."""
+    """Receives the progress and the end of each cell."""
 
     def updated(self, cell: Cell, updates: int) -> None:
         """The cell has done this many updates."""

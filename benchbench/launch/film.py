@@ -152,7 +152,7 @@ def _about(cells: Sequence[Cell]) -> dict[str, object]:
 
 def _is_of(path: Path, cells: Sequence[Cell]) -> bool:
     try:
-        told = from_json(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return path.is_file() and told == _about(cells)
+        stored = from_json(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return path.is_file() and stored == _about(cells)
     except (OSError, ValueError):
         return False

@@ -282,7 +282,7 @@ class _Run:
         self._end(verdict)
 
     def _end(self, verdict: Next) -> None:
-        """Stop what a failure for good puts an end to."""
+        """End the run early where a cell's final failure calls for it."""
         if verdict is Next.GO_ON:
             return
         started = [cell for one in self.running for cell in one.cells]

@@ -41,8 +41,8 @@ class Progress:
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         """The cell's results are published."""
         self._end(cell)
-        told = "not scored" if math.isnan(score) else f"score {score:.1f}"
-        self._say(f"done    {cell.label}: {told} in {seconds:.0f} s")
+        text = "not scored" if math.isnan(score) else f"score {score:.1f}"
+        self._say(f"done    {cell.label}: {text} in {seconds:.0f} s")
 
     def retrying(self, cell: Cell, failure: Failure) -> None:
         """The cell has failed and will be tried again."""
@@ -73,10 +73,10 @@ class Progress:
         self._describe()
 
     def _describe(self) -> None:
-        """How many cells have ended, and how many are only measured still, which moves no bar."""
+        """Cells that have ended, and cells that only measure still, during which the bar stands."""
         measured = len(self._trained) - self._ended
-        told = f", {measured} measured still" if measured else ""
-        self._bar.set_description(f"{self._ended}/{self._cells} cells{told}")
+        text = f", {measured} measured still" if measured else ""
+        self._bar.set_description(f"{self._ended}/{self._cells} cells{text}")
 
 
 class DataProgress:

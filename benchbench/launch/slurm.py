@@ -184,13 +184,13 @@ class Slurm:
         """The ids of those jobs that wait or run."""
         if self.kind == "local":
             return {job.job_id for job in jobs if not job.done()}
-        told = subprocess.run(
+        queue = subprocess.run(
             ["squeue", "--noheader", "--array", "--me", "--format=%i"],
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
-        if told.returncode:  # the controller is away for a moment, which is no failure
+        if queue.returncode:  # the controller is away for a moment, which is no failure
             return {job.job_id for job in jobs}
-        return set(told.stdout.split())
+        return set(queue.stdout.split())
 
     def _end_left_over(self, cells: Sequence[Cell], store: Store) -> None:
         """End the jobs that a killed 'run' has left, and wait until their cells have stopped."""

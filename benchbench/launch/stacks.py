@@ -114,7 +114,7 @@ def work_stack(
 ) -> None:
     """Run cells of one kind together and publish each one's results; in a process of its own.
 
-    Returns when each is done, has failed or was stopped, which ``tell`` hears with its place.
+    Returns when each is done, has failed or was stopped, which ``tell`` reports with its place.
     """
     open_ends = set(range(len(cells)))
     beats: dict[int, HeartbeatWriter] = {}

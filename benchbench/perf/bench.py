@@ -82,10 +82,10 @@ def bench(
 
 def json_text(found: Bench) -> str:
     """All of it as JSON, for programs; what there is not is null."""
-    told = {"format": FORMAT, **asdict(found)}
-    for figure in told["figures"]:
+    fields = {"format": FORMAT, **asdict(found)}
+    for figure in fields["figures"]:
         figure |= {name: None for name, value in figure.items() if value != value}
-    return json.dumps(told, indent=2, allow_nan=False)
+    return json.dumps(fields, indent=2, allow_nan=False)
 
 
 def table_text(found: Bench) -> str:
@@ -95,8 +95,8 @@ def table_text(found: Bench) -> str:
     for figure in shown:
         what = "" if figure.what == before else figure.what
         spread = f"{_number(figure.low)} to {_number(figure.high)}" if figure.rounds > 1 else ""
-        told = (f"{_number(figure.value)} {figure.unit}", spread, figure.note)
-        rows.append((what, figure.name, *(told if figure.rounds else ("none: see below", "", ""))))
+        cells = (f"{_number(figure.value)} {figure.unit}", spread, figure.note)
+        rows.append((what, figure.name, *(cells if figure.rounds else ("none: see below", "", ""))))
         before = figure.what
     cannot = [f"{figure.name}: {figure.note}" for figure in shown if not figure.rounds]
     versions_ = ", ".join(f"{name} {version}" for name, version in found.versions.items())

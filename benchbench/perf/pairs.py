@@ -174,7 +174,7 @@ def whole_cell(cell: Cell, clocks: Sequence[Spent], wall: float) -> Parts:
 def json_text(found: Pairs) -> str:
     """All of it as JSON, for programs."""
     commit, dirty = git_state()
-    told = {
+    fields = {
         "format": FORMAT,
         "pairs_per_hour": found.whole.pairs_per_hour,
         **asdict(found),
@@ -182,7 +182,7 @@ def json_text(found: Pairs) -> str:
         "git_commit": commit,
         "git_dirty": dirty,
     }
-    return json.dumps(told, indent=2, allow_nan=False)
+    return json.dumps(fields, indent=2, allow_nan=False)
 
 
 def table_text(found: Pairs) -> str:

@@ -169,7 +169,7 @@ class Evaluation:
 
 
 class _Enough(Exception):
-    """So many steps were watched."""
+    """As many steps as wanted were timed."""
 
 
 class _Watched:

@@ -45,7 +45,7 @@ def cost_of(cell: Cell, device: Device, threads: int) -> Cost:
     try:
         here.recv()
         started = time.perf_counter() - start
-        told = here.recv()
+        measured = here.recv()
     except EOFError:
         process.join()
         raise UserError(
@@ -54,7 +54,7 @@ def cost_of(cell: Cell, device: Device, threads: int) -> Cost:
             "the most of it"
         ) from None
     process.join()
-    return Cost(started, *told)
+    return Cost(started, *measured)
 
 
 def start_figures(cell: Cell, costs: Sequence[Cost]) -> list[Figure]:

@@ -81,12 +81,12 @@ def scaling_figure(found: pd.DataFrame) -> Figure:
 
 def scaling_text(found: pd.DataFrame) -> str:
     """The medians as a table for the terminal."""
-    told: dict[tuple[str, str, str], dict[str, str]] = {}
+    table: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in medians(found).to_dict("records"):
         jobs = str(row["jobs"]) if row["along"] == "seeds" else ""
-        line = told.setdefault((ALONG[row["along"]], f"{row['at']:,}", jobs), {})
+        line = table.setdefault((ALONG[row["along"]], f"{row['at']:,}", jobs), {})
         line[row["measure"]] = number(row["median"])
-    rows = [(*of, *(line.get(name, "") for name in TOLD)) for of, line in told.items()]
+    rows = [(*of, *(line.get(name, "") for name in TOLD)) for of, line in table.items()]
     return plain_table(("along", "at", "jobs", *TOLD.values()), rows)
 
 

@@ -66,8 +66,8 @@ class SideBySide:
 
     def __init__(self, old: Path, new: Path, suite: Suite, device: str, threads: int) -> None:
         self._pythons = (find_python(old), find_python(new))
-        told = suite.model_dump(mode="json", exclude_unset=True)
-        self._opening = {"suite": told, "device": device, "threads": threads}
+        settings = suite.model_dump(mode="json", exclude_unset=True)
+        self._opening = {"suite": settings, "device": device, "threads": threads}
         self._updates: dict[Work, int] = {}
 
     def identities(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -95,7 +95,7 @@ class DataIdentity:
         source = self.source.model_dump(mode="json")
         if source.get("fit", "") is None:
             del source["fit"]  # sets that were made before there was one keep their keys
-        told = {
+        values = {
             "env": self.env,
             "source": source,
             "size": self.size,
@@ -103,7 +103,7 @@ class DataIdentity:
             "action_repeat": self.action_repeat,
             "version": VERSIONS[self.source.source],
         }
-        return told if self.content is None else told | {"content": self.content}
+        return values if self.content is None else values | {"content": self.content}
 
     @cached_property
     def key(self) -> str:

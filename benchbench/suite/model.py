@@ -79,10 +79,10 @@ class EvaluateSettings(Settings):
         return (pixels.distract or DistractSettings()).under(self.distract)
 
     def identity(self, pixels: PixelSettings | None = None) -> dict[str, Any]:
-        """As the others' are; what is not seen in training depends on what is."""
-        told = super().identity()
+        """All of it as plain JSON values; unseen distractions depend on those of ``pixels``."""
+        values = super().identity()
         unseen = self.unseen(pixels or PixelSettings())
-        return told if unseen is None else told | {"distract": unseen.identity()}
+        return values if unseen is None else values | {"distract": unseen.identity()}
 
 
 class Overrides(Settings):

@@ -116,9 +116,9 @@ class DistractSettings(Settings):
         Empty where nothing distracts.
         """
         parts = {name: getattr(self, name) for name in PARTS}
-        told = {name: part.model_dump(mode="json") for name, part in parts.items() if part}
-        told = {name: part for name, part in told.items() if part["strength"] > 0}
-        return told | {"seed": self.seed} if told else {}
+        values = {name: part.model_dump(mode="json") for name, part in parts.items() if part}
+        values = {name: part for name, part in values.items() if part["strength"] > 0}
+        return values | {"seed": self.seed} if values else {}
 
     def under(self, other: Self) -> Self:
         """These settings with what ``other`` states in their place; a preset replaces all parts."""
@@ -213,6 +213,6 @@ class PixelSettings(Settings):
 
     def identity(self) -> dict[str, Any]:
         """All of it as plain JSON values; without what came later, where that is not used."""
-        told = self.model_dump(mode="json", exclude={"distract"})
+        values = self.model_dump(mode="json", exclude={"distract"})
         distract = self.distract.identity() if self.distract else {}
-        return told | ({"distract": distract} if distract else {})
+        return values | ({"distract": distract} if distract else {})

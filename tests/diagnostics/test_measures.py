@@ -13,7 +13,7 @@ from benchbench.agent.networks import make_encoder
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
 from benchbench.core.statistics import linear_cka
-from benchbench.diagnostics.dormancy import dormant_share, encode
+from benchbench.diagnostics.features import dormant_share, encode
 from benchbench.diagnostics.signals import Signals, encoder_signals
 from benchbench.envs.maze2d import Maze2dPixelEnv
 from benchbench.results.failures import of_error

@@ -60,7 +60,7 @@ def test_a_cell_asks_for_the_part_of_the_smallest_gpu_that_its_kind_took():
     part = (peak * SLACK + CUDA_CONTEXT_MB) / ((1 - MARGIN) * 30_000)
     assert asked.of(cell.key).gpus == pytest.approx(part, abs=1e-4)
     assert asked.of(other.key).gpus > asked.of(cell.key).gpus  # has not told: some room more
-    asked.told(other.key, peak)
+    asked.finished(other.key, peak)
     assert asked.of(other.key) == asked.of(cell.key)
 
 
@@ -70,7 +70,7 @@ def test_until_a_cell_has_told_each_has_a_gpu_to_itself():
     assert asked.next(keys, []) == keys[0]
     assert asked.next(keys[1:], keys[:1]) == keys[1]
     assert asked.next(keys[2:], keys[:2]) is None  # two GPUs
-    asked.told(keys[0], 3000.0)
+    asked.finished(keys[0], 3000.0)
     assert asked.next(keys[2:], keys[1:2]) == keys[2]
     assert asked.of(keys[2]).gpus < 1.0
 

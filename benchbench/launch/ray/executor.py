@@ -249,7 +249,7 @@ class _Watch:
             raise UserError(f"the cluster's node {outcome.why}; install the same versions there")
         if self.supervisor.is_done(cell):
             self._leave(key)
-            self.shares.told(key, peak_of(self.store, key))
+            self.shares.finished(key, peak_of(self.store, key))
         else:
             stopped = Failure("killed", "its node told it to stop")
             self._failed(key, outcome.failure or stopped)
@@ -357,9 +357,9 @@ class _Watch:
             return about_node()
 
         asked = {node: self.home.about(node, self.ray.remote(max_retries=0)(ask)) for node in nodes}
-        told = {node: task.remote() for node, task in asked.items()}
+        answers = {node: task.remote() for node, task in asked.items()}
         looked_at = []
-        for node, ref in told.items():
+        for node, ref in answers.items():
             try:
                 answer = self.ray.get(ref, timeout=ANSWER_SECONDS)
                 about = json.loads(answer)

@@ -102,9 +102,9 @@ def carry_out(order: Order, checkpoint: bytes | None, mailbox: Any) -> Outcome:
         why = f"{socket.gethostname()} has {versions()}, and this machine {order.versions}"
         return Outcome("refused", why=why)
     with _store(order, checkpoint) as (store, is_shared):
-        hears = _Hears(order.cell.key, store, None if is_shared else mail)
-        outcome = _run(order, store, hears)
-        hears.tell_last()
+        reporter = _Reporter(order.cell.key, store, None if is_shared else mail)
+        outcome = _run(order, store, reporter)
+        reporter.tell_last()
         if outcome.word == "done":
             folder = store.cell_folder(order.cell.key)
             tables = {f"{n}.parquet": (folder / f"{n}.parquet").read_bytes() for n in TABLES}
@@ -117,7 +117,7 @@ def carry_out(order: Order, checkpoint: bytes | None, mailbox: Any) -> Outcome:
         return outcome
 
 
-def _run(order: Order, store: Store, hears: _Hears) -> Outcome:
+def _run(order: Order, store: Store, reporter: _Reporter) -> Outcome:
     cell = order.cell
     try:
         if store.is_done(cell.key):
@@ -127,14 +127,14 @@ def _run(order: Order, store: Store, hears: _Hears) -> Outcome:
         devices = choose_devices("cpu" if order.device == "cpu" else "cuda:0")
         slots = Slots(tuple(devices), 1, order.threads, per_device=1)
         with _main_module_forgotten():
-            Local(slots, order.run_one).run([cell], store, hears, order.options)
+            Local(slots, order.run_one).run([cell], store, reporter, order.options)
     except Interrupted:
         return Outcome("stopped")
     except (UserError, OSError) as error:
         text = error.message if isinstance(error, UserError) else ""
         failure = Failure("raised", text) if text else of_error(error)
         return Outcome("failed", failure)
-    return Outcome("failed", hears.failure) if hears.failure else Outcome("done")
+    return Outcome("failed", reporter.failure) if reporter.failure else Outcome("done")
 
 
 def _have_data(order: Order) -> None:
@@ -188,7 +188,7 @@ class _Mail:
                 log.warning("the %s was not sent: %s", what, type(error).__name__)
 
 
-class _Hears(NullWatcher):
+class _Reporter(NullWatcher):
     """Keeps the cell's failure and, with ``mail``, sends its heartbeat and checkpoints."""
 
     def __init__(self, key: str, store: Store, mail: _Mail | None) -> None:

@@ -129,7 +129,7 @@ class Shares:
                 return key
         return None
 
-    def told(self, key: str, peak_mb: float | None) -> None:
+    def finished(self, key: str, peak_mb: float | None) -> None:
         """The cell is done; its peak memory was ``peak_mb``."""
         if peak_mb is not None:
             self._memory.record(self._kinds[key], peak_mb)
@@ -170,10 +170,10 @@ class Shares:
         return Place("cuda", 1, memory, CUDA_CONTEXT_MB)
 
 
-def nodes_of(told: Sequence[Mapping[str, object]]) -> list[Node]:
+def nodes_of(described: Sequence[Mapping[str, object]]) -> list[Node]:
     """The nodes that are alive, from what ``ray.nodes()`` tells."""
     nodes = []
-    for one in told:
+    for one in described:
         has = one["Resources"]
         if one["Alive"] and isinstance(has, Mapping):
             cpus, gpus, memory = (float(has.get(name, 0.0)) for name in ("CPU", "GPU", "memory"))
