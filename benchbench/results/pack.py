@@ -42,7 +42,12 @@ def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
         if file.is_file() and not file.is_symlink() and _goes(file.relative_to(folder), policies)
     )
     hashes = {str(file.relative_to(folder).as_posix()): file_sha256(file) for file in files}
-    manifest = {"format": FORMAT, "suite": suite.name, "folder": folder.name, "files": hashes}
+    manifest = {
+        "format": FORMAT,
+        "suite": suite.name,
+        "folder": _named(folder).name,
+        "files": hashes,
+    }
     with (
         replaced(path) as target,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -52,6 +57,11 @@ def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
         for file in files:
             _add(archive, str(file.relative_to(folder).as_posix()), file.read_bytes())
     return path.stat().st_size, file_sha256(path)
+
+
+def _named(folder: Path) -> Path:
+    """The folder with a name of its own, where it is called ``.`` or ``..``."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -83,7 +93,8 @@ def unpacked(path: Path) -> Iterator[Path]:
         except Exception as error:  # zipfile raises many: zlib.error, RuntimeError, EOFError, …
             why = " ".join(f"{error or type(error).__name__}".split())[:300]
             raise UserError(
-                f"{path}: is no whole archive of 'benchbench pack' ({why}); pack it again"
+                f"{path}: is no archive of 'benchbench pack', or not a whole one ({why}); pack it "
+                "again"
             ) from None
         yield folder
 
