@@ -20,7 +20,7 @@ from benchbench.launch.progress import DataProgress, Progress
 from benchbench.launch.resources import Slots
 from benchbench.launch.stacks import refuse_own_code, units_of
 from benchbench.results.failures import Failure
-from benchbench.results.lock import held, unwritable
+from benchbench.results.lock import Hold, held, unwritable
 from benchbench.results.store import Store
 from benchbench.suite.grid import Cell, Grid
 
@@ -47,7 +47,7 @@ def run_suite(
     where the data cannot be measured on, and :class:`Interrupted` when stopped by a signal; what is
     done stays done either way.
     """
-    with interruptible(), held(store):
+    with interruptible(), held(store) as hold:
         to_do = grid.missing(store)
         _gather(store, grid)
         if not to_do:
@@ -55,11 +55,12 @@ def run_suite(
         prepare_data(to_do)
         refuse_unmeasurable(to_do)
         keep_cards(store, grid.cells)
-        progress = _GatheringProgress(to_do, store, grid)
+        progress = _GatheringProgress(to_do, store, grid, hold)
         try:
             executor.run(to_do, store, progress, options)
         finally:
             progress.close()
+            hold.check()
             _gather(store, grid)
         if grid.suite.keep.films:
             keep_films(store, grid)
@@ -132,13 +133,14 @@ def _gather(store: Store, grid: Grid) -> None:
 class _GatheringProgress(Progress):
     """Keeps the joined tables fresh, so that a killed run can be reported too."""
 
-    def __init__(self, to_do: Sequence[Cell], store: Store, grid: Grid) -> None:
+    def __init__(self, to_do: Sequence[Cell], store: Store, grid: Grid, hold: Hold) -> None:
         super().__init__(to_do)
-        self._store, self._grid = store, grid
+        self._store, self._grid, self._hold = store, grid, hold
         self._gathered = time.monotonic()
 
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         super().finished(cell, score, seconds)
+        self._hold.check()
         if time.monotonic() - self._gathered > GATHER_SECONDS:
             try:
                 self._store.gather(self._grid)

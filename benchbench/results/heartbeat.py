@@ -54,7 +54,8 @@ class Heartbeat:
     def alive(self) -> bool:
         """Whether its process is still there."""
         if self.host != socket.gethostname():
-            return time.time() - self.seen < LOST_SECONDS
+            # Either way: a clock that was put back leaves heartbeats of the future behind.
+            return abs(time.time() - self.seen) < LOST_SECONDS
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -66,7 +67,9 @@ class Heartbeat:
     def seconds_left(self) -> float | None:
         """At the speed so far, evaluations included; None before there is one."""
         done, spent = self.updates - self.first, self.seen - self.since
-        return (self.wanted - self.updates) * spent / done if done > 0 else None
+        if done <= 0 or spent <= 0:  # not begun, or the clock was put back
+            return None
+        return (self.wanted - self.updates) * spent / done
 
 
 class HeartbeatWriter:
@@ -99,9 +102,19 @@ class HeartbeatWriter:
 def read_heartbeat(path: Path) -> Heartbeat | None:
     """The heartbeat in a file; None where there is none that can be read."""
     try:
-        return Heartbeat(**from_json(path.read_text(encoding="utf-8")))
+        found = Heartbeat(**from_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    texts = (found.key, found.host, found.born, found.device)
+    counts = (found.first, found.updates, found.wanted)
+    whole = (
+        all(isinstance(text, str) for text in texts)
+        and all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and type(found.pid) is int
+        and 0 < found.pid < 2**31
+        and all(isinstance(t, (int, float)) and 0 <= t < 2**33 for t in (found.since, found.seen))
+    )
+    return found if whole else None
 
 
 def _born(pid: int) -> str:

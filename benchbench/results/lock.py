@@ -17,8 +17,36 @@ from benchbench.core.files import from_json, write_text
 from benchbench.results.store import Store
 
 
+class Hold:
+    """A results folder that this process holds."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._was = self._lock()
+
+    def _lock(self) -> tuple[int, int] | None:
+        try:
+            found = (self._store.folder / ".lock").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def check(self) -> None:
+        """Raise :class:`UserError` where another folder, or none, has the name now.
+
+        A folder that is renamed, or whose disk is unmounted, would else be made anew under its
+        name, and half of the results would lie in each.
+        """
+        if self._lock() != self._was:
+            raise UserError(
+                f"{self._store.folder}: was moved, replaced or unmounted while this went on; what "
+                "was finished before is where it is now: bring it back under its name, join to it "
+                "with 'benchbench merge' what may lie here, and run the same command again"
+            )
+
+
 @contextmanager
-def held(store: Store) -> Iterator[None]:
+def held(store: Store) -> Iterator[Hold]:
     """Hold the results folder for the length of a block, and say in it who does.
 
     Raises :class:`UserError` where another process holds it, or where it cannot be written.
@@ -42,7 +70,7 @@ def held(store: Store) -> Iterator[None]:
     except OSError as error:
         raise unwritable(store, error) from None
     try:
-        yield
+        yield Hold(store)
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)

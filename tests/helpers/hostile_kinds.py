@@ -199,8 +199,9 @@ def _checkpoint(rng: random.Random) -> Commands:
     for room in ("running", "failed"):
         (folder / room).mkdir(exist_ok=True)
         (folder / room / f"{cell.name}.json").write_text(json.dumps(changed(
-            {"kind": "error", "error": "x", "attempts": 1, "pid": 1, "host": "x", "updates": 3,
-             "started": 1.0, "beat": 1.0, "update": 3, "device": "cpu"}, rng)))  # fmt: skip
+            {"kind": "error", "error": "x", "attempts": 1} if room == "failed" else
+            {"key": cell.name, "pid": 1, "host": "x", "born": "", "device": "cpu", "since": 1.0,
+             "first": 0, "updates": 3, "wanted": 5, "seen": 2.0}, rng)))  # fmt: skip
     return [("status", "tiny"), ("status", "tiny", "--json"), ("clean", "tiny", "--yes")]
 
 
