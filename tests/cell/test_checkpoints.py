@@ -221,7 +221,7 @@ def test_a_checkpoint_that_cannot_be_used_is_said_and_moved_aside(tmp_path, how,
         data = path.read_bytes()
         assert Checkpoints(path, NEVER).load(ABOUT, "cpu") is None
         aside = tmp_path / f"x.aside-{number}"
-        said = f"{path}: {REASONS[how]}; moved to {aside.name}, starting anew"
+        said = f"{path}: {REASONS[how]}; moved to {aside.name}, starting from scratch"
         assert [record.getMessage() for record in caplog.records] == [said]
         caplog.clear()
         assert aside.read_bytes() == data  # nothing is lost
