@@ -20,12 +20,15 @@ from benchbench.core.files import DRAFT, replaced
 from benchbench.core.folders import file_sha256
 from benchbench.results.store import POLICY
 from benchbench.results.tables import read_results
+from benchbench.results.trackers import TRACKERS
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
 _TIME = (1980, 1, 1, 0, 0, 0)
 """Of every file in an archive, so that the same results make the same bytes."""
-_LEFT = ("logs", "checkpoints", "running", "failed", ".lock")
+_LEFT = ("logs", "checkpoints", "running", "failed", ".lock", *TRACKERS)
+"""What stays behind: a run's traces, and what was made of the tables for trackers, whose files name
+the machine."""
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
