@@ -19,6 +19,7 @@ from benchbench.core.errors import UserError
 from benchbench.core.files import DRAFT, file_sha256, from_json, replaced
 from benchbench.results.store import POLICY
 from benchbench.results.tables import read_results
+from benchbench.results.trackers import TRACKERS
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
@@ -27,7 +28,17 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 MOST_MANIFEST, MOST_UNPACKED, MOST_TIMES = 2**26, 2**28, 100
 """Bytes of a manifest; bytes that any archive, or times its own size that a large one, may unpack
 to: a bomb has a thousand times."""
-_LEFT = ("logs", "checkpoints", "running", "failed", ".lock", ".report.lock", ".holder.json")
+_LEFT = (
+    "logs",
+    "checkpoints",
+    "running",
+    "failed",
+    ".lock",
+    ".report.lock",
+    ".holder.json",
+    *TRACKERS,
+)
+"""What stays behind: a run's traces, and what was made for trackers, whose files name the machine."""
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
