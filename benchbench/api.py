@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchbench.core.errors import UserError
 from benchbench.suite.grid import NOTHING, Grid
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchbench.results.store import Store
     from benchbench.results.tables import Results
 
-log = logging.getLogger("benchbench")
+logger = logging.getLogger("benchbench")
 
 SuiteLike = Suite | Mapping[str, Any] | Path | str
 """A suite, its settings as a mapping, or the path of its file."""
@@ -63,6 +63,7 @@ def run(
     fail_fast: bool = False,
     checkpoint_every: float = 60.0,
     silence: float = 600.0,
+    log: Literal["tensorboard"] | None = None,
 ) -> Run:
     """Run the cells of a suite that have no results yet.
 
@@ -90,12 +91,12 @@ def run(
             cluster=cluster, address=address, stack=stack,
         )  # fmt: skip
     for env, why in grid.left_out.items():
-        log.warning("left out %s: %s", env, why)
+        logger.warning("left out %s: %s", env, why)
     if isinstance(executor, Local) and (
         warning := too_long_here(grid.missing(store), executor.slots)
     ):
-        log.warning(warning)
-    options = RunOptions(checkpoint_every, silence, retries, fail_fast, eval_processes)
+        logger.warning(warning)
+    options = RunOptions(checkpoint_every, silence, retries, fail_fast, eval_processes, log)
     if isinstance(grid.suite.seeds, SeedPlan):
         if only:
             raise UserError("--only: a look needs all cells of its seeds; leave it out")
@@ -128,7 +129,7 @@ def _run_looks(
         if failures and options.fail_fast:
             return failures
         look = decide(load(store.folder))
-        log.warning(look.told)
+        logger.warning(look.told)
         if look.action != "go on":
             return failures
         seeds = look.next_seeds
@@ -210,7 +211,7 @@ def _open(
     store = Store(Path(results), grid.suite.name)
     store.unpack(grid.cells)
     if others := len(store.others(grid.keys)):
-        log.warning(
+        logger.warning(
             "%s: %d finished %s of an earlier version of this suite, or of another suite called "
             "%s, stay there and are not reported; give the other suite another name, or see "
             "'benchbench clean'",

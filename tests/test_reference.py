@@ -62,7 +62,7 @@ def test_before_ends_in_the_very_weights_of_vae_only():
 
 def test_the_readmes_answer_is_the_studys(study):
     folder, _, table = study
-    if folder.name == "reference_cpu":
+    if folder.name == "study":
         assert table in README
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -112,6 +113,12 @@ def main() -> None:
     help="With --executor ray: the cluster. auto, the default, is RAY_ADDRESS or the one that this "
     "machine is a node of.",
 )
+@click.option(
+    "--log",
+    type=click.Choice(["tensorboard"]),
+    help="Curves while cells train, in the results folder's tensorboard/: scores, probes and "
+    "losses, brought up to date with every checkpoint of a cell.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; the same as 'plan'.")
 def run(
     asked: Asked,
@@ -124,6 +131,7 @@ def run(
     executor: str,
     cluster: Path | None,
     address: str | None,
+    log: Literal["tensorboard"] | None,
     dry_run: bool,
 ) -> None:
     """Run the cells of SUITE that have no results yet, then write the report.
@@ -149,7 +157,7 @@ def run(
         done = benchbench.run(
             **asked.arguments(), executor=executor, stack=stack, eval_processes=eval_processes,
             cluster=cluster, address=address, retries=retries, fail_fast=not keep_going,
-            checkpoint_every=checkpoint_every, silence=silence,
+            checkpoint_every=checkpoint_every, silence=silence, log=log,
         )  # fmt: skip
     except Interrupted as stopped:
         click.echo(
@@ -158,8 +166,8 @@ def run(
         )
         sys.exit(128 + stopped.signum)
     print_report(done.folder)
-    for cell, failure, log in done.failures:
-        click.secho(f"failed: {cell.label}: {failure} (log: {log})", fg="red", err=True)
+    for cell, failure, output in done.failures:
+        click.secho(f"failed: {cell.label}: {failure} (log: {output})", fg="red", err=True)
     if done.failures:
         sys.exit(1)
 

@@ -72,6 +72,7 @@ def pack(folder: Path, out: Path | None, policies: bool) -> None:
     from benchbench.results.pack import pack as pack_folder
 
     check_output("--out", out, (".zip",))
-    path = out or folder.with_name(f"{folder.name}.zip")
+    named = folder.resolve() if folder.name in ("", "..") else folder
+    path = out or named.with_name(f"{named.name}.zip")
     size, sha256 = pack_folder(folder, path, policies)
     click.echo(f"{path}: {size / 1e6:,.2f} MB, sha256 {sha256}")

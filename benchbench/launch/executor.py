@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from benchbench.results.failures import Failure
 from benchbench.results.store import Store
@@ -26,6 +26,8 @@ class RunOptions:
     """Whether the first failure ends the run."""
     processes: int | None = None
     """Processes that play a cell's episodes; None: as many as its CPUs, where that pays."""
+    log: Literal["tensorboard"] | None = None
+    """Where curves go while cells train; read from their checkpoints, by the run's process."""
 
 
 DEFAULTS = RunOptions()

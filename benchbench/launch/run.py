@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from benchbench.launch.progress import DataProgress, Progress
 from benchbench.launch.resources import Slots
 from benchbench.launch.stacks import refuse_own_code, units_of
 from benchbench.results.failures import Failure
+from benchbench.results.live import LiveCurves
 from benchbench.results.lock import Hold, held, unwritable
 from benchbench.results.store import Store
 from benchbench.suite.grid import Cell, Grid
@@ -44,9 +46,10 @@ def run_suite(
     """Run the grid's missing cells and gather the results of all its cells.
 
     Raises :class:`UserError` where another run holds the results folder or it cannot be written, or
-    where the data cannot be measured on, and :class:`Interrupted` when stopped by a signal; what is
-    done stays done either way.
+    where the data cannot be measured on, or where the package of the log that is asked for is not
+    installed; and :class:`Interrupted` when stopped by a signal. What is done stays done.
     """
+    curves = LiveCurves(store) if options.log else None
     with interruptible(), held(store) as hold:
         to_do = grid.missing(store)
         _gather(store, grid)
@@ -55,7 +58,7 @@ def run_suite(
         prepare_data(to_do)
         refuse_unmeasurable(to_do)
         keep_cards(store, grid.cells)
-        progress = _GatheringProgress(to_do, store, grid, hold)
+        progress = _GatheringProgress(to_do, store, grid, hold, curves)
         try:
             executor.run(to_do, store, progress, options)
         finally:
@@ -131,22 +134,49 @@ def _gather(store: Store, grid: Grid) -> None:
 
 
 class _GatheringProgress(Progress):
-    """Keeps the joined tables fresh, so that a killed run can be reported too."""
+    """Keeps the joined tables fresh, so that a killed run can be reported too; and the log."""
 
-    def __init__(self, to_do: Sequence[Cell], store: Store, grid: Grid, hold: Hold) -> None:
+    def __init__(
+        self,
+        to_do: Sequence[Cell],
+        store: Store,
+        grid: Grid,
+        hold: Hold,
+        curves: LiveCurves | None,
+    ) -> None:
         super().__init__(to_do)
-        self._store, self._grid, self._hold = store, grid, hold
+        self._store, self._grid, self._hold, self._curves = store, grid, hold, curves
         self._gathered = time.monotonic()
+
+    def updated(self, cell: Cell, updates: int) -> None:
+        super().updated(cell, updates)
+        if self._curves:
+            self._log(partial(self._curves.updated, cell))
 
     def finished(self, cell: Cell, score: float, seconds: float) -> None:
         super().finished(cell, score, seconds)
         self._hold.check()
+        if self._curves:
+            self._log(partial(self._curves.finished, cell))
         if time.monotonic() - self._gathered > GATHER_SECONDS:
             try:
                 self._store.gather(self._grid)
             except (OSError, UserError) as error:
                 self._say(f"the joined tables are not brought up to date: {error}")
             self._gathered = time.monotonic()
+
+    def close(self) -> None:
+        if self._curves:
+            self._log(self._curves.close)
+        super().close()
+
+    def _log(self, step: Callable[[], None]) -> None:
+        """Write to the log; whatever goes wrong in it ends the log and not the run."""
+        try:
+            step()
+        except Exception as error:
+            self._curves = None
+            self._say(f"--log: no more is logged ({type(error).__name__}: {error})")
 
 
 def leave_out_unavailable(grid: Grid, store: Store) -> Grid:

@@ -132,6 +132,7 @@ PHRASES: dict[str, str] = {
         "关于 `{of}` 的七项论断中，就这 {n} 种条件的均值而言，{counts}。",
     "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
     "By environment: {found}.": "各环境：{found}。",
+    "By condition: {found}.": "各条件：{found}。",
     "In no environment alone is a claim decided.": "在任何单个环境中都没有论断得出结论。",
     "{measure} {verdict}": "{measure}{verdict}",
     "on {env} {parts}": "{env}：{parts}",

@@ -50,7 +50,7 @@ def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
               "counts": words.clauses(_counted(over, words, aspects))}  # fmt: skip
     if not contrast.expect:
         return words("`{of}` against `{against}`: {counts}.", **filled)
-    if n and len({env.rpartition("@")[0] for env in several}) == 1 and "@" in several[0]:
+    if _one_under_conditions(several):
         said = words(
             "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.", **filled
         )
@@ -74,8 +74,9 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
     sentences = []
     if several:
         found = _by_environment(claims, words)
+        by = "By condition" if _one_under_conditions(several) else "By environment"
         sentences.append(
-            words("By environment: {found}.", found="；".join(found) if words.lang == "zh"
+            words(f"{by}: {{found}}.", found="；".join(found) if words.lang == "zh"
                   else "; ".join(found)) if found
             else words("In no environment alone is a claim decided.")
         )  # fmt: skip
@@ -93,6 +94,15 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
     rest = words("one pair (environment, seed)") if n == 1 else words(several_pairs, n=n)
     sentences.append(words("They rest on {pairs}; {weight}.", pairs=rest, weight=weight))
     return joined(sentences, words)
+
+
+def _one_under_conditions(envs: list[str]) -> bool:
+    """Whether the strata are one environment under several conditions."""
+    return len(envs) > 1 and all("@" in e for e in envs) and len({_id(e) for e in envs}) == 1
+
+
+def _id(env: str) -> str:
+    return env.rpartition("@")[0]
 
 
 def joined(sentences: list[str], words: Words) -> str:
@@ -130,6 +140,7 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
     """What each environment's own verdicts decide."""
     found = []
     mine = claims[(claims["env"] != ALL) & (claims["row"] > 1)]
+    one = _one_under_conditions(list(dict.fromkeys(mine["env"])))
     quiet = ("inconclusive", "not measured", "not tested")
     for env in dict.fromkeys(mine["env"]):
         decided = mine[(mine["env"] == env) & ~mine["verdict"].isin(quiet)]
@@ -139,7 +150,8 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
             for _, part in decided.iterrows()
         ]  # fmt: skip
         if parts:
-            found.append(words("on {env} {parts}", env=named(env), parts=words.listed(parts)))
+            name = env.rpartition("@")[2] if one else env
+            found.append(words("on {env} {parts}", env=named(name), parts=words.listed(parts)))
     return found
 
 

@@ -19,6 +19,7 @@ from benchbench.core.errors import UserError
 from benchbench.core.files import DRAFT, file_sha256, from_json, replaced
 from benchbench.results.store import POLICY
 from benchbench.results.tables import read_results
+from benchbench.results.trackers import TRACKERS
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
@@ -27,7 +28,17 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 MOST_MANIFEST, MOST_UNPACKED, MOST_TIMES = 2**26, 2**28, 100
 """Bytes of a manifest; bytes that any archive, or times its own size that a large one, may unpack
 to: a bomb has a thousand times."""
-_LEFT = ("logs", "checkpoints", "running", "failed", ".lock", ".report.lock", ".holder.json")
+_LEFT = (
+    "logs",
+    "checkpoints",
+    "running",
+    "failed",
+    ".lock",
+    ".report.lock",
+    ".holder.json",
+    *TRACKERS,
+)
+"""What stays behind: a run's traces, and what was made for trackers, whose files name the machine."""
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
@@ -42,7 +53,12 @@ def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
         if file.is_file() and not file.is_symlink() and _goes(file.relative_to(folder), policies)
     )
     hashes = {str(file.relative_to(folder).as_posix()): file_sha256(file) for file in files}
-    manifest = {"format": FORMAT, "suite": suite.name, "folder": folder.name, "files": hashes}
+    manifest = {
+        "format": FORMAT,
+        "suite": suite.name,
+        "folder": _named(folder).name,
+        "files": hashes,
+    }
     with (
         replaced(path) as target,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -52,6 +68,11 @@ def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:
         for file in files:
             _add(archive, str(file.relative_to(folder).as_posix()), file.read_bytes())
     return path.stat().st_size, file_sha256(path)
+
+
+def _named(folder: Path) -> Path:
+    """The folder with a name of its own, where it is called ``.`` or ``..``."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -83,7 +104,8 @@ def unpacked(path: Path) -> Iterator[Path]:
         except Exception as error:  # zipfile raises many: zlib.error, RuntimeError, EOFError, …
             why = " ".join(f"{error or type(error).__name__}".split())[:300]
             raise UserError(
-                f"{path}: is no whole archive of 'benchbench pack' ({why}); pack it again"
+                f"{path}: is no archive of 'benchbench pack', or not a whole one ({why}); pack it "
+                "again"
             ) from None
         yield folder
 

@@ -17,8 +17,12 @@ from benchbench.core.errors import UserError
 
 if TYPE_CHECKING:  # the command line reads the trackers' names; pandas would take it a second
     import pandas as pd
+    from torch.utils.tensorboard import SummaryWriter
 
     from benchbench.results.tables import Results
+
+CURVES = {"evaluations": "evaluation", "training": "training"}
+"""The tables that make curves, and what their measures' names begin with."""
 
 _HEAD = ("key", "env", "seed", "variant", "update")
 _SUMMARY = ("untrained_score", "final_score", "best_score", "total_seconds", "update_ms",
@@ -42,13 +46,11 @@ def cell_runs(results: Results) -> Iterator[CellRun]:
     done = results.cells[results.cells["status"] == "done"]
     for _, cell in done.iterrows():
         curves: dict[int, dict[str, float]] = {}
-        for room in ("evaluation", "training"):
-            table: pd.DataFrame = getattr(results, f"{room}s" if room == "evaluation" else room)
-            mine = table[table["key"] == cell["key"]]
-            numbers = mine.drop(columns=list(_HEAD)).select_dtypes("number")
-            for update, (_, row) in zip(mine["update"], numbers.iterrows(), strict=True):
-                values = {f"{room}/{k}": float(v) for k, v in row.items() if v == v}
-                curves.setdefault(int(update), {}).update(values)
+        for name in CURVES:
+            table: pd.DataFrame = getattr(results, name)
+            for row in table[table["key"] == cell["key"]].to_dict("records"):
+                told = {str(measure): value for measure, value in row.items()}
+                curves.setdefault(int(row["update"]), {}).update(scalars(name, told))
         config = {name: cell[name] for name in ("key", "env", "variant", "data_key", "data_sha256",
                                                 "git_commit", "settings")
                   if isinstance(cell[name], str)}  # fmt: skip
@@ -60,6 +62,25 @@ def cell_runs(results: Results) -> Iterator[CellRun]:
         )  # fmt: skip
 
 
+def scalars(table: str, row: Mapping[str, object]) -> dict[str, float]:
+    """The measured numbers of a table's row, by the names that trackers show."""
+    return {
+        f"{CURVES[table]}/{measure}": float(value)
+        for measure, value in row.items()
+        if measure not in _HEAD and isinstance(value, (int, float)) and value == value
+    }
+
+
+def event_file(out: Path, name: str) -> SummaryWriter:
+    """TensorBoard's file of a cell, in the place of one from before; close it."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    place = out / name.replace("/", "_")
+    for old in place.glob("events.out.tfevents.*"):
+        old.unlink()
+    return SummaryWriter(str(place), purge_step=0)  # for a TensorBoard that has read the old one
+
+
 def _read(folder: Path) -> Results:
     from benchbench.results.tables import read_results
 
@@ -69,11 +90,9 @@ def _read(folder: Path) -> Results:
 def to_tensorboard(folder: Path, out: Path) -> str:
     """Event files, a folder a cell."""
     results = _read(folder)
-    _need("tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
+    need("tensorboard")
     for run in cell_runs(results):
-        with SummaryWriter(str(out / run.name.replace("/", "_"))) as writer:
+        with event_file(out, run.name) as writer:
             writer.add_text("config", f"```\n{json.dumps(run.config, indent=1)}\n```")
             for update, values in run.curves.items():
                 for name, value in values.items():
@@ -86,7 +105,7 @@ def to_tensorboard(folder: Path, out: Path) -> str:
 def to_wandb(folder: Path, out: Path) -> str:
     """Weights & Biases, offline unless ``WANDB_MODE`` says otherwise."""
     results = _read(folder)
-    wandb = _need("wandb")
+    wandb = need("wandb")
     out.mkdir(parents=True, exist_ok=True)
     mode = os.environ.get("WANDB_MODE", "offline")
     for one in cell_runs(results):
@@ -105,7 +124,7 @@ def to_wandb(folder: Path, out: Path) -> str:
 def to_mlflow(folder: Path, out: Path) -> str:
     """MLflow: ``MLFLOW_TRACKING_URI``, or a local store in ``out``."""
     results = _read(folder)
-    _need("mlflow")
+    need("mlflow")
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
@@ -133,7 +152,7 @@ def to_trackio(folder: Path, out: Path) -> str:
     """Trackio, in ``TRACKIO_DIR`` or ``out``."""
     results = _read(folder)
     os.environ.setdefault("TRACKIO_DIR", str(out.resolve()))
-    trackio = _need("trackio")
+    trackio = need("trackio")
     for one in cell_runs(results):
         config = {**one.config, **{f"summary/{k}": v for k, v in one.summary.items()}}
         trackio.init(project=f"{PROJECT}-{results.suite.name}", name=one.name, config=config,
@@ -154,13 +173,14 @@ TRACKERS: Mapping[str, Callable[[Path, Path], str]] = {
 """By the tracker's name: takes a results folder and where to write; returns what to do next."""
 
 
-def _need(package: str) -> Any:
+def need(package: str, option: str = "") -> Any:
+    """The tracker's package; raises :class:`UserError` where it is not installed."""
     from importlib import import_module
 
     try:
         return import_module(package)
     except ModuleNotFoundError:
         raise UserError(
-            f"export: --to {package} needs {package}; install it with: "
+            f"{option or f'--to {package}'}: needs the package {package}; install it with: "
             f"pip install 'benchbench[{package}]'"
         ) from None

@@ -10,7 +10,8 @@ from helpers.hostile_kinds import KINDS
 from benchbench.core.errors import UserError
 from benchbench.results import pack
 
-INPUTS = 21
+INPUTS, FIRST = 21, 196
+"""Of each kind; numbers as the script gives them, some of which it found faults with."""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,9 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.filterwarnings("ignore")
 def test_every_input_ends_well_or_in_a_sentence(world, kind):
-    found = {number: world.tried(kind, number) for number in range(INPUTS)}
+    first = FIRST + KINDS.index(kind)
+    numbers = range(first, first + INPUTS * len(KINDS), len(KINDS))
+    found = {number: world.tried(kind, number) for number in numbers}
     assert not {number: wrong for number, wrong in found.items() if wrong}
 
 
