@@ -38,7 +38,7 @@ _LEFT = (
     ".holder.json",
     *TRACKERS,
 )
-"""What stays behind: a run's traces, and what was made for trackers, whose files name the machine."""
+"""What stays behind: a run's traces, and trackers' files, which name the machine."""
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:

@@ -159,7 +159,7 @@ def test_another_content_under_the_same_name_is_another_data_set(tmp_path, tiny_
         ({"frames": np.zeros((900, 24, 24, 3), np.uint8)}, "write pixels: {size: 24}"),
         ({"frames": np.zeros((899, 16, 16, 3), np.uint8)}, "'frames' has 899 rows"),
         ({"actions": np.zeros(900)}, "'actions' has the shape (900,)"),
-        ({"actions": np.zeros((7, 2))}, "'rewards' has 900 rows and 'actions' 7"),
+        ({"actions": np.zeros((7, 2))}, "'frames' has 900 rows and 'actions' 7"),
         ({"rewards": np.full(900, np.nan)}, "'rewards' is not a finite number in row 0 and 899"),
         ({"rewards": np.array(["x"] * 900)}, "'rewards' holds <U1, not numbers"),
         ({"rewards": np.zeros(0)}, "'rewards' has 0 rows and 'actions' 900"),

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from benchbench.envs import gl, mujoco, mujoco_camera, mujoco_draw
+from benchbench.envs import JOINTS, gl, mujoco, mujoco_camera, mujoco_draw
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv
 from benchbench.suite.environments import EPISODE_STEPS
 
@@ -149,9 +149,7 @@ def test_every_limb_is_in_the_picture_in_its_own_colour(body, size):
     simulator = mujoco.make_simulator(body)
     simulator.reset(seed=0)
     posed = simulator.init_qpos.copy()
-    posed[-len(mujoco._JOINTS[body]) :] += np.random.default_rng(1).uniform(
-        -0.4, 0.4, len(mujoco._JOINTS[body])
-    )
+    posed[-len(JOINTS[body]) :] += np.random.default_rng(1).uniform(-0.4, 0.4, len(JOINTS[body]))
     simulator.close()
     frame = mujoco_camera.shared_camera(body, size).frame(posed).astype(float)
     assert frame.shape == (size, size, 3)

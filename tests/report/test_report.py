@@ -133,7 +133,7 @@ class TestPage:
     def test_every_figure_is_there_and_shown(self, whole: Path) -> None:
         page, html = read(whole / "REPORT.md"), read(whole / "report.html")
         pictures = sorted((whole / "figures").glob("*.png"))
-        assert len(pictures) == 10
+        assert len(pictures) == 11
         for picture in pictures:
             assert f"figures/{picture.name}" in page
             svg = picture.with_suffix(".svg").read_bytes()
