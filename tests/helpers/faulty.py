@@ -14,7 +14,7 @@ import torch
 from benchbench.agent.lapo import LAPO
 from benchbench.cell.train import run_cell
 from benchbench.core.errors import UserError
-from benchbench.results import checkpoints as store_checkpoints
+from benchbench.results import checkpoints as checkpoints_module
 from benchbench.results import store
 
 
@@ -134,8 +134,7 @@ class Faulty:
     times: int = 1
 
     def __call__(self, cell, device, on_update, checkpoints, on_alive, processes):
-        store_checkpoints.SHARE = float("inf")  # each that is due is written, however slow the disk
-        struck = []
+        struck, share = [], checkpoints_module.SHARE
 
         def updated(updates):
             on_update(updates)
@@ -144,7 +143,12 @@ class Faulty:
                 if self._strikes():
                     self.fault()
 
-        return run_cell(cell, device, updated, checkpoints, on_alive, processes)
+        # However slow the disk is, there is a checkpoint before ``at`` updates.
+        checkpoints_module.SHARE = float("inf")
+        try:
+            return run_cell(cell, device, updated, checkpoints, on_alive, processes)
+        finally:
+            checkpoints_module.SHARE = share
 
     def _strikes(self):
         self.marks.mkdir(exist_ok=True)
