@@ -35,7 +35,7 @@ except UserError as error:
 def write(path, rows, wide=1):
     """A file of one's own, most of which is zeros that take no room."""
     frames = np.zeros((rows, SIZE, SIZE, 3), np.uint8)
-    frames[0, 0] = 200  # pictures that show nothing are refused
+    frames[:, 0] = 200  # pictures that show nothing are refused
     np.savez_compressed(
         path,
         frames=frames,

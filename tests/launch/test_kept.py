@@ -234,7 +234,7 @@ class TestArchive:
         path = tmp_path / "no.zip"
         path.write_text("no")
         with (
-            pytest.raises(UserError, match="no whole archive of 'benchbench pack'"),
+            pytest.raises(UserError, match="no archive of 'benchbench pack', or not a whole"),
             unpacked(path),
         ):
             pass
