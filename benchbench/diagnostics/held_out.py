@@ -9,13 +9,11 @@ import numpy as np
 import torch
 
 from benchbench.agent.protocol import Agent
+from benchbench.core.statistics import MEANINGLESS_R2
 from benchbench.data.batch import Batch
 from benchbench.diagnostics.dormancy import dormant_share, encode
 from benchbench.diagnostics.probes import effective_rank, probe_r2
 from benchbench.diagnostics.values import q_errors
-
-MEANINGLESS = -1.0
-"""R² below which a probe errs more than twice as much as the mean: its few episodes differ."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,9 @@ class HeldOut:
 def mean_r2(values: np.ndarray) -> float | None:
     """Mean of the values; None where there is none (constant targets have no R²).
 
-    Below :data:`MEANINGLESS` a probe says nothing of its target, and how far below is chance: such
-    a value counts as none.
+    Below :data:`MEANINGLESS_R2` a probe says nothing of its target: such a value counts as none.
     """
-    known = values[np.isfinite(values) & (values >= MEANINGLESS)]
+    known = values[np.isfinite(values) & (values >= MEANINGLESS_R2)]
     return float(known.mean()) if known.size else None
 
 

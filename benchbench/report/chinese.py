@@ -87,6 +87,7 @@ NOTES: dict[str, str] = {
     "{done} of {planned} planned pairs": "计划 {planned} 对中的 {done} 对",
     "{n} without a finished {against} and {of}": "{n} 对没有完成的 {against} 与 {of}",
     "{n} evaluated at different updates": "{n} 对的评估时刻不同",
+    "{n} with a probe's R² below −1, which says nothing": "{n} 对的探针 R² 低于 −1，说明不了什么",
     "{n} without a finite value": "{n} 对没有有限的数值",
     "in place of {measure}, since {n} of {all} pairs lack {needs}":
         "代替“{measure}”：{all} 对中有 {n} 对缺少{needs}",
@@ -184,10 +185,10 @@ PHRASES: dict[str, str] = {
     "What would decide it": "怎样才能得出结论",
     "Too few pairs have finished for their spread to be known.": "完成的配对太少，无法得知其离散程度。",
     "From the spread of this suite's own pairs: the smallest effect that they show with 80 % power at "
-    "the level of their family, the pairs of one environment that an effect of delta takes, and the hours "
-    "that those would take at what these cells took (one after another). A family of fewer claims, named "
-    "in the suite beforehand, takes fewer.":
-        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应、证实 delta 大小的效应"
+    "the level of their family (– where so few pairs can show none), the pairs of one environment that "
+    "an effect of delta takes, and the hours that those would take at what these cells took, one after "
+    "another. A family of fewer claims, named in the suite beforehand, takes fewer.":
+        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应（对数太少而无法证实任何效应时为 –）、证实 delta 大小的效应"
         "在一个环境中所需的对数，以及按这些单元的用时（依次运行）所需的小时数。在套件中事先指定较少的论断，"
         "所需更少。",
     "smallest effect shown": "可证实的最小效应",
@@ -344,8 +345,9 @@ PHRASES: dict[str, str] = {
         "（critic 为 0.01 至 0.1，VAE 为 0.001 至 0.01）。",
     "Probes over training": "训练期间的探针",
     "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds. Dotted: a "
-    "return probe that sees only the time index.":
-        "冻结特征上的岭回归探针的 R²，按回合划分；95 % 区间带。点线：仅见时间步的回报探针。",
+    "return probe that sees only the time index. Values below −1 say nothing and are left out.":
+        "冻结特征上的岭回归探针的 R²，按回合划分；95 % 区间带。点线：仅见时间步的回报探针。低于 −1 的值说明不了"
+        "什么，已略去。",
     "Paired differences of the final score": "最终得分的配对差值",
     "A dot a pair; a diamond is a mean with its 95 % interval (unadjusted). Grey band: within delta "
     "of zero.":

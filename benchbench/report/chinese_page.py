@@ -19,9 +19,14 @@ PAGE: dict[str, str] = {
     "Each measured difference over the smallest effect of interest, delta, which was fixed "
     "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
     "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "
-    "an arrow goes on. Linear around zero, logarithmic beyond.":
+    "an arrow goes on. Linear around zero, logarithmic beyond. Inconclusive: the data allow both no "
+    "effect and one of delta. Shown, size open: there is an effect, which may be below delta.":
         "各实测差值除以事先固定的最小关注效应 delta；有论断时，右侧为论断的方向。粗体：各环境的均值。灰带：距零不超过 "
-        "delta。横线为合计 95 % 成立的区间，箭头表示区间更长。零附近为线性刻度，其外为对数刻度。",
+        "delta。横线为合计 95 % 成立的区间，箭头表示区间更长。零附近为线性刻度，其外为对数刻度。尚无定论："
+        "数据既容许没有效应，也容许 delta 大小的效应。已证实，大小未定：效应存在，但可能小于 delta。",
+    "← against the claim": "← 与论断相反",
+    "as claimed →": "与论断一致 →",
+    "{name}, {label}": "{name}，{label}",
     "At the spread seen so far, an effect of delta would be shown with 80 % power by this many "
     "pairs (seeds) in one environment:":
         "按目前的离散程度，以 80 % 的功效证实 delta 大小的效应，在一个环境中所需的对数（种子数）：",

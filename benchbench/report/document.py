@@ -131,12 +131,16 @@ class ForestLine:
 
 @dataclass(frozen=True)
 class Forest:
-    """The overview: its picture, and the same as lines that a page of any width can show."""
+    """The overview: its picture, and the same as lines that a page of any width can show.
+
+    ``sides`` says what left and right of zero mean, where that is not the sign of the difference.
+    """
 
     picture: Picture
     lines: tuple[ForestLine, ...]
     band: tuple[float, float]
     ticks: tuple[tuple[float, str], ...]
+    sides: tuple[str, str] | None = None
     kind: Literal["forest"] = "forest"
 
 

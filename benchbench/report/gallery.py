@@ -35,7 +35,8 @@ AT_A_GLANCE = (
     "Each measured difference over the smallest effect of interest, delta, which was fixed "
     "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
     "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "
-    "an arrow goes on. Linear around zero, logarithmic beyond."
+    "an arrow goes on. Linear around zero, logarithmic beyond. Inconclusive: the data allow both "
+    "no effect and one of delta. Shown, size open: there is an effect, which may be below delta."
 )
 
 
@@ -153,8 +154,8 @@ def _probes(study: Study) -> Figures:
     long, there = _measured(study, labels)
     if not there:
         return []
-    baseline = results.evaluations.groupby("env")["time_return_r2"].mean().dropna()
-    references = baseline.rename("value").reset_index().assign(measure="return_r2")
+    baseline = runs(results.evaluations, ["time_return_r2"]).groupby("env")["value"].mean()
+    references = baseline.reset_index().assign(measure="return_r2")
     curves = _in_order(study, bands(long))
     return _one(figures.probe_figure(curves, there, references, _compared(study)))
 
@@ -222,7 +223,8 @@ GALLERY: dict[Shown, Callable[[Study], Figures]] = {
     Shown(
         "probes", "Probes over training",
         "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds. Dotted: "
-        "a return probe that sees only the time index.",
+        "a return probe that sees only the time index. Values below −1 say nothing and are left "
+        "out.",
     ): _probes,
     Shown(
         "paired", "Paired differences of the final score",

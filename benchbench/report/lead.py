@@ -111,7 +111,7 @@ def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> lis
             name = aspect.name.en.replace("Q prediction", "prediction of Q")
             name = name[0].lower() + name[1:]
         if label and word == "shown, size open":
-            name += words(" ({label})", label=words.note(label))
+            name = words("{name}, {label}", name=name, label=words.note(label))
         by_word.setdefault(word, []).append(name)
     one, many = "{n} is {word} ({names})", "{n} are {word} ({names})"
     return [
@@ -139,7 +139,7 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
     return found
 
 
-def forest(claims: pd.DataFrame, picture: Picture, words: Words) -> Forest:
+def forest(claims: pd.DataFrame, contrast: Contrast, picture: Picture, words: Words) -> Forest:
     """The overview's picture, and its lines for the page."""
     texts = {(part["claim"], part["env"]): values(part)[2] for _, part in claims.iterrows()}
     lines = []
@@ -154,9 +154,10 @@ def forest(claims: pd.DataFrame, picture: Picture, words: Words) -> Forest:
             texts.get((row["claim"], row["env"]), NONE),
             verdict_span(row["verdict"], "", words),
         ))  # fmt: skip
-    ticks = [*(-t for t in reversed(TICKS)), 0, *TICKS]
+    ticks = [*(-t for t in reversed(TICKS[::2])), 0, *TICKS[::2]]  # all would not fit on a phone
     named = tuple((place(t), f"{t:+d}δ".replace("-", "−") if t else "0") for t in ticks)
-    return Forest(picture, tuple(lines), (place(-1), place(1)), named)
+    sides = (words("← against the claim"), words("as claimed →")) if contrast.expect else None
+    return Forest(picture, tuple(lines), (place(-1), place(1)), named, sides)
 
 
 def open_section(claims: pd.DataFrame, words: Words) -> list[Block]:

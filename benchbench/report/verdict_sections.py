@@ -250,9 +250,10 @@ def power_section(claims: pd.DataFrame, study: Study, words: Words) -> list[Bloc
         ))  # fmt: skip
     said = words(
         "From the spread of this suite's own pairs: the smallest effect that they show with 80 % "
-        "power at the level of their family, the pairs of one environment that an effect of delta "
-        "takes, and the hours that those would take at what these cells took (one after another). "
-        "A family of fewer claims, named in the suite beforehand, takes fewer."
+        "power at the level of their family (– where so few pairs can show none), the pairs of one "
+        "environment that an effect of delta takes, and the hours that those would take at what "
+        "these cells took, one after another. A family of fewer claims, named in the suite "
+        "beforehand, takes fewer."
     )
     names = ("measure", "environment", "pairs", "smallest effect shown", "delta",
              "pairs for delta", "hours")  # fmt: skip
