@@ -115,7 +115,7 @@ class Pairing:
         usable = same & np.isfinite(values[0]) & np.isfinite(values[1])
         meaningless = usable & False
         if column.endswith("_r2"):
-            meaningless = usable & (np.minimum(*values) < MEANINGLESS_R2)
+            meaningless = usable & ((values[0] < MEANINGLESS_R2) | (values[1] < MEANINGLESS_R2))
             usable &= ~meaningless
         reasons = {
             f"without a finished {against} and {of}": ~finished,

@@ -44,7 +44,7 @@ MEASURES: dict[str, str] = {
     "score under unseen distractions, mean over the last tenth of training":
         "未见干扰下的分数，训练最后十分之一的均值",
     "R² of the state probe under unseen distractions": "未见干扰下状态探针的 R²",
-    "R² of the return-to-go probe under unseen distractions": "未见干扰下剩余回报探针的 R²",
+    "R² of the return-to-go probe under unseen distractions": "未见干扰下未来回报（return-to-go）探针的 R²",
     "R² of the dataset-action probe under unseen distractions": "未见干扰下数据动作探针的 R²",
     "RMS of Q − own policy's return under unseen distractions, over σ_G":
         "未见干扰下 Q − 自身策略回报的均方根，以 σ_G 计",
@@ -185,10 +185,10 @@ PHRASES: dict[str, str] = {
     "What would decide it": "怎样才能得出结论",
     "Too few pairs have finished for their spread to be known.": "完成的配对太少，无法得知其离散程度。",
     "From the spread of this suite's own pairs: the smallest effect that they show with 80 % power at "
-    "the level of their family (– where so few pairs can show none), the pairs of one environment that "
+    "the level of their family (–: too few pairs for any), the pairs of one environment that "
     "an effect of delta takes, and the hours that those would take at what these cells took, one after "
     "another. A family of fewer claims, named in the suite beforehand, takes fewer.":
-        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应（对数太少而无法证实任何效应时为 –）、证实 delta 大小的效应"
+        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应（–：对数太少，无法证实任何效应）、证实 delta 大小的效应"
         "在一个环境中所需的对数，以及按这些单元的用时（依次运行）所需的小时数。在套件中事先指定较少的论断，"
         "所需更少。",
     "smallest effect shown": "可证实的最小效应",

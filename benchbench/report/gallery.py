@@ -93,12 +93,11 @@ def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
         if frame["effect"].notna().any():
             name = f"{OVERVIEW}-{number + 1}" if number else OVERVIEW
             names = {row["claim"]: row["measure"].partition(",")[0] for _, row in frame.iterrows()}
-            sides = f"{of} − {against}, in units of δ"
-            if contrast.expect:
-                sides = f"← against the claim    {sides}    as claimed →"
+            label = f"{of} − {against}, in units of δ"
+            sides = ("← against the claim", "as claimed →") if contrast.expect else None
             entry = Shown(name, "All verdicts at a glance", AT_A_GLANCE,
                           contrast.name if several else "", f"{of} {against}")  # fmt: skip
-            yield entry, overview_figure(frame, names, sides)
+            yield entry, overview_figure(frame, names, label, sides)
     for entry, make in GALLERY.items():
         figures_of = make(study)
         for number, (of, figure) in enumerate(figures_of):

@@ -250,7 +250,7 @@ def power_section(claims: pd.DataFrame, study: Study, words: Words) -> list[Bloc
         ))  # fmt: skip
     said = words(
         "From the spread of this suite's own pairs: the smallest effect that they show with 80 % "
-        "power at the level of their family (– where so few pairs can show none), the pairs of one "
+        "power at the level of their family (–: too few pairs for any), the pairs of one "
         "environment that an effect of delta takes, and the hours that those would take at what "
         "these cells took, one after another. A family of fewer claims, named in the suite "
         "beforehand, takes fewer."

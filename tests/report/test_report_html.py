@@ -57,7 +57,8 @@ addEventListener("load", () => {
   const fitting = image.getBoundingClientRect().width;
   figure.querySelector("button").click();
   const found = {
-    folded, top, ticks, width: innerWidth, content: page.scrollWidth, orders, said, reachable, trouble,
+    folded, top, ticks, orders, said, reachable, trouble,
+    width: innerWidth, content: page.scrollWidth,
     fitting, large: image.getBoundingClientRect().width, still: page.scrollWidth,
     drawn: [...document.images].every(i => i.complete && i.naturalWidth > 0),
     requests: performance.getEntriesByType("resource").map(e => e.name)
