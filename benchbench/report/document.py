@@ -118,7 +118,8 @@ class Photo:
 class ForestLine:
     """A line of the overview: an effect and its interval as places from 0 to 1 on the scale.
 
-    ``whole`` marks a claim's mean; ``at`` is None where nothing was measured.
+    ``whole`` marks a claim's mean; ``at`` is None where nothing was measured. ``dots`` are the
+    effects in the environments, where those have no lines of their own.
     """
 
     name: str
@@ -127,6 +128,7 @@ class ForestLine:
     ends: tuple[float, float] | None
     value: str
     verdict: Span
+    dots: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from benchbench.report.document import (
     named,
 )
 from benchbench.report.language import Words
-from benchbench.report.overview_figure import TICKS, place
+from benchbench.report.overview_figure import APART, TICKS, place
 from benchbench.report.verdict_sections import values, verdict_span
 from benchbench.suite.model import Contrast
 
@@ -142,9 +142,14 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
 def forest(claims: pd.DataFrame, contrast: Contrast, picture: Picture, words: Words) -> Forest:
     """The overview's picture, and its lines for the page."""
     texts = {(part["claim"], part["env"]): values(part)[2] for _, part in claims.iterrows()}
-    lines = []
-    for _, row in overview(claims).iterrows():
+    lines, frame = [], overview(claims)
+    alone = frame[(frame["env"] != ALL) & frame["effect"].notna()]
+    many = frame["env"].nunique() > APART + 1
+    for _, row in frame.iterrows():
         whole = row["env"] == ALL
+        if many and not whole:
+            continue
+        dots = alone.loc[alone["claim"] == row["claim"], "effect"] if many else ()
         known = row["effect"] == row["effect"]
         bounded = known and row["lo"] == row["lo"] and row["hi"] == row["hi"]
         lines.append(ForestLine(
@@ -152,7 +157,7 @@ def forest(claims: pd.DataFrame, contrast: Contrast, picture: Picture, words: Wo
             place(row["effect"]) if known else None,
             (place(row["lo"]), place(row["hi"])) if bounded else None,
             texts.get((row["claim"], row["env"]), NONE),
-            verdict_span(row["verdict"], "", words),
+            verdict_span(row["verdict"], "", words), tuple(place(effect) for effect in dots),
         ))  # fmt: skip
     ticks = [*(-t for t in reversed(TICKS[::2])), 0, *TICKS[::2]]  # all would not fit on a phone
     named = tuple((place(t), f"{t:+d}δ".replace("-", "−") if t else "0") for t in ticks)
