@@ -144,8 +144,8 @@ PHRASES: dict[str, str] = {
     "{n} pairs (environment, seed)": " {n} 对（环境，种子）",
     "up to {n} pairs (environment, seed)": "至多 {n} 对（环境，种子）",
     "They rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
-    "no cell was scored, so whether its policy learned anything is not known":
-        "没有单元被评分，无从得知其策略是否学到了东西",
+    "no cell has an untrained score, so whether anything was learned is not known":
+        "没有单元有未训练时的得分，无从得知是否学到了东西",
     "whether anything was learned cannot be said from fewer than two cells a variant":
         "每个变体不足两个单元，无法判断是否学到了东西",
     "of {names}, none ended clear above its untrained score, so comparing them says little":
@@ -230,7 +230,7 @@ PHRASES: dict[str, str] = {
     "R²": "R²",
     "gain": "增益",
     "Did anything learn?": "学到东西了吗？",
-    "No finished cell was scored, so there is nothing to say.": "没有已评分的完成单元，无可奉告。",
+    "No finished cell has an untrained score, so there is nothing to say.": "没有完成的单元有未训练时的得分，无从比较。",
     "environment": "环境",
     "variant": "变体",
     "cells": "单元数",

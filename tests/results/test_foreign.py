@@ -45,6 +45,31 @@ def test_cleanrls_names_are_the_same_as_ours(tmp_path):
     assert len(ours) == len(frame)
 
 
+@pytest.mark.parametrize(
+    "how", [{"encoding": "utf-8-sig"}, {"sep": ";"}, {"sep": ";", "decimal": ","}, {"sep": "\t"}]
+)
+def test_what_spreadsheets_make_of_it_is_the_same(how, tmp_path):
+    frame = table(2)
+    frame.set_axis(["Env Id", "Seed", "Exp-Name", "Step", "Score"], axis=1).to_csv(
+        tmp_path / "theirs.csv", index=False, **how
+    )
+    ours = read_scores(written(frame, tmp_path / "ours.csv"))
+    pd.testing.assert_frame_equal(ours, read_scores(tmp_path / "theirs.csv"))
+
+
+def test_what_is_no_such_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "excel.csv").write_bytes("step;score\n".encode("utf-16"))
+    (tmp_path / "ragged.csv").write_text("step,score\n1,2\n3,4,5\n")
+    (tmp_path / "times.csv").write_text("Relative Time,Hopper-v4__sac__3 - return\n1,2\n")
+    for name, said in (
+        ("excel", "is not in UTF-8; save it"), ("ragged", "cannot be read as CSV"),
+        ("times", "columns of runs, but none of their steps"), ("none", "No such file"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said) as refused:
+            read_scores(tmp_path / f"{name}.csv")
+        assert "\n" not in refused.value.message
+
+
 def test_a_chart_of_weights_and_biases_is_read_run_by_run(tmp_path):
     wide = pd.DataFrame({
         "global_step": [0, 100],
