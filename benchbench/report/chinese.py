@@ -131,7 +131,7 @@ PHRASES: dict[str, str] = {
         "关于 `{of}` 的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
     "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
     "By environment: {found}.": "各环境：{found}。",
-    "In no environment alone is a claim decided.": "在任何单个环境中都没有论断得出结论。",
+    "No environment alone decides a claim.": "在任何单个环境中都没有论断得出结论。",
     "{measure} {verdict}": "{measure}{verdict}",
     "on {env} {parts}": "{env}：{parts}",
     "There is no finished pair of `{against}` and `{of}`, so nothing is compared.":
@@ -143,7 +143,7 @@ PHRASES: dict[str, str] = {
     "one pair (environment, seed)": " 1 对（环境，种子）",
     "{n} pairs (environment, seed)": " {n} 对（环境，种子）",
     "up to {n} pairs (environment, seed)": "至多 {n} 对（环境，种子）",
-    "They rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
+    "The verdicts rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
     "no cell has an untrained score, so whether anything was learned is not known":
         "没有单元有未训练时的得分，无从得知是否学到了东西",
     "whether anything was learned cannot be said from fewer than two cells a variant":
@@ -169,7 +169,7 @@ PHRASES: dict[str, str] = {
         "各变体的区间是其自身均值的 95 % 区间；差值 {contrast} 的区间取 {level}，使同族区间以 95 % 的概率同时"
         "成立。成立、方向相反、更高、更低：区间越过 delta，且校正后的符号翻转检验 p 值不超过 0.05。可忽略：区间在"
         " ±delta 之内。已证实，大小未定：区间不含零，但含 delta。delta 在套件中事先固定。",
-    "A failure that no pair of {n} shows may still befall up to {rate} of seeds (95 %).":
+    "A failure that no pair of {n} shows may still occur in up to {rate} of seeds (95 %).":
         "{n} 对中未出现的失败仍可能发生在至多 {rate} 的种子上（95 %）。",
     "{measure}, over environments in general: {interval}.": "{measure}，就一般环境而言：{interval}。",
     "Nothing is said of environments in general: that takes {n} environments.":
@@ -194,7 +194,7 @@ PHRASES: dict[str, str] = {
     "smallest effect shown": "可证实的最小效应",
     "pairs for delta": "delta 所需对数",
     "hours": "小时",
-    "Seeds were added until it was known. The looks and what error each may spend were fixed in the "
+    "Seeds were added until the claims were decided. The looks and what error each may spend were fixed in the "
     "suite; intervals hold at all looks together, and a claim that a look has decided stays as that look "
     "left it.":
         "种子逐步增加，直至得出结论。各次查看及其可用的误差在套件中事先固定；区间在所有查看中同时成立，某次查看"

@@ -35,8 +35,9 @@ AT_A_GLANCE = (
     "Each measured difference over the smallest effect of interest, delta, which was fixed "
     "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
     "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "
-    "an arrow goes on. Linear around zero, logarithmic beyond. Inconclusive: the data allow both "
-    "no effect and one of delta. Shown, size open: there is an effect, which may be below delta."
+    "an arrow marks one that goes on. Linear around zero, logarithmic beyond. Inconclusive: the "
+    "data allow both no effect and one of delta. Shown, size open: there is an effect, which may "
+    "be below delta."
 )
 
 

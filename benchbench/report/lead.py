@@ -26,8 +26,16 @@ from benchbench.report.verdict_sections import values, verdict_span
 from benchbench.suite.model import Contrast
 
 
-def question(contrast: Contrast, words: Words) -> str:
-    """What the contrast asks, for those who see the project for the first time."""
+def question(contrast: Contrast, words: Words, other_code: bool = False) -> str:
+    """What the contrast asks, for those who see the project for the first time.
+
+    Of ``other_code`` scores alone are known.
+    """
+    if other_code:
+        return words(
+            "Does `{of}` score otherwise than `{against}`?",
+            of=contrast.of, against=contrast.against,
+        )  # fmt: skip
     if contrast.expect and (contrast.of, contrast.against) == (AFTER, BEFORE):
         return words(
             "Which loss should train the image encoder that the networks of an offline RL agent "
@@ -73,7 +81,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
         sentences.append(
             words("By environment: {found}.", found="；".join(found) if words.lang == "zh"
                   else "; ".join(found)) if found
-            else words("In no environment alone is a claim decided.")
+            else words("No environment alone decides a claim.")
         )  # fmt: skip
     numbers = over.loc[over["row"] > 1, "n_pairs"]
     n = int(numbers.max()) if len(numbers) else 0
@@ -87,7 +95,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
         "up to {n} pairs (environment, seed)"
     )  # fmt: skip
     rest = words("one pair (environment, seed)") if n == 1 else words(several_pairs, n=n)
-    sentences.append(words("They rest on {pairs}; {weight}.", pairs=rest, weight=weight))
+    sentences.append(words("The verdicts rest on {pairs}; {weight}.", pairs=rest, weight=weight))
     return joined(sentences, words)
 
 
@@ -178,12 +186,12 @@ def open_section(claims: pd.DataFrame, words: Words) -> list[Block]:
     for _, row in found.iterrows():
         measure = words.measure(row["measure"], short=True)
         if row["env_least"] == row["env_most"]:
-            text = words("**{measure}**: {least} ({env}); {there} are there", measure=measure,
+            text = words("**{measure}**: {least} ({env}); {there} so far", measure=measure,
                          least=_pairs(row["least"]), env=named(row['env_least']),
                          there=row["there"])  # fmt: skip
         else:
-            text = words("**{measure}**: from {least} ({env}) to {most} ({other}); {there} are "
-                         "there", measure=measure, least=_pairs(row["least"]),
+            text = words("**{measure}**: from {least} ({env}) to {most} ({other}); {there} so "
+                         "far", measure=measure, least=_pairs(row["least"]),
                          env=named(row['env_least']), most=_pairs(row["most"]),
                          other=named(row['env_most']), there=row["there"])  # fmt: skip
         items.append(marked(text))

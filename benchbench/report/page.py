@@ -45,6 +45,7 @@ from benchbench.report.language import LANGS, Lang, Words
 from benchbench.report.markdown import to_markdown
 from benchbench.report.origins import (
     files_and_citation,
+    of_other_code,
     other_agents,
     provenance,
     unfinished,
@@ -135,7 +136,7 @@ def page(found: Found, words: Words, others: tuple[tuple[str, str], ...] = ()) -
         which = f": {contrast.name}" if len(study.pairings) > 1 else ""
         mine = verdicts.of_contrast(claims, contrast)
         weight = sections_of.weight(found.learning, contrast, words)
-        blocks.append(Paragraph(marked(lead.question(contrast, words))))
+        blocks.append(Paragraph(marked(lead.question(contrast, words, of_other_code(results)))))
         blocks.append(Paragraph(marked(lead.answer(mine, contrast, words)), lead=True))
         blocks.append(Paragraph(marked(lead.evidence(mine, contrast, words, weight))))
         sections += [

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced, write_text
 from benchbench.results.tables import TABLES, to_table
-from benchbench.suite.keep import of_other_code
+from benchbench.suite.keep import OTHER_CODE, of_other_code
 from benchbench.suite.model import Suite
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -160,6 +160,7 @@ def write_foreign(
             plan.append(head)
             cells.append(head | {
                 "status": "done", "updates": steps[-1], "best_score": max(values),
+                "final_score": values[-1],
                 "untrained_score": values[0] if steps[0] == 0 else None, "settings": "{}",
             })  # fmt: skip
             evaluations += [head | {"update": u, "score": float(s), "return_mean": float(s)}
@@ -170,7 +171,7 @@ def write_foreign(
         "description": f"scores of other code{how if resampled else ''}",
         "seeds": sorted({int(seed) for seed in scores["seed"]}),
         "variants": [of_other_code(name) for name in names.values()],
-        "envs": [{"id": env, "data": {"source": "file", "path": "of other code"}}
+        "envs": [{"id": env, "data": {"source": "file", "path": OTHER_CODE}}
                  for env in dict.fromkeys(scores["env"])],
         "contrasts": [{"of": names[of], "against": names[against]} for of, against in contrasts],
         "claims": ["area", "score"],

@@ -11,6 +11,7 @@ from benchbench.analysis.claims import judge
 from benchbench.analysis.pairing import pair
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
+from benchbench.report import gallery, write_report
 from benchbench.results.foreign import POINTS, read_scores, write_foreign
 from benchbench.results.tables import read_results
 
@@ -139,3 +140,16 @@ def test_the_verb_refuses_a_contrast_that_it_cannot_read(tmp_path):
     done = CliRunner().invoke(main, ["judge", str(path), "--delta", "5", "--contrast", "SAC"])
     assert done.exit_code == 2
     assert "write it as A:B" in done.output
+
+
+def test_the_page_asks_what_scores_can_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "save", lambda figure, folder, name, pdf=False: [
+        (folder / f"{name}.{kind}").write_bytes(b"<svg/>") for kind in ("png", "svg")
+    ])  # fmt: skip
+    scores = read_scores(written(table(3), tmp_path / "s.csv"))
+    write_foreign(tmp_path / "x", scores, 5.0, [("TD3 (ours)", "SAC")])
+    write_report(tmp_path / "x")
+    page = (tmp_path / "x" / "REPORT.md").read_text("utf-8")
+    assert "Does `td3-ours` score otherwise than `sac`?" in page
+    assert "What could not be done" not in page
+    assert "encoder" not in page.split("```bibtex")[0].split("## All verdicts")[0]
