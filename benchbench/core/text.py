@@ -45,16 +45,24 @@ def mean_and_interval(
 ) -> str:
     """'0.41 [0.30, 0.52]', the interval only where there is one.
 
-    Where all three are less than the unit's last decimal, they have as many decimals as show two
-    digits of the largest.
+    All three have the unit's decimals, but what would be printed as 0; where all are less than the
+    last of these, as many decimals as show two digits of the largest.
     """
     if not math.isfinite(mean) or math.isnan(lo) or math.isnan(hi):
         return number(mean, unit, signed)
-    largest, digits = max(abs(mean), abs(lo), abs(hi)), None
-    if unit in DIGITS and TINY < largest < 10.0 ** -DIGITS[unit]:
+    largest, digits = max(abs(mean), abs(lo), abs(hi)), DIGITS.get(unit)
+    if digits is not None and TINY < largest < 10.0**-digits:
         digits = 1 - math.floor(math.log10(largest))
-    first, low, high = (number(value, unit, signed, digits) for value in (mean, lo, hi))
+    first, low, high = (
+        number(value, unit, signed, None if _lost(value, digits) else digits)
+        for value in (mean, lo, hi)
+    )
     return f"{first} [{low}, {high}]"
+
+
+def _lost(value: float, digits: int | None) -> bool:
+    """Whether so many decimals print a number as 0 that is none."""
+    return digits is not None and TINY < abs(value) < 0.5 * 10.0**-digits
 
 
 def difference(mean: float, lo: float, hi: float, unit: str, scale: str) -> str:

@@ -117,6 +117,8 @@ def test_a_small_number_is_not_zero():
     assert mean_and_interval(0.0704, 0.0688, 0.0722, "points") == "0.070 [0.069, 0.072]"
     assert mean_and_interval(-0.066, -0.0667, -0.0646, "points") == "−0.066 [−0.067, −0.065]"
     assert mean_and_interval(0.04, -0.01, 0.1, "R²", signed=True) == "+0.04 [−0.01, +0.10]"
+    assert mean_and_interval(0.0074, -0.007, 0.02, "R²") == "0.01 [−0.01, 0.02]"
+    assert mean_and_interval(0.05, 0.0019, 0.1, "R²") == "0.05 [0.0019, 0.10]"
 
 
 def test_an_infinite_score_is_none_and_told(tmp_path, caplog):
