@@ -10,6 +10,7 @@ import pandas as pd
 from benchbench.analysis.brief import ALL
 from benchbench.analysis.pairing import Study
 from benchbench.core.statistics import (
+    MEANINGLESS_R2,
     improvement_interval,
     paired_t_interval,
     performance_profile,
@@ -24,11 +25,16 @@ _FATES = ("applied", "dropped")
 
 
 def runs(table: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """The table's measures in long form: ``env, seed, variant, update, measure, value``."""
+    """The table's measures in long form: ``env, seed, variant, update, measure, value``.
+
+    An R² below :data:`MEANINGLESS_R2` says nothing and is left out.
+    """
     long = table.melt(
         ["env", "seed", "variant", "update"], list(measures), "measure", "value"
     ).dropna(subset="value")
-    return long[np.isfinite(long["value"].astype(float))].reset_index(drop=True)
+    values = long["value"].astype(float)
+    meaningless = long["measure"].str.endswith("_r2") & (values < MEANINGLESS_R2)
+    return long[np.isfinite(values) & ~meaningless].reset_index(drop=True)
 
 
 def bands(long: pd.DataFrame) -> pd.DataFrame:

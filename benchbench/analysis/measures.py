@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
 from benchbench.analysis.brief import ROOM
+from benchbench.core.statistics import MEANINGLESS_R2
 from benchbench.results.tables import FINAL_SHARE, Results
 
 THRESHOLD = 50.0
@@ -82,8 +83,11 @@ def state_gain(reached: pd.Series, untrained: pd.Series, oracle: pd.Series) -> p
     """(R² - R² untrained) / (R² oracle - R² untrained), of the state probe.
 
     NaN where the denominator is below :data:`~benchbench.analysis.brief.ROOM`: a ratio over a tiny
-    denominator is meaningless.
+    denominator is meaningless; and where an R² is below :data:`MEANINGLESS_R2`.
     """
+    reached, untrained, oracle = (
+        r2.where(r2 >= MEANINGLESS_R2) for r2 in (reached, untrained, oracle)
+    )
     room = oracle - untrained
     return (reached - untrained) / room.where(room >= ROOM)
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from benchbench.analysis.brief import Scale
 from benchbench.analysis.measures import measure_cells
+from benchbench.core.statistics import MEANINGLESS_R2
 from benchbench.results.tables import Results
 from benchbench.suite.model import Contrast, SeedPlan
 
@@ -65,6 +66,7 @@ class Pairing:
         """The values of both variants over the pairs in which both are finite.
 
         On the ln-ratio scale the values are logarithms, and one that is not positive is not finite.
+        A pair with an R² below :data:`MEANINGLESS_R2` is left out, and counted in the note.
         """
         if (column, scale) not in self._known:
             sides = self._paired(column, scale)
@@ -111,10 +113,15 @@ class Pairing:
         if scale == "ln ratio":
             values = [value.where(value > 0).map(math.log) for value in values]
         usable = same & np.isfinite(values[0]) & np.isfinite(values[1])
+        meaningless = usable & False
+        if column.endswith("_r2"):
+            meaningless = usable & ((values[0] < MEANINGLESS_R2) | (values[1] < MEANINGLESS_R2))
+            usable &= ~meaningless
         reasons = {
             f"without a finished {against} and {of}": ~finished,
             "evaluated at different updates": finished & ~same,
-            "without a finite value": same & ~usable,
+            "with a probe's R² below −1, which says nothing": meaningless,
+            "without a finite value": same & ~usable & ~meaningless,
         }
         out = [f"{int(left.sum())} {why}" for why, left in reasons.items() if left.any()]
         note = f"{int(usable.sum())} of {len(index)} planned pairs" if out else ""

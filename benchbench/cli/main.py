@@ -12,6 +12,7 @@ from typing import Literal
 import click
 
 from benchbench import __version__
+from benchbench.cli import completion  # noqa: F401  bash's, with values that hold a '='
 from benchbench.cli.as_json import json_option, plan_json, show
 from benchbench.cli.audit import audit
 from benchbench.cli.compare import baseline, compare, history

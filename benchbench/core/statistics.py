@@ -23,6 +23,10 @@ from scipy import stats
 Interval = tuple[float, float]
 """Lower and upper end; both NaN where the data do not allow one."""
 
+MEANINGLESS_R2 = -1.0
+"""R² below which a probe errs more than twice as much as the mean would: its few episodes differ,
+and how far below it lies is chance."""
+
 EXACT_UP_TO = 20
 """Largest number of pairs whose sign flips are all enumerated (2²⁰ means, 8 MB)."""
 

@@ -20,15 +20,20 @@ NONE = "–"
 """Printed in place of a missing number."""
 
 
-def number(value: float, unit: str = "", signed: bool = False) -> str:
-    """A number at its unit's precision, or ±∞; :data:`NONE` where there is none."""
+def number(value: float, unit: str = "", signed: bool = False, digits: int | None = None) -> str:
+    """A number at its unit's precision, or ±∞; :data:`NONE` where there is none.
+
+    ``digits`` are decimals in place of the unit's.
+    """
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     if math.isnan(value):
         return NONE
     sign = "+" if signed else ""
-    digits = DIGITS.get(unit)
-    small = digits is not None and TINY < abs(value) < 0.5 * 10.0**-digits
+    small = False
+    if digits is None:
+        digits = DIGITS.get(unit)
+        small = digits is not None and TINY < abs(value) < 10.0**-digits
     text = f"{value:{sign}.2g}" if small else f"{value:{sign}.3g}"
     if digits is not None and not small:
         text = f"{value:{sign}.{digits}f}"
@@ -38,11 +43,26 @@ def number(value: float, unit: str = "", signed: bool = False) -> str:
 def mean_and_interval(
     mean: float, lo: float, hi: float, unit: str = "", signed: bool = False
 ) -> str:
-    """'0.41 [0.30, 0.52]', the interval only where there is one."""
-    text = number(mean, unit, signed)
-    if math.isfinite(mean) and not math.isnan(lo) and not math.isnan(hi):
-        text += f" [{number(lo, unit, signed)}, {number(hi, unit, signed)}]"
-    return text
+    """'0.41 [0.30, 0.52]', the interval only where there is one.
+
+    All three have the unit's decimals, but what would be printed as 0; where all are less than the
+    last of these, as many decimals as show two digits of the largest.
+    """
+    if not math.isfinite(mean) or math.isnan(lo) or math.isnan(hi):
+        return number(mean, unit, signed)
+    largest, digits = max(abs(mean), abs(lo), abs(hi)), DIGITS.get(unit)
+    if digits is not None and TINY < largest < 10.0**-digits:
+        digits = 1 - math.floor(math.log10(largest))
+    first, low, high = (
+        number(value, unit, signed, None if _lost(value, digits) else digits)
+        for value in (mean, lo, hi)
+    )
+    return f"{first} [{low}, {high}]"
+
+
+def _lost(value: float, digits: int | None) -> bool:
+    """Whether so many decimals print a number as 0 that is none."""
+    return digits is not None and TINY < abs(value) < 0.5 * 10.0**-digits
 
 
 def difference(mean: float, lo: float, hi: float, unit: str, scale: str) -> str:

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from benchbench.agent.protocol import Agent
+from benchbench.core.statistics import MEANINGLESS_R2
 from benchbench.data.batch import Batch
 from benchbench.diagnostics.features import dormant_share, effective_rank, encode, probe_r2
 from benchbench.diagnostics.values import q_errors
-
-MEANINGLESS = -1.0
-"""R² below which a probe errs more than twice as much as the mean: its few episodes differ."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,10 @@ class HeldOut:
 def mean_r2(values: np.ndarray) -> float | None:
     """Mean of the values; None where there is none (constant targets have no R²).
 
-    A value below :data:`MEANINGLESS` is left out: such a probe has learned nothing, and how far
+    A value below :data:`MEANINGLESS_R2` is left out: such a probe has learned nothing, and how far
     below it lies is chance.
     """
-    known = values[np.isfinite(values) & (values >= MEANINGLESS)]
+    known = values[np.isfinite(values) & (values >= MEANINGLESS_R2)]
     return float(known.mean()) if known.size else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchbench.report.layout import grid, legend, short
+from benchbench.report.layout import apart, grid, legend, short, tall
 from benchbench.report.style import looks, style
 
 SEEDS_APART = 30
@@ -39,20 +39,20 @@ def paired_figure(pairs: pd.DataFrame, means: pd.DataFrame, label: str, delta: f
     environment.
     """
     with style():
-        apart = len(pairs) <= SEEDS_APART
+        alone = len(pairs) <= SEEDS_APART
         lines: list[tuple[str, list[float], pd.DataFrame]] = []
         for env in dict.fromkeys(pairs["env"]):
             mine = pairs[pairs["env"] == env].sort_values("seed")
-            if apart:
+            if alone:
                 lines += [
                     (f"seed {pair['seed']}", [pair["difference"]], means[:0])
                     for _, pair in mine.iterrows()
                 ]
-            dots = [] if apart else mine["difference"].to_list()
+            dots = [] if alone else mine["difference"].to_list()
             lines.append((short(env), dots, means[means["env"] == env]))
         lines.append(("mean of these", [], means[means["env"] == "all"]))
-        tall = 0.1 * max(name.count("\n") + 1 for name, _, _ in lines) + 0.025
-        figure, (ax,) = grid(1, 1, 0.5 + max(tall, 0.125 if apart else 0.2) * len(lines))
+        each = tall([name for name, _, _ in lines], 0.125 if alone else 0.2)
+        figure, (ax,) = grid(1, 1, 0.5 + each * len(lines))
         ax.axvspan(-delta, delta, color="#dddddd", lw=0, zorder=0)
         ax.axvline(0, color="#444444", lw=0.6)
         for height, (_, dots, mean) in enumerate(lines):
@@ -75,14 +75,15 @@ def improvement_figure(chances: pd.DataFrame, control: str) -> Figure:
     ``chances`` has ``variant, mean, lo, hi``.
     """
     with style():
-        figure, (ax,) = grid(1, 1, 0.45 + 0.17 * len(chances))
+        names = apart(chances["variant"].to_list())
+        figure, (ax,) = grid(1, 1, 0.45 + tall(names, 0.17) * len(chances))
         ax.axvline(0.5, color="#444444", lw=0.6)
-        table = looks(chances["variant"].to_list())
+        table = looks([control, *chances["variant"]])  # as in the figures that show it too
         for height, (_, row) in enumerate(chances.iterrows()):
             look = table[row["variant"]]
             ax.plot([row["lo"], row["hi"]], [height, height], color=look.color, lw=1.3)
             ax.plot(row["mean"], height, look.marker, ms=4, color=look.color)
-        ax.set_yticks(range(len(chances)), [short(v) for v in chances["variant"]])
+        ax.set_yticks(range(len(chances)), names)
         ax.set_ylim(len(chances) - 0.4, -0.6)
         ax.set_xlim(-0.03, 1.03)
         ax.grid(axis="y", visible=False)
@@ -119,10 +120,11 @@ def chain_figure(pairs: pd.DataFrame, links: pd.DataFrame, labels: dict[str, str
 def cost_figure(costs: pd.DataFrame) -> Figure:
     """Time an update and time a cell, by variant; columns as ``curves.costs`` has them."""
     with style():
+        variants = apart(costs["variant"].to_list())
         figure, (left, right) = grid(
             1,
             2,
-            0.6 + 0.17 * len(costs),
+            0.6 + tall(variants, 0.17) * len(costs),
             share_y=True,
             names=[*(name for name, *_ in SPENT.values()), "the rest"],
         )
@@ -140,7 +142,7 @@ def cost_figure(costs: pd.DataFrame) -> Figure:
         bars = right.barh(heights, rest, left=start, height=0.6, color="#cccccc", label="the rest")
         right.bar_label(bars, [amount(v) for v in costs["cell_s"]], padding=2, fontsize=5.5)
         right.set_xlabel("a cell (s, mean)")
-        left.set_yticks(heights, [short(v) for v in costs["variant"]])
+        left.set_yticks(heights, variants)
         left.set_ylim(len(costs) - 0.4, -0.6)
         for ax in (left, right):
             ax.grid(axis="y", visible=False)

@@ -44,7 +44,7 @@ MEASURES: dict[str, str] = {
     "score under unseen distractions, mean over the last tenth of training":
         "未见干扰下的分数，训练最后十分之一的均值",
     "R² of the state probe under unseen distractions": "未见干扰下状态探针的 R²",
-    "R² of the return-to-go probe under unseen distractions": "未见干扰下剩余回报探针的 R²",
+    "R² of the return-to-go probe under unseen distractions": "未见干扰下未来回报（return-to-go）探针的 R²",
     "R² of the dataset-action probe under unseen distractions": "未见干扰下数据动作探针的 R²",
     "RMS of Q − own policy's return under unseen distractions, over σ_G":
         "未见干扰下 Q − 自身策略回报的均方根，以 σ_G 计",
@@ -87,6 +87,7 @@ NOTES: dict[str, str] = {
     "{done} of {planned} planned pairs": "计划 {planned} 对中的 {done} 对",
     "{n} without a finished {against} and {of}": "{n} 对没有完成的 {against} 与 {of}",
     "{n} evaluated at different updates": "{n} 对的评估时刻不同",
+    "{n} with a probe's R² below −1, which says nothing": "{n} 对的探针 R² 低于 −1，说明不了什么",
     "{n} without a finite value": "{n} 对没有有限的数值",
     "in place of {measure}, since {n} of {all} pairs lack {needs}":
         "代替“{measure}”：{all} 对中有 {n} 对缺少{needs}",
@@ -133,7 +134,7 @@ PHRASES: dict[str, str] = {
     "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
     "By environment: {found}.": "各环境：{found}。",
     "By condition: {found}.": "各条件：{found}。",
-    "In no environment alone is a claim decided.": "在任何单个环境中都没有论断得出结论。",
+    "No environment alone decides a claim.": "在任何单个环境中都没有论断得出结论。",
     "{measure} {verdict}": "{measure}{verdict}",
     "on {env} {parts}": "{env}：{parts}",
     "There is no finished pair of `{against}` and `{of}`, so nothing is compared.":
@@ -145,9 +146,9 @@ PHRASES: dict[str, str] = {
     "one pair (environment, seed)": " 1 对（环境，种子）",
     "{n} pairs (environment, seed)": " {n} 对（环境，种子）",
     "up to {n} pairs (environment, seed)": "至多 {n} 对（环境，种子）",
-    "They rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
-    "no cell was scored, so whether its policy learned anything is not known":
-        "没有单元被评分，无从得知其策略是否学到了东西",
+    "The verdicts rest on {pairs}; {weight}.": "依据为{pairs}；{weight}。",
+    "no cell has an untrained score, so whether anything was learned is not known":
+        "没有单元有未训练时的得分，无从得知是否学到了东西",
     "whether anything was learned cannot be said from fewer than two cells a variant":
         "每个变体不足两个单元，无法判断是否学到了东西",
     "of {names}, none ended clear above its untrained score, so comparing them says little":
@@ -171,7 +172,7 @@ PHRASES: dict[str, str] = {
         "各变体的区间是其自身均值的 95 % 区间；差值 {contrast} 的区间取 {level}，使同族区间以 95 % 的概率同时"
         "成立。成立、方向相反、更高、更低：区间越过 delta，且校正后的符号翻转检验 p 值不超过 0.05。可忽略：区间在"
         " ±delta 之内。已证实，大小未定：区间不含零，但含 delta。delta 在套件中事先固定。",
-    "A failure that no pair of {n} shows may still befall up to {rate} of seeds (95 %).":
+    "A failure that no pair of {n} shows may still occur in up to {rate} of seeds (95 %).":
         "{n} 对中未出现的失败仍可能发生在至多 {rate} 的种子上（95 %）。",
     "{measure}, over environments in general: {interval}.": "{measure}，就一般环境而言：{interval}。",
     "Nothing is said of environments in general: that takes {n} environments.":
@@ -187,16 +188,16 @@ PHRASES: dict[str, str] = {
     "What would decide it": "怎样才能得出结论",
     "Too few pairs have finished for their spread to be known.": "完成的配对太少，无法得知其离散程度。",
     "From the spread of this suite's own pairs: the smallest effect that they show with 80 % power at "
-    "the level of their family, the pairs of one environment that an effect of delta takes, and the hours "
-    "that those would take at what these cells took (one after another). A family of fewer claims, named "
-    "in the suite beforehand, takes fewer.":
-        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应、证实 delta 大小的效应"
+    "the level of their family (–: too few pairs for any), the pairs of one environment that "
+    "an effect of delta takes, and the hours that those would take at what these cells took, one after "
+    "another. A family of fewer claims, named in the suite beforehand, takes fewer.":
+        "由本套件自身配对的离散程度得出：在其族的水平上以 80 % 的功效能够证实的最小效应（–：对数太少，无法证实任何效应）、证实 delta 大小的效应"
         "在一个环境中所需的对数，以及按这些单元的用时（依次运行）所需的小时数。在套件中事先指定较少的论断，"
         "所需更少。",
     "smallest effect shown": "可证实的最小效应",
     "pairs for delta": "delta 所需对数",
     "hours": "小时",
-    "Seeds were added until it was known. The looks and what error each may spend were fixed in the "
+    "Seeds were added until the claims were decided. The looks and what error each may spend were fixed in the "
     "suite; intervals hold at all looks together, and a claim that a look has decided stays as that look "
     "left it.":
         "种子逐步增加，直至得出结论。各次查看及其可用的误差在套件中事先固定；区间在所有查看中同时成立，某次查看"
@@ -232,7 +233,7 @@ PHRASES: dict[str, str] = {
     "R²": "R²",
     "gain": "增益",
     "Did anything learn?": "学到东西了吗？",
-    "No finished cell was scored, so there is nothing to say.": "没有已评分的完成单元，无可奉告。",
+    "No finished cell has an untrained score, so there is nothing to say.": "没有完成的单元有未训练时的得分，无从比较。",
     "environment": "环境",
     "variant": "变体",
     "cells": "单元数",
@@ -347,8 +348,9 @@ PHRASES: dict[str, str] = {
         "（critic 为 0.01 至 0.1，VAE 为 0.001 至 0.01）。",
     "Probes over training": "训练期间的探针",
     "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds. Dotted: a "
-    "return probe that sees only the time index.":
-        "冻结特征上的岭回归探针的 R²，按回合划分；95 % 区间带。点线：仅见时间步的回报探针。",
+    "return probe that sees only the time index. Values below −1 say nothing and are left out.":
+        "冻结特征上的岭回归探针的 R²，按回合划分；95 % 区间带。点线：仅见时间步的回报探针。低于 −1 的值说明不了"
+        "什么，已略去。",
     "Paired differences of the final score": "最终得分的配对差值",
     "A dot a pair; a diamond is a mean with its 95 % interval (unadjusted). Grey band: within delta "
     "of zero.":

@@ -11,6 +11,7 @@ PAGE: dict[str, str] = {
     "What changes where the image encoder of an offline RL agent is trained as in `{of}` rather than "
     "as in `{against}`?":
         "离线强化学习智能体的图像编码器按 `{of}` 而不是按 `{against}` 训练，会有什么变化？",
+    "Does `{of}` score otherwise than `{against}`?": "`{of}` 的得分与 `{against}` 不同吗？",
     "figure": "图",
     "show": "展开",
     "unfold all": "全部展开",
@@ -26,23 +27,28 @@ PAGE: dict[str, str] = {
     "Each measured difference over the smallest effect of interest, delta, which was fixed "
     "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
     "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "
-    "an arrow goes on. Linear around zero, logarithmic beyond.":
+    "an arrow marks one that goes on. Linear around zero, logarithmic beyond. Inconclusive: the data allow both no "
+    "effect and one of delta. Shown, size open: there is an effect, which may be below delta.":
         "各实测差值除以事先固定的最小关注效应 delta；有论断时，右侧为论断的方向。粗体：各环境的均值。灰带：距零不超过 "
-        "delta。横线为合计 95 % 成立的区间，箭头表示区间更长。零附近为线性刻度，其外为对数刻度。",
+        "delta。横线为合计 95 % 成立的区间，箭头表示区间更长。零附近为线性刻度，其外为对数刻度。尚无定论："
+        "数据既容许没有效应，也容许 delta 大小的效应。已证实，大小未定：效应存在，但可能小于 delta。",
+    "← against the claim": "← 与论断相反",
+    "as claimed →": "与论断一致 →",
+    "{name}, {label}": "{name}，{label}",
     "At the spread seen so far, an effect of delta would be shown with 80 % power by this many "
     "pairs (seeds) in one environment:":
         "按目前的离散程度，以 80 % 的功效证实 delta 大小的效应，在一个环境中所需的对数（种子数）：",
-    "**{measure}**: {least} ({env}); {there} are there":
+    "**{measure}**: {least} ({env}); {there} so far":
         "**{measure}**：{least}（{env}）；现有 {there}",
-    "**{measure}**: from {least} ({env}) to {most} ({other}); {there} are there":
+    "**{measure}**: from {least} ({env}) to {most} ({other}); {there} so far":
         "**{measure}**：从 {least}（{env}）到 {most}（{other}）；现有 {there}",
     "How to read it": "如何阅读",
     "What these pairs can show": "这些配对能证实什么",
     "This table began the project (its brief): seven claims about what changes once the critic's "
     "gradient reaches the encoder. What is claimed stands in italics, what was measured below it.":
         "本项目由此表（即“原文”）开始：critic 的梯度到达编码器之后会发生的七项变化。斜体为原文所称，其下为实测值。",
-    "{measure}: inconclusive in spite of its adjusted p of {p}, as its interval holds zero; a "
-    "verdict takes both.":
+    "{measure}: inconclusive in spite of its adjusted p of {p}, because its interval holds zero; a "
+    "verdict needs both.":
         "{measure}：校正后的 p 为 {p}，但区间包含零，因此尚无定论；得出结论需两者兼备。",
     "The tasks": "任务",
     "Frames of one episode of its data, from left to right.": "其数据中一个回合的画面，从左到右。",

@@ -12,7 +12,7 @@ from benchbench.analysis.pairing import Study
 from benchbench.core.text import NONE, difference, number
 from benchbench.report.document import Block, Paragraph, Table, cell, marked
 from benchbench.report.language import Words
-from benchbench.report.layout import grid, short
+from benchbench.report.layout import grid, short, tall
 from benchbench.report.style import style
 from benchbench.suite.model import Contrast
 
@@ -44,12 +44,13 @@ def _figure(frame: pd.DataFrame) -> Figure:
     several = strata["name"].nunique() > 1
     with style():
         rows = math.ceil(len(claims) / 4)
-        figure, axes = grid(rows, min(4, len(claims)), 0.75 + 0.14 * len(strata), share_y=True)
         heights = {env: place for place, env in enumerate(strata["env"])}
         names = [
             f"{short(one['name'])}, {one['condition']}" if several else one["condition"]
             for _, one in strata.iterrows()
         ]
+        height = 0.75 + tall(names, 0.14) * len(strata)
+        figure, axes = grid(rows, min(4, len(claims)), height, share_y=True)
         for ax, claim in zip(axes, claims, strict=False):
             mine = frame[frame["claim"] == claim]
             delta = float(mine["delta"].iloc[0])

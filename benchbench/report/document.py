@@ -118,7 +118,8 @@ class Photo:
 class ForestLine:
     """A line of the overview: an effect and its interval as places from 0 to 1 on the scale.
 
-    ``whole`` marks a claim's mean; ``at`` is None where nothing was measured.
+    ``whole`` marks a claim's mean; ``at`` is None where nothing was measured. ``dots`` are the
+    effects in the environments, where those have no lines of their own.
     """
 
     name: str
@@ -127,16 +128,21 @@ class ForestLine:
     ends: tuple[float, float] | None
     value: str
     verdict: Span
+    dots: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Forest:
-    """The overview: its picture, and the same as lines that a page of any width can show."""
+    """The overview: its picture, and the same as lines that a page of any width can show.
+
+    ``sides`` says what left and right of zero mean, where that is not the sign of the difference.
+    """
 
     picture: Picture
     lines: tuple[ForestLine, ...]
     band: tuple[float, float]
     ticks: tuple[tuple[float, str], ...]
+    sides: tuple[str, str] | None = None
     kind: Literal["forest"] = "forest"
 
 

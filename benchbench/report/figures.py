@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -40,15 +40,20 @@ def score_figure(bands: pd.DataFrame, runs: pd.DataFrame, compared: Collection[s
         envs = list(dict.fromkeys(bands["env"]))
         columns = 2 if len(envs) == 4 else min(len(envs), 3)  # no empty panel up to four
         variants = list(dict.fromkeys(bands["variant"]))
-        figure, axes = grid(math.ceil(len(envs) / columns), columns, 1.9, names=variants)
-        for ax, env in zip(axes, envs, strict=False):
-            _curves(ax, bands[bands["env"] == env], compared, runs[runs["env"] == env])
+        rows = math.ceil(len(envs) / columns)
+        figure, axes = grid(rows, columns, 1.9, names=variants)
+        for place, (ax, env) in enumerate(zip(axes, envs, strict=False)):
+            mine = bands[bands["env"] == env]
+            _curves(ax, mine, variants, compared, runs[runs["env"] == env])
             ax.set_title(short(env, 30))
-            ax.set_xlabel("updates")
+            if place + columns >= len(envs):
+                ax.set_xlabel("updates")
         for ax in axes[len(envs) :]:
             ax.set_visible(False)
-        for ax in axes[::columns]:
-            ax.set_ylabel("score (D4RL × 100)")
+        if rows == 1:
+            axes[0].set_ylabel("score (D4RL × 100)")
+        else:
+            figure.supylabel("score (D4RL × 100)", fontsize=7)
         legend(figure, variants)
     return figure
 
@@ -100,7 +105,7 @@ def _curve_grid(
         figure, axes = grid(rows, columns, 1.5, names=variants)
         for position, (ax, (env, measure)) in enumerate(zip(axes, cells, strict=True)):
             mine = bands[(bands["env"] == env) & (bands["measure"] == measure)]
-            _curves(ax, mine, compared)
+            _curves(ax, mine, variants, compared)
             top, left = position < columns, position % columns == 0
             if top:
                 ax.set_title(labels[measure] if across else short(env, 30))
@@ -153,11 +158,20 @@ def signal_figure(bands: pd.DataFrame) -> Figure:
 
 
 def _curves(
-    ax: Axes, bands: pd.DataFrame, compared: Collection[str], runs: pd.DataFrame | None = None
+    ax: Axes,
+    bands: pd.DataFrame,
+    variants: Sequence[str],
+    compared: Collection[str],
+    runs: pd.DataFrame | None = None,
 ) -> None:
-    few = bands["variant"].nunique() <= 3
+    """A panel; ``variants`` are the whole figure's, so that each looks the same in every panel."""
+    if bands.empty:
+        ax.text(0.5, 0.5, "no values", ha="center", va="center", color="#777777",
+                transform=ax.transAxes)  # fmt: skip
+        ax.set(xticks=[], yticks=[])
+    few = len(variants) <= 3
     alike = same_curves(bands)
-    for variant, look in looks(list(dict.fromkeys(bands["variant"]))).items():
+    for variant, look in looks(variants).items():
         if runs is not None:
             for _, run in runs[runs["variant"] == variant].groupby("seed"):
                 ax.plot(run["update"], run["value"], color=look.color, lw=0.35,

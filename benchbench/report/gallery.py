@@ -36,7 +36,9 @@ AT_A_GLANCE = (
     "Each measured difference over the smallest effect of interest, delta, which was fixed "
     "beforehand; right is the claimed direction where there is one. Bold: the mean over the "
     "environments. Grey band: within delta of zero. Bars are intervals that hold together at 95 %; "
-    "an arrow goes on. Linear around zero, logarithmic beyond."
+    "an arrow marks one that goes on. Linear around zero, logarithmic beyond. Inconclusive: the "
+    "data allow both no effect and one of delta. Shown, size open: there is an effect, which may "
+    "be below delta."
 )
 
 
@@ -93,12 +95,11 @@ def made(study: Study, claims: pd.DataFrame) -> Iterator[tuple[Shown, Figure]]:
         if frame["effect"].notna().any():
             name = f"{OVERVIEW}-{number + 1}" if number else OVERVIEW
             names = {row["claim"]: row["measure"].partition(",")[0] for _, row in frame.iterrows()}
-            sides = f"{of} − {against}, in units of δ"
-            if contrast.expect:
-                sides = f"← against the claim    {sides}    as claimed →"
+            label = f"{of} − {against}, in units of δ"
+            sides = ("← against the claim", "as claimed →") if contrast.expect else None
             entry = Shown(name, "All verdicts at a glance", AT_A_GLANCE,
                           contrast.name if several else "", f"{of} {against}")  # fmt: skip
-            yield entry, overview_figure(frame, names, sides)
+            yield entry, overview_figure(frame, names, label, sides)
     for entry, make in GALLERY.items():
         figures_of = make(study)
         for number, (of, figure) in enumerate(figures_of):
@@ -154,8 +155,8 @@ def _probes(study: Study) -> Figures:
     long, there = _measured(study, labels)
     if not there:
         return []
-    baseline = results.evaluations.groupby("env")["time_return_r2"].mean().dropna()
-    references = baseline.rename("value").reset_index().assign(measure="return_r2")
+    baseline = runs(results.evaluations, ["time_return_r2"]).groupby("env")["value"].mean()
+    references = baseline.reset_index().assign(measure="return_r2")
     curves = _in_order(study, bands(long))
     return _one(figures.probe_figure(curves, there, references, _compared(study)))
 
@@ -240,7 +241,8 @@ GALLERY: dict[Shown, Callable[[Study], Figures]] = {
     Shown(
         "probes", "Probes over training",
         "R² of ridge probes from frozen features, split by episode; 95 % bands over seeds. Dotted: "
-        "a return probe that sees only the time index.",
+        "a return probe that sees only the time index. Values below −1 say nothing and are left "
+        "out.",
     ): _probes,
     Shown(
         "paired", "Paired differences of the final score",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from benchbench.report.layout import PAGE, short
+from benchbench.report.layout import PAGE, apart
 from benchbench.report.style import looks, style
 from benchbench.routing import LOSSES
 
@@ -42,10 +42,11 @@ def flow_figure(flows: pd.DataFrame) -> Figure:
             ax.text(NAMES + STEP * (number + 0.5), TOP / 2, f"step {number + 1}: {loss} loss",
                     ha="center", va="center", fontsize=7, weight="bold")  # fmt: skip
         rows = {(r["variant"], r["loss"], r["module"]): r for _, r in flows.iterrows()}
+        names = apart(variants, 14)
         for place, (variant, look) in enumerate(looks(variants).items()):
             y = TOP + ROW * (place + 0.5)
             ax.axhline(y - ROW / 2, color="#dddddd", lw=0.5)
-            ax.text(0.06, y, short(variant, 14), ha="left", va="center", fontsize=7, weight="bold",
+            ax.text(0.06, y, names[place], ha="left", va="center", fontsize=7, weight="bold",
                     color=look.color)  # fmt: skip
             for number, loss in enumerate(LOSSES):
                 head = HEADS[loss] if (variant, loss, HEADS[loss]) in rows else "actor"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from benchbench.report.document import Document, Heading
 from benchbench.report.language import NAMES, Words
@@ -33,8 +35,8 @@ def to_html(document: Document, folder: Path, words: Words) -> str:
     environment.filters["whole"] = whole
 
     def embedded(name: str) -> tuple[int, str]:
-        svg = (figures / f"{name}.svg").read_bytes()
-        return shown_width(svg.decode("utf-8")), base64.b64encode(svg).decode("ascii")
+        svg = (figures / f"{name}.svg").read_text(encoding="utf-8")
+        return shown_width(svg), quoted(svg)
 
     def photo(path: str) -> str:
         kind = "gif" if path.endswith(".gif") else "png"
@@ -60,6 +62,12 @@ def to_html(document: Document, folder: Path, words: Words) -> str:
 def whole(text: str) -> str:
     """The text with its intervals, '[0.30, 0.52]', kept on one line."""
     return re.sub(r"\[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), text)
+
+
+def quoted(svg: str) -> Markup:
+    """The figure as a data URI holds it, a third smaller than base64; no sign of HTML is left."""
+    text = re.sub(r"\s*\n\s*", " ", svg).replace('"', "'")
+    return Markup(quote(text, safe=" '=:;,/"))
 
 
 def shown_width(svg: str) -> int:

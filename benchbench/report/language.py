@@ -75,7 +75,13 @@ class Words:
 
 
 _NAMES = ("measure", "needs")
+_COUNTS = ("n", "all", "done", "planned")
 
 
 def _pattern(phrase: str) -> str:
-    return re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(phrase))
+    """What a note looks like whose ``{names}`` are filled in, so that no other is taken for it."""
+
+    def filled(name: re.Match[str]) -> str:
+        return f"(?P<{name[1]}>{'[0-9]+' if name[1] in _COUNTS else '.+?'})"
+
+    return re.sub(r"\\{(\w+)\\}", filled, re.escape(phrase))

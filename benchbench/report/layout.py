@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ COLUMN, PAGE = 3.3, 6.9
 TALLEST = 9.0
 """Height of a page. Panels of a figure that would be taller get lower, down to readable ones."""
 
-LOWEST = 0.95
+LOWEST = 1.15
 """The least height of a panel."""
 
 
@@ -76,6 +77,23 @@ def short(name: str, columns: int = 24) -> str:
     if len(lines) > 3:
         lines = [lines[0], lines[1][: columns - 1] + "…", lines[-1]]
     return "\n".join(line.strip() for line in lines).replace("$", r"\$")
+
+
+def apart(names: Sequence[str], columns: int = 24) -> list[str]:
+    """The names as :func:`short` shows them, but for a beginning that would make two look alike."""
+    shown = [short(name, columns) for name in names]
+    alike = [name for name, text in zip(names, shown, strict=True) if shown.count(text) > 1]
+    start = takewhile(lambda letters: len({*letters}) == 1, zip(*alike, strict=False))
+    same = re.sub(r"[^-/_:.,]*$", "", "".join(letters[0] for letters in start))
+    return [
+        short("…" + name.removeprefix(same), columns) if same and name.startswith(same) else text
+        for name, text in zip(names, shown, strict=True)
+    ]
+
+
+def tall(names: Sequence[str], least: float) -> float:
+    """Inches of a row that each of these names stands beside, at least ``least``."""
+    return max(least, 0.05 + 0.1 * max((name.count("\n") + 1 for name in names), default=1))
 
 
 def _drawable(name: str) -> str:

@@ -20,13 +20,21 @@ from benchbench.report.document import (
     named,
 )
 from benchbench.report.language import Words
-from benchbench.report.overview_figure import TICKS, place
+from benchbench.report.overview_figure import APART, TICKS, place
 from benchbench.report.verdict_sections import values, verdict_span
 from benchbench.suite.model import Contrast
 
 
-def question(contrast: Contrast, words: Words) -> str:
-    """What the contrast asks, for those who see the project for the first time."""
+def question(contrast: Contrast, words: Words, other_code: bool = False) -> str:
+    """What the contrast asks, for those who see the project for the first time.
+
+    Of ``other_code`` scores alone are known.
+    """
+    if other_code:
+        return words(
+            "Does `{of}` score otherwise than `{against}`?",
+            of=contrast.of, against=contrast.against,
+        )  # fmt: skip
     if contrast.expect and (contrast.of, contrast.against) == (AFTER, BEFORE):
         return words(
             "Which loss should train the image encoder that the networks of an offline RL agent "
@@ -78,7 +86,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
         sentences.append(
             words(f"{by}: {{found}}.", found="；".join(found) if words.lang == "zh"
                   else "; ".join(found)) if found
-            else words("In no environment alone is a claim decided.")
+            else words("No environment alone decides a claim.")
         )  # fmt: skip
     numbers = over.loc[over["row"] > 1, "n_pairs"]
     n = int(numbers.max()) if len(numbers) else 0
@@ -92,7 +100,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
         "up to {n} pairs (environment, seed)"
     )  # fmt: skip
     rest = words("one pair (environment, seed)") if n == 1 else words(several_pairs, n=n)
-    sentences.append(words("They rest on {pairs}; {weight}.", pairs=rest, weight=weight))
+    sentences.append(words("The verdicts rest on {pairs}; {weight}.", pairs=rest, weight=weight))
     return joined(sentences, words)
 
 
@@ -125,7 +133,7 @@ def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> lis
             name = aspect.name.en.replace("Q prediction", "prediction of Q")
             name = name[0].lower() + name[1:]
         if label and word == "shown, size open":
-            name += words(" ({label})", label=words.note(label))
+            name = words("{name}, {label}", name=name, label=words.note(label))
         by_word.setdefault(word, []).append(name)
     one, many = "{n} is {word} ({names})", "{n} are {word} ({names})"
     return [
@@ -155,12 +163,17 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
     return found
 
 
-def forest(claims: pd.DataFrame, picture: Picture, words: Words) -> Forest:
+def forest(claims: pd.DataFrame, contrast: Contrast, picture: Picture, words: Words) -> Forest:
     """The overview's picture, and its lines for the page."""
     texts = {(part["claim"], part["env"]): values(part)[2] for _, part in claims.iterrows()}
-    lines = []
-    for _, row in overview(claims).iterrows():
+    lines, frame = [], overview(claims)
+    alone = frame[(frame["env"] != ALL) & frame["effect"].notna()]
+    many = frame["env"].nunique() > APART + 1
+    for _, row in frame.iterrows():
         whole = row["env"] == ALL
+        if many and not whole:
+            continue
+        dots = alone.loc[alone["claim"] == row["claim"], "effect"] if many else ()
         known = row["effect"] == row["effect"]
         bounded = known and row["lo"] == row["lo"] and row["hi"] == row["hi"]
         lines.append(ForestLine(
@@ -168,11 +181,12 @@ def forest(claims: pd.DataFrame, picture: Picture, words: Words) -> Forest:
             place(row["effect"]) if known else None,
             (place(row["lo"]), place(row["hi"])) if bounded else None,
             texts.get((row["claim"], row["env"]), NONE),
-            verdict_span(row["verdict"], "", words),
+            verdict_span(row["verdict"], "", words), tuple(place(effect) for effect in dots),
         ))  # fmt: skip
-    ticks = [*(-t for t in reversed(TICKS)), 0, *TICKS]
+    ticks = [*(-t for t in reversed(TICKS[::2])), 0, *TICKS[::2]]  # all would not fit on a phone
     named = tuple((place(t), f"{t:+d}δ".replace("-", "−") if t else "0") for t in ticks)
-    return Forest(picture, tuple(lines), (place(-1), place(1)), named)
+    sides = (words("← against the claim"), words("as claimed →")) if contrast.expect else None
+    return Forest(picture, tuple(lines), (place(-1), place(1)), named, sides)
 
 
 def open_section(claims: pd.DataFrame, words: Words) -> list[Block]:
@@ -188,12 +202,12 @@ def open_section(claims: pd.DataFrame, words: Words) -> list[Block]:
     for _, row in found.iterrows():
         measure = words.measure(row["measure"], short=True)
         if row["env_least"] == row["env_most"]:
-            text = words("**{measure}**: {least} ({env}); {there} are there", measure=measure,
+            text = words("**{measure}**: {least} ({env}); {there} so far", measure=measure,
                          least=_pairs(row["least"]), env=named(row['env_least']),
                          there=row["there"])  # fmt: skip
         else:
-            text = words("**{measure}**: from {least} ({env}) to {most} ({other}); {there} are "
-                         "there", measure=measure, least=_pairs(row["least"]),
+            text = words("**{measure}**: from {least} ({env}) to {most} ({other}); {there} so "
+                         "far", measure=measure, least=_pairs(row["least"]),
                          env=named(row['env_least']), most=_pairs(row["most"]),
                          other=named(row['env_most']), there=row["there"])  # fmt: skip
         items.append(marked(text))

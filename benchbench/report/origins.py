@@ -23,6 +23,7 @@ from benchbench.report.document import (
 from benchbench.report.gallery import Drawn
 from benchbench.report.language import Words
 from benchbench.results.tables import Results
+from benchbench.suite.variants import OTHER_CODE
 
 
 def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Words) -> list[Block]:
@@ -67,11 +68,17 @@ def unfinished(results: Results, claims: pd.DataFrame, drawn: Drawn, words: Word
     lines += [
         marked(words("no data for the figure: {title}", title=words(title)))
         for title in drawn.without_data
+        if not of_other_code(results)
     ]
     count = words("{done} of {planned} cells are done.", done=done, planned=len(results.plan))
     if not lines and done == len(results.plan):
         return []
     return [Paragraph(marked(count)), *([Bullets(tuple(lines))] if lines else [])]
+
+
+def of_other_code(results: Results) -> bool:
+    """Whether the scores are not of benchbench's own runs: see ``benchbench judge``."""
+    return all(getattr(env.data, "path", "") == OTHER_CODE for env in results.suite.envs)
 
 
 def other_agents(results: Results, words: Words) -> list[Block]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchbench.analysis.brief import ALL
-from benchbench.report.layout import PAGE, short
+from benchbench.report.layout import PAGE, short, tall
 from benchbench.report.style import style
 
 EDGE = 100.0
@@ -51,16 +51,17 @@ def place(value: float) -> float:
     return 0.5 + 0.5 * math.asinh(inside) / math.asinh(EDGE)
 
 
-def overview_figure(frame: pd.DataFrame, names: dict[str, str], label: str) -> Figure:
+def overview_figure(
+    frame: pd.DataFrame, names: dict[str, str], label: str, sides: tuple[str, str] | None = None
+) -> Figure:
     """``frame`` as :func:`~benchbench.analysis.verdicts.overview` makes it; ``names`` of claims.
 
     A claim's line in bold is the mean over the environments. The grey band is within delta of zero;
-    the scale is linear there and logarithmic beyond. ``label`` says what right and left mean.
+    the scale is linear there and logarithmic beyond. ``sides`` says what left and right mean.
     """
     with style():
         lines = _lines(frame, names)
-        tallest = 0.1 * max(name.count("\n") + 1 for name, _, _ in lines) + 0.05
-        height = 0.75 + max(0.155, tallest) * len(lines)
+        height = 0.9 + tall([name for name, _, _ in lines], 0.155) * len(lines)
         figure = Figure(figsize=(PAGE, height), layout="constrained")
         ax = figure.subplots()
         ax.axvspan(place(-1), place(1), color="#e4e4e4", lw=0, zorder=0)
@@ -80,6 +81,8 @@ def overview_figure(frame: pd.DataFrame, names: dict[str, str], label: str) -> F
                                                  for t in ticks])  # fmt: skip
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(short(label, 48))
+        for place_of, text, side in zip((0, 1), sides or (), ("left", "right"), strict=False):
+            ax.text(place_of, 1.0, text, ha=side, va="bottom", fontsize=6, transform=ax.transAxes)
         seen = set(frame["verdict"])
         handles = [
             Line2D([], [], color=mark.color, marker=mark.marker, ms=4, lw=1.2, label=word,

@@ -45,6 +45,7 @@ from benchbench.report.language import LANGS, Lang, Words
 from benchbench.report.markdown import to_markdown
 from benchbench.report.origins import (
     files_and_citation,
+    of_other_code,
     other_agents,
     provenance,
     unfinished,
@@ -141,10 +142,9 @@ def page(found: Found, words: Words, others: tuple[tuple[str, str], ...] = ()) -
         contrast, end = pairing.contrast, f"-{number + 1}" if number else ""
         which = f": {contrast.name}" if len(study.pairings) > 1 else ""
         mine = verdicts.of_contrast(claims, contrast)
-        said = lead.joined([lead.question(contrast, words), lead.answer(mine, contrast, words)],
-                           words)  # fmt: skip
         weight = sections_of.weight(found.learning, contrast, words)
-        blocks.append(Paragraph(marked(said), lead=True))
+        blocks.append(Paragraph(marked(lead.question(contrast, words, of_other_code(results)))))
+        blocks.append(Paragraph(marked(lead.answer(mine, contrast, words)), lead=True))
         blocks.append(Paragraph(marked(lead.evidence(mine, contrast, words, weight))))
         sections += [
             replace(section, anchor=section.anchor + end, title=section.title + which)
@@ -188,7 +188,7 @@ def _of_contrast(
     """What the page says of one contrast."""
     name = f"{contrast.of} {contrast.against}"
     overviews: list[Block] = [
-        lead.forest(claims, _picture(shown, words), words)
+        lead.forest(claims, contrast, _picture(shown, words), words)
         for shown in found.drawn
         if shown.name.startswith(OVERVIEW) and shown.key in ("", name)
     ]

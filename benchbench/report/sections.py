@@ -39,7 +39,7 @@ def weight(learning: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     names = words.listed([f"`{name}`" for name in compared.index])
     clear = [f"`{name}`" for name, word in compared.items() if word == "yes"]
     if compared.empty:
-        return words("no cell was scored, so whether its policy learned anything is not known")
+        return words("no cell has an untrained score, so whether anything was learned is not known")
     if (compared == "unknown").all():
         return words(
             "whether anything was learned cannot be said from fewer than two cells a variant"
@@ -61,7 +61,11 @@ def learning_section(learning: pd.DataFrame, study: Study, words: Words) -> list
     """Untrained against final score, with the paired interval."""
     if learning.empty:
         return [
-            Paragraph(marked(words("No finished cell was scored, so there is nothing to say.")))
+            Paragraph(
+                marked(
+                    words("No finished cell has an untrained score, so there is nothing to say.")
+                )
+            )
         ]
     one_env = learning["env"].nunique() == 2  # it, and 'all', which is the same
     shown = learning[learning["env"] != "all"] if one_env else learning

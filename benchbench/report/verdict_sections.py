@@ -182,8 +182,8 @@ def _not_enough(tested: pd.DataFrame, words: Words) -> list[Line]:
     """Why a small p alone decides nothing."""
     held = tested[(tested["verdict"] == "inconclusive") & (tested["p_holm"] <= ALPHA)]
     return [
-        marked(words("{measure}: inconclusive in spite of its adjusted p of {p}, as its interval "
-                     "holds zero; a verdict takes both.",
+        marked(words("{measure}: inconclusive in spite of its adjusted p of {p}, because its "
+                     "interval holds zero; a verdict needs both.",
                      measure=words.measure(part["measure"], short=True), p=number(part["p_holm"])))
         for _, part in held.iterrows()
         if part["lo"] <= 0 <= part["hi"]
@@ -194,7 +194,7 @@ def _failures(tested: pd.DataFrame, words: Words) -> list[Line]:
     """How rare a failure could be that none of the pairs has shown."""
     scores = tested[(tested["claim"] == "score") & (tested["n_pairs"] > 0)]
     return [
-        marked(words("A failure that no pair of {n} shows may still befall up to {rate} of "
+        marked(words("A failure that no pair of {n} shows may still occur in up to {rate} of "
                      "seeds (95 %).", n=n, rate=f"{unseen_rate(int(n)):.0%}"))
         for n in scores["n_pairs"]
     ]  # fmt: skip
@@ -250,9 +250,10 @@ def power_section(claims: pd.DataFrame, study: Study, words: Words) -> list[Bloc
         ))  # fmt: skip
     said = words(
         "From the spread of this suite's own pairs: the smallest effect that they show with 80 % "
-        "power at the level of their family, the pairs of one environment that an effect of delta "
-        "takes, and the hours that those would take at what these cells took (one after another). "
-        "A family of fewer claims, named in the suite beforehand, takes fewer."
+        "power at the level of their family (–: too few pairs for any), the pairs of one "
+        "environment that an effect of delta takes, and the hours that those would take at what "
+        "these cells took, one after another. A family of fewer claims, named in the suite "
+        "beforehand, takes fewer."
     )
     names = ("measure", "environment", "pairs", "smallest effect shown", "delta",
              "pairs for delta", "hours")  # fmt: skip
@@ -288,9 +289,9 @@ def looks_section(looks: pd.DataFrame, words: Words) -> list[Block]:
         for _, row in looks.iterrows()
     )  # fmt: skip
     said = words(
-        "Seeds were added until it was known. The looks and what error each may spend were fixed "
-        "in the suite; intervals hold at all looks together, and a claim that a look has decided "
-        "stays as that look left it."
+        "Seeds were added until the claims were decided. The looks and what error each may spend "
+        "were fixed in the suite; intervals hold at all looks together, and a claim that a look "
+        "has decided stays as that look left it."
     )
     names = header(("seeds", "level of an interval", "decided", "open"), words)
     return [Paragraph(marked(said)), Table(words("Looks"), names, rows)]

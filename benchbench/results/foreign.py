@@ -21,7 +21,7 @@ from benchbench.core.errors import UserError
 from benchbench.core.files import replaced, write_text
 from benchbench.results.tables import TABLES, to_table
 from benchbench.suite.model import Suite
-from benchbench.suite.variants import of_other_code
+from benchbench.suite.variants import OTHER_CODE, of_other_code
 
 NAMES: dict[str, tuple[str, ...]] = {
     "env": ("env", "environment", "env_id", "task", "dataset"),
@@ -47,17 +47,19 @@ def read_scores(path: Path) -> pd.DataFrame:
 
     Raises :class:`UserError` where the file has another layout or a row that is no number.
     """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
-    there = {str(name).strip().lower(): name for name in table.columns}
+    table = _read_csv(path)
+    there = {re.sub(r"[ -]+", "_", str(name).strip().lower()): name for name in table.columns}
     chosen = {
         ours: next((there[name] for name in names if name in there), None)
         for ours, names in NAMES.items()
     }
     if chosen["env"] is None and chosen["variant"] is None:
         long = _of_wide(table)
+        if long is None and chosen["step"] is None and any(map(_run_of, table.columns)):
+            raise UserError(
+                f"{path}: has columns of runs, but none of their steps; it may be called "
+                f"{', '.join(NAMES['step'])}"
+            )
         if long is None:
             raise UserError(
                 f"{path}: should have the columns environment, seed, variant, step and score, or a "
@@ -93,14 +95,33 @@ def read_scores(path: Path) -> pd.DataFrame:
     return long.reset_index(drop=True)
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The file as a table, whether commas, semicolons or tabs stand between its columns."""
+    try:
+        head = " ".join(map(str, pd.read_csv(path, nrows=0).columns))
+        separator = next((sign for sign in ";\t" if sign in head), ",")
+        return pd.read_csv(path, sep=separator, decimal="." if separator == "," else ",")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not in UTF-8; save it as CSV in UTF-8") from None
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as CSV ({told}); export it again") from None
+
+
+def _run_of(column: object) -> re.Match[str] | None:
+    """The run that a column of a chart is of: what stands before its metric."""
+    run, dash, metric = str(column).partition(" - ")
+    beside = metric.endswith(("__MIN", "__MAX", "_step"))
+    return RUN.match(run.strip()) if dash and not beside else None
+
+
 def _of_wide(table: pd.DataFrame) -> pd.DataFrame | None:
     """Weights & Biases' export of a chart in long form; None where it is not one."""
     step = next((c for c in table.columns if str(c).lower() in NAMES["step"]), None)
     parts = []
     for column in table.columns:
-        run, dash, metric = str(column).partition(" - ")
-        found = RUN.match(run.strip())
-        if step is None or not dash or not found or metric.endswith(("__MIN", "__MAX", "_step")):
+        found = _run_of(column)
+        if step is None or not found:
             continue
         parts.append(pd.DataFrame({
             "env": found["env"], "seed": int(found["seed"]), "variant": found["variant"],
@@ -139,6 +160,7 @@ def write_foreign(
             plan.append(head)
             cells.append(head | {
                 "status": "done", "updates": steps[-1], "best_score": max(values),
+                "final_score": values[-1],
                 "untrained_score": values[0] if steps[0] == 0 else None, "settings": "{}",
             })  # fmt: skip
             evaluations += [head | {"update": u, "score": float(s), "return_mean": float(s)}
@@ -149,7 +171,7 @@ def write_foreign(
         "description": f"scores of other code{how if resampled else ''}",
         "seeds": sorted({int(seed) for seed in scores["seed"]}),
         "variants": [of_other_code(name) for name in names.values()],
-        "envs": [{"id": env, "data": {"source": "file", "path": "of other code"}}
+        "envs": [{"id": env, "data": {"source": "file", "path": OTHER_CODE}}
                  for env in dict.fromkeys(scores["env"])],
         "contrasts": [{"of": names[of], "against": names[against]} for of, against in contrasts],
         "claims": ["area", "score"],

@@ -47,6 +47,10 @@ class VariantSettings(Settings):
         return Routing(**self.model_dump())
 
 
+OTHER_CODE = "of other code"
+"""Stands for the data's path where other code trained on them."""
+
+
 def of_other_code(name: str) -> str | dict[str, object]:
     """How a suite names a variant that other code trained: nothing is known of its routing."""
     if name in REGISTRY:

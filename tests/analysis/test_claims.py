@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchbench.analysis.claims import chosen
+from benchbench.analysis.curves import runs
 from benchbench.analysis.measures import (
     measure_cells,
 )
@@ -177,6 +178,19 @@ class TestFallBacks:
         assert row["measure"].startswith("RMS of Q − own policy's return")
         assert row["n_pairs"] == 9
         assert "1 without a finite value" in row["note"]
+
+    def test_a_probe_far_below_zero_is_named_and_not_averaged(self) -> None:
+        def unlike(rows: Rows) -> None:
+            for row in rows["evaluations"]:
+                if row["seed"] == 3 and row["variant"] == "before":
+                    row["return_r2"] = -44.0
+
+        study = pair(changed(unlike))
+        row = judge(study).query("claim == 'return'").iloc[0]
+        assert row["n_pairs"] == 9
+        assert "1 with a probe's R² below −1, which says nothing" in row["note"]
+        assert row["against_mean"] > 0
+        assert runs(study.results.evaluations, ["return_r2"])["value"].min() > 0
 
     def test_own_returns_are_read_at_the_pairs_last_evaluation_with_any(self) -> None:
         def unfinished(rows: Rows) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from click.shell_completion import ShellComplete
+from click.shell_completion import ShellComplete, get_completion_class
 from click.testing import CliRunner
 from helpers.results_factory import NOTHING, make_rows, make_suite, write_results
 from helpers.suites import TINY
@@ -55,6 +55,24 @@ def test_a_report_prints_its_verdicts(tmp_path, monkeypatch):
     score = next(one for one in told["claims"] if one["claim"] == "score")
     assert score["verdict"] == "inconclusive"
     assert score["f"] is None, "what is not known is null, so that any JSON reader takes it"
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "offered"),
+    [
+        ("--only va", 4, ["plain,variant="]),
+        ("--only variant =", 5, [f"plain,{name}" for name in TINY["variants"]]),
+        ("--only variant = a", 6, ["plain,after"]),
+        ("--set train.updates = 5 --only variant = a", 10, ["plain,after"]),
+    ],
+)
+def test_bash_which_breaks_words_at_equals_completes_them_too(
+    suite_file, monkeypatch, words, at, offered
+):
+    monkeypatch.setenv("COMP_WORDS", f"benchbench run {suite_file} {words}")
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    shell = get_completion_class("bash")(main, {}, "benchbench", "_BENCHBENCH_COMPLETE")
+    assert shell.complete().split("\n") == offered
 
 
 def test_the_shell_completes_onlys_values_and_suites(suite_file):

@@ -24,6 +24,7 @@ from benchbench.analysis.verdicts import overview, still_open
 from benchbench.report import gallery, write_report
 from benchbench.report.charts import amount
 from benchbench.report.figures import same_curves, score_figure
+from benchbench.report.language import Words
 from benchbench.report.overview_figure import EDGE, MARKS, overview_figure, place
 from benchbench.results.tables import read_results
 
@@ -138,6 +139,11 @@ class TestPage:
         assert "[English](REPORT.md)" in chinese
         assert not re.search(r"[\u4e00-\u9fff]", english.replace("中文", ""))
 
+    def test_a_note_is_taken_for_no_other(self):
+        note = "14 of 15 planned pairs; 1 with a probe's R² below −1, which says nothing"
+        assert not re.search("[A-Za-z]{3}", Words("zh").note(note))
+        assert Words("zh").note("5 pairs; 10 needed") == "5 对；需要 10 对"
+
     def test_every_file_that_the_page_links_to_is_there(self, folder):
         html = (folder / "report.html").read_text("utf-8")
         links = {link for link in re.findall(r'href="([^"#]+)"', html)}
@@ -158,7 +164,6 @@ class TestPage:
 
 
 def test_a_small_p_beside_inconclusive_is_explained(tmp_path, two):
-    from benchbench.report.language import Words
     from benchbench.report.verdict_sections import how_to_read
 
     study, claims = two

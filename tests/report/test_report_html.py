@@ -38,6 +38,8 @@ addEventListener("load", () => {
   const page = document.documentElement;
   const folded = [...document.querySelectorAll("main > details")].every(d => !d.open);
   const top = document.querySelector("figure.forest").getBoundingClientRect().top;
+  const ticks = [...document.querySelectorAll(".strip i")].map(i => i.getBoundingClientRect())
+    .map(({left, right}) => [left, right]);
   document.getElementById("unfold").click();
   const tables = [...document.querySelectorAll("table.sortable")];
   const table = tables.find(t => t.closest("[aria-label='All variants']"));
@@ -55,7 +57,8 @@ addEventListener("load", () => {
   const fitting = image.getBoundingClientRect().width;
   figure.querySelector("button").click();
   const found = {
-    folded, top, width: innerWidth, content: page.scrollWidth, orders, said, reachable, trouble,
+    folded, top, ticks, orders, said, reachable, trouble,
+    width: innerWidth, content: page.scrollWidth,
     fitting, large: image.getBoundingClientRect().width, still: page.scrollWidth,
     drawn: [...document.images].every(i => i.complete && i.naturalWidth > 0),
     requests: performance.getEntriesByType("resource").map(e => e.name)
@@ -107,7 +110,7 @@ def looked_at(page: str, folder: Path, width: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 768, 1280])
 def test_the_page_in_a_browser(page: str, tmp_path: Path, width: int) -> None:
     found = looked_at(page, tmp_path, width)
     assert found["width"] == width
@@ -115,6 +118,9 @@ def test_the_page_in_a_browser(page: str, tmp_path: Path, width: int) -> None:
     assert found["scrolling"], "a wide table scrolls in its own box, by keyboard too"
     assert found["folded"], "what is not first is folded"
     assert found["top"] < 900, "the overview is on the first screen"
+    ends = [end for tick in found["ticks"] for end in tick]
+    assert ends == sorted(ends), "no tick's label runs into the next"
+    assert 0 <= ends[0] < ends[-1] <= width
     assert found["trouble"] == []
     assert found["requests"] == []
     assert found["title"] == "synthetic · benchbench"

@@ -11,6 +11,7 @@ from benchbench.analysis.claims import judge
 from benchbench.analysis.pairing import pair
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
+from benchbench.report import gallery, write_report
 from benchbench.results.foreign import POINTS, read_scores, write_foreign
 from benchbench.results.tables import read_results
 
@@ -43,6 +44,31 @@ def test_cleanrls_names_are_the_same_as_ours(tmp_path):
     theirs = read_scores(written(other, tmp_path / "theirs.csv"))
     pd.testing.assert_frame_equal(ours, theirs)
     assert len(ours) == len(frame)
+
+
+@pytest.mark.parametrize(
+    "how", [{"encoding": "utf-8-sig"}, {"sep": ";"}, {"sep": ";", "decimal": ","}, {"sep": "\t"}]
+)
+def test_what_spreadsheets_make_of_it_is_the_same(how, tmp_path):
+    frame = table(2)
+    frame.set_axis(["Env Id", "Seed", "Exp-Name", "Step", "Score"], axis=1).to_csv(
+        tmp_path / "theirs.csv", index=False, **how
+    )
+    ours = read_scores(written(frame, tmp_path / "ours.csv"))
+    pd.testing.assert_frame_equal(ours, read_scores(tmp_path / "theirs.csv"))
+
+
+def test_what_is_no_such_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "excel.csv").write_bytes("step;score\n".encode("utf-16"))
+    (tmp_path / "ragged.csv").write_text("step,score\n1,2\n3,4,5\n")
+    (tmp_path / "times.csv").write_text("Relative Time,Hopper-v4__sac__3 - return\n1,2\n")
+    for name, said in (
+        ("excel", "is not in UTF-8; save it"), ("ragged", "cannot be read as CSV"),
+        ("times", "columns of runs, but none of their steps"), ("none", "No such file"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said) as refused:
+            read_scores(tmp_path / f"{name}.csv")
+        assert "\n" not in refused.value.message
 
 
 def test_a_chart_of_weights_and_biases_is_read_run_by_run(tmp_path):
@@ -114,3 +140,16 @@ def test_the_verb_refuses_a_contrast_that_it_cannot_read(tmp_path):
     done = CliRunner().invoke(main, ["judge", str(path), "--delta", "5", "--contrast", "SAC"])
     assert done.exit_code == 2
     assert "write it as A:B" in done.output
+
+
+def test_the_page_asks_what_scores_can_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "save", lambda figure, folder, name, pdf=False: [
+        (folder / f"{name}.{kind}").write_bytes(b"<svg/>") for kind in ("png", "svg")
+    ])  # fmt: skip
+    scores = read_scores(written(table(3), tmp_path / "s.csv"))
+    write_foreign(tmp_path / "x", scores, 5.0, [("TD3 (ours)", "SAC")])
+    write_report(tmp_path / "x")
+    page = (tmp_path / "x" / "REPORT.md").read_text("utf-8")
+    assert "Does `td3-ours` score otherwise than `sac`?" in page
+    assert "What could not be done" not in page
+    assert "encoder" not in page.split("```bibtex")[0].split("## All verdicts")[0]
