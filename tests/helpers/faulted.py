@@ -25,10 +25,10 @@ AFTER, FROZEN = CELLS
 PATIENT = RunOptions(checkpoint_every=0.0)
 
 
-def run(store, fault=None, options=PATIENT):
+def run(store, fault=None, options=PATIENT, suite=SUITE):
     """Run the grid in this process; returns the failures."""
     slots = Slots((Device("cpu"),), jobs=2, threads=1)
-    return run_suite(Grid.of(SUITE), store, Local(slots, fault), options)
+    return run_suite(Grid.of(suite), store, Local(slots, fault), options)
 
 
 def tables(store):

@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.faulted import CELLS, TOLD, assert_same, resumed
+from helpers.faulted import CELLS, TOLD, assert_same, resumed, run
 
 import benchbench
 from benchbench.results.checkpoints import Unusable, read_about
 from benchbench.results.lock import held
 from benchbench.results.store import Store
 from benchbench.results.tables import read_results
+from benchbench.suite.grid import expand
+from benchbench.suite.model import Suite
+
+LONG = TOLD | {"train": TOLD["train"] | {"updates": 600}}
+"""A cell tells of its progress twice a second: its 60 updates are over before a fast machine does."""
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 pytestmark = pytest.mark.slow
@@ -32,9 +37,10 @@ pytestmark = pytest.mark.slow
 class Bench:
     """benchbench in a process of its own."""
 
-    def __init__(self, folder, data, **changes):
+    def __init__(self, folder, data, suite=TOLD):
         self.folder, self.store = folder, Store(folder / "results", "tiny")
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(TOLD | changes, sort_keys=False))
+        self.cells = expand(Suite.model_validate(suite))
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
         self.env = os.environ | {
             "BENCHBENCH_DATA": str(data),
             "PYTHONPATH": str(Path(benchbench.__file__).parent.parent),
@@ -67,7 +73,7 @@ class Bench:
 
     def progress(self):
         """The updates of each cell that are safe."""
-        return [self._safe(cell) for cell in CELLS]
+        return [self._safe(cell) for cell in self.cells]
 
     def _safe(self, cell):
         if self.store.is_done(cell.key):
@@ -105,8 +111,25 @@ def bench(tmp_path, data_home):
     return Bench(tmp_path, data_home)
 
 
+@pytest.fixture
+def long(tmp_path, data_home):
+    """The grid of :data:`LONG`, to be caught at work."""
+    return Bench(tmp_path, data_home, LONG)
+
+
+@pytest.fixture(scope="module")
+def long_undisturbed(tmp_path_factory, data_home):
+    """The same grid, run once without faults."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCHBENCH_DATA", str(data_home))
+        store = Store(tmp_path_factory.mktemp("undisturbed"), "tiny")
+        assert run(store, suite=Suite.model_validate(LONG)) == []
+    return store
+
+
 @LINUX
-def test_sigkill_to_a_worker(bench, undisturbed):
+def test_sigkill_to_a_worker(long, long_undisturbed):
+    bench, undisturbed = long, long_undisturbed
     process = bench.start()
     heartbeat = wait_for(lambda: bench.heartbeats(with_checkpoint=True))[0]
     os.kill(heartbeat["pid"], signal.SIGKILL)
@@ -114,13 +137,14 @@ def test_sigkill_to_a_worker(bench, undisturbed):
     assert process.returncode == 0, err
     assert "killed: its process was ended by SIGKILL" in err
     assert_same(bench.store, undisturbed)
-    assert sum(len(resumed(bench.store, cell)) for cell in CELLS) == 1
+    assert sum(len(resumed(bench.store, cell)) for cell in bench.cells) == 1
 
 
 @LINUX
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(bench, undisturbed, how):
+def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(long, long_undisturbed, how):
     """Without a cadence: what SIGINT and SIGTERM leave is the checkpoint of the stop itself."""
+    bench, undisturbed = long, long_undisturbed
     process = bench.start(every="0" if how == signal.SIGKILL else "3600")
     wait_for(bench.heartbeats if how != signal.SIGKILL else lambda: max(bench.progress()) > 0)
     if how == signal.SIGINT:
@@ -141,7 +165,7 @@ def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(bench, und
         return  # what follows is as with the others
     bench.run()
     assert_same(bench.store, undisturbed)
-    for cell, safe in zip(CELLS, before, strict=True):
+    for cell, safe in zip(bench.cells, before, strict=True):
         if 0 < safe <= cell.train.updates:
             assert resumed(bench.store, cell) == [safe]
 
