@@ -25,7 +25,7 @@ from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 
 LONG = TOLD | {"train": TOLD["train"] | {"updates": 600}}
-"""A cell tells of its progress twice a second: its 60 updates are over before a fast machine does."""
+"""A cell tells of its progress twice a second; 60 updates are over before a fast machine does."""
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 pytestmark = pytest.mark.slow
