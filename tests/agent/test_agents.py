@@ -29,6 +29,7 @@ from helpers.suites import TINY
 from torch import nn
 
 from benchbench.agent import agent_class
+from benchbench.agent.base import PixelAgent
 from benchbench.agent.cloning import Cloning
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
