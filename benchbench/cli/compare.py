@@ -70,7 +70,7 @@ def baseline_update(run_folder: Path, baselines: Path) -> None:
     Refused where a cell is failed or missing, or the code was not one clean commit. Commit the
     files that it writes: a baseline changes by review.
     """
-    from benchbench.gate.baseline import update_baseline
+    from benchbench.gate.snapshot import update_baseline
 
     folder = update_baseline(run_folder, baselines)
     click.echo(f"baseline {folder}: review and commit it")
@@ -81,7 +81,7 @@ def baseline_update(run_folder: Path, baselines: Path) -> None:
 @baselines_option
 def baseline_show(names: tuple[str, ...], baselines: Path) -> None:
     """Show where the baselines NAME, or all, come from, and their key."""
-    from benchbench.gate.baseline import stored_baselines
+    from benchbench.gate.snapshot import stored_baselines
     from benchbench.gate.text import baseline_text
 
     for snapshot in stored_baselines(baselines, names):
@@ -116,6 +116,6 @@ def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> N
     if csv:
         write_text(csv, table.to_csv(index=False))
     if plot:
-        from benchbench.gate.history_plot import plot_history
+        from benchbench.gate.history import plot_history
 
         plot_history(table, found, plot)
