@@ -150,8 +150,7 @@ def scaling(
     from benchbench.cell.devices import cpu_count
     from benchbench.perf.bench import DEFAULT, choose
     from benchbench.perf.scaling import scaling as measure
-    from benchbench.perf.scaling import write_table
-    from benchbench.perf.scaling_figure import scaling_figure, scaling_text
+    from benchbench.perf.scaling import scaling_figure, scaling_text, write_table
     from benchbench.report.style import save
     from benchbench.suite.load import load_suite
 
@@ -218,8 +217,7 @@ def throughput(
     """
     from benchbench.cell.devices import choose_devices, cpu_count
     from benchbench.gate.text import version_origin
-    from benchbench.perf.side_by_side import SideBySide
-    from benchbench.perf.throughput import gate_throughput
+    from benchbench.perf.throughput import SideBySide, gate_throughput
     from benchbench.suite.grid import expand, select
     from benchbench.suite.load import load_suite
 
