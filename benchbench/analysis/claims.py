@@ -43,10 +43,10 @@ from benchbench.analysis.verdicts import DECIDED, verdict, without_expectation
 from benchbench.core.inference import (
     heterogeneity,
     mean_interval,
+    nominal_levels,
     random_effects_interval,
     sign_flip,
 )
-from benchbench.core.sequential import nominal_levels
 from benchbench.core.statistics import holm, paired_t_interval, pairs_needed
 from benchbench.suite.model import Deltas, SeedPlan
 

@@ -1,7 +1,7 @@
 """Looks at a suite whose seeds are added until its claims are decided: go on or stop, and why.
 
 ``seeds: {start, most, look_every}`` fixes the looks and the spending of the error beforehand
-(:mod:`benchbench.core.sequential`). :func:`decide` says after a look whether more seeds are to be
+(:mod:`benchbench.core.inference`). :func:`decide` says after a look whether more seeds are to be
 run; it reads tables only, so that every executor, and a run that goes on another day, decides
 alike.
 """

@@ -13,7 +13,7 @@ from benchbench.analysis.curves import pair_hours
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.power import power_table
 from benchbench.core.errors import UserError
-from benchbench.core.sequential import nominal_levels
+from benchbench.core.inference import nominal_levels
 from benchbench.core.text import NONE, difference, number, plain_table
 from benchbench.results.tables import read_results, read_suite
 from benchbench.suite.model import SeedPlan, Suite

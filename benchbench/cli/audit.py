@@ -79,8 +79,7 @@ def _audit_suite(
     figure: Path | None,
     as_json: bool,
 ) -> None:
-    from benchbench.cli.audit_figure import save_flows
-    from benchbench.cli.suite_audit import audit_suite, flow, variant_text
+    from benchbench.cli.suite_audit import audit_suite, flow, save_flows, variant_text
     from benchbench.suite.load import load_suite
 
     check_output("--figure", figure, FIGURES)

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from benchbench.cli.comparison import (
-    gate_option,
-    json_option,
-    markdown_option,
-    refuse_two_forms,
-    show,
-)
+from benchbench.cli.as_json import json_option
 from benchbench.cli.options import FIGURES, check_output
+from benchbench.cli.verbs import mute_output
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchbench.gate import Decision
+
+gate_option = click.option(
+    "--gate", "gated", is_flag=True, help="Let the exit code say the decision."
+)
+markdown_option = click.option(
+    "--markdown", is_flag=True, help="Print a markdown page instead of the table."
+)
+
+
+def refuse_two_forms(markdown: bool, as_json: bool) -> None:
+    """Raise :class:`UserError` where both forms are asked for; before anything is measured."""
+    if markdown and as_json:
+        raise UserError("--markdown and --json: choose one")
+
+
+def show(
+    found: tuple[pd.DataFrame, pd.DataFrame, Decision],
+    title: str,
+    origins: Sequence[str],
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Print the table, the keys and the decision; the page goes to GitHub's summary, if any."""
+    from benchbench.gate.text import json_text, markdown_text, terminal_text
+
+    page = markdown_text(*found, title, origins)
+    told = json_text(*found) if as_json else page if markdown else terminal_text(*found)
+    # The decision is known. An output that takes no more text must not change the exit code.
+    try:
+        click.echo(told)
+    except OSError as error:
+        mute_output()
+        _warn(f"the comparison cannot be printed ({error.strerror})")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(page)
+        except OSError as error:
+            _warn(f"GITHUB_STEP_SUMMARY: {summary} cannot be written ({error.strerror})")
+
+
+def _warn(message: str) -> None:
+    with suppress(OSError):
+        click.echo(f"warning: {message}; the decision stands", err=True)
 
 
 @click.command()
@@ -70,7 +118,7 @@ def baseline_update(run_folder: Path, baselines: Path) -> None:
     Refused where a cell is failed or missing, or the code was not one clean commit. Commit the
     files that it writes: a baseline changes by review.
     """
-    from benchbench.gate.baseline import update_baseline
+    from benchbench.gate.snapshot import update_baseline
 
     folder = update_baseline(run_folder, baselines)
     click.echo(f"baseline {folder}: review and commit it")
@@ -81,7 +129,7 @@ def baseline_update(run_folder: Path, baselines: Path) -> None:
 @baselines_option
 def baseline_show(names: tuple[str, ...], baselines: Path) -> None:
     """Show where the baselines NAME, or all, come from, and their key."""
-    from benchbench.gate.baseline import stored_baselines
+    from benchbench.gate.snapshot import stored_baselines
     from benchbench.gate.text import baseline_text
 
     for snapshot in stored_baselines(baselines, names):
@@ -116,6 +164,6 @@ def history(folders: tuple[Path, ...], plot: Path | None, csv: Path | None) -> N
     if csv:
         write_text(csv, table.to_csv(index=False))
     if plot:
-        from benchbench.gate.history_plot import plot_history
+        from benchbench.gate.history import plot_history
 
         plot_history(table, found, plot)

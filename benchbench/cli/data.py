@@ -110,7 +110,7 @@ def rate(suite: Path, overrides: tuple[str, ...]) -> None:
     state, and the room between the two. Where that is under the suite's delta, nothing that trains
     an encoder can show there. Ratings are kept; 'plan' warns by them.
     """
-    from benchbench.cli.data_rate import rating_text
+    from benchbench.cli.data_list import rating_text
 
     click.echo(rating_text(load_suite(suite, overrides)))
 

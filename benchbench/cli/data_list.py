@@ -1,18 +1,24 @@
-"""What data there are, as a text; and getting what is lacking."""
+"""What data there are, getting what is lacking, and what their pictures leave to learn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchbench.core.errors import UserError
 from benchbench.core.files import cache_folder
+from benchbench.core.text import NONE, number, plain_table
 from benchbench.data.catalogue import SetHere, damage, sets_here
 from benchbench.data.sources import maker_of
-from benchbench.data.store import format_bytes, room_for, set_folder
+from benchbench.data.store import format_bytes, is_here, open_dataset, prepare, room_for, set_folder
 from benchbench.launch.progress import DataProgress
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import KNOWN_ENVS
+from benchbench.suite.grid import Cell, expand
+from benchbench.suite.model import Suite
+
+if TYPE_CHECKING:
+    from benchbench.diagnostics.reference_encoder import Rating
 
 _SIZE = 84
 """Of the frames, where it is only asked whether a set could be made."""
@@ -84,3 +90,41 @@ def _not_made(identity: DataIdentity) -> _Row:
     except UserError as error:  # a file of its source is damaged
         return _Row(identity.label, "damaged", "", origin, error.message)
     return _Row(identity.label, "can be made", size, f"{origin}; in {identity.size} pixels")
+
+
+RATING_HEADER = ("environment", "distractions", "untrained", "trained on the state", "room", "")
+
+
+def rating_text(suite: Suite) -> str:
+    """A line for each environment, and what is wrong with those that leave no room."""
+    import torch
+
+    from benchbench.diagnostics.reference_encoder import oracle_identity, rate
+    from benchbench.launch.plan import no_room
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows, told = [], []
+    kinds = {str(oracle_identity(cell)): cell for cell in expand(suite)}
+    for cell in kinds.values():
+        if not is_here(cell.data):
+            fetch(cell.data)
+            prepare(cell.data, DataProgress(f"data {cell.env}"))
+        rating = rate(cell, open_dataset(cell.data), device)
+        warning = no_room(cell, rating, suite.deltas.r2) if rating else None
+        told += [warning] if warning else []
+        rows.append([cell.env, _distractions(cell), *_numbers(rating, bool(warning))])
+    return "\n".join([plain_table(RATING_HEADER, rows), *told])
+
+
+def _distractions(cell: Cell) -> str:
+    parts = cell.pixels.distract.identity() if cell.pixels.distract else {}
+    named = [f"{name} {part['strength']:g}" for name, part in parts.items() if name != "seed"]
+    return ", ".join(named) or NONE
+
+
+def _numbers(rating: Rating | None, warned: bool) -> list[str]:
+    if rating is None:
+        return [NONE, NONE, NONE, "cannot be rated: no pixels, no state, or too few episodes"]
+    three = (rating.untrained, rating.trained, rating.room)
+    found = [NONE if value is None else number(value, "R²") for value in three]
+    return [*found, "no room" if warned else ""]

@@ -126,8 +126,7 @@ def export(
         where = TRACKERS[tracker](source, out or source / tracker)
         click.echo(where)
         return
-    from benchbench.cell.export import export_policy
-    from benchbench.cell.policy import load_policy
+    from benchbench.cell.policy import export_policy, load_policy
 
     assert form is not None
     suffix = {"torchscript": ".pt", "onnx": ".onnx"}[form]

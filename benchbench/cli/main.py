@@ -12,13 +12,12 @@ from typing import Literal
 import click
 
 from benchbench import __version__
-from benchbench.cli import completion  # noqa: F401  bash's, with values that hold a '='
 from benchbench.cli.as_json import json_option, plan_json, show
 from benchbench.cli.audit import audit
 from benchbench.cli.compare import baseline, compare, history
 from benchbench.cli.data import data
 from benchbench.cli.keep import export, film
-from benchbench.cli.maintain import clean, doctor, merge, status
+from benchbench.cli.maintain import clean, doctor, merge, pack, status
 from benchbench.cli.options import (
     Asked,
     asks,
@@ -26,12 +25,9 @@ from benchbench.cli.options import (
     results_option,
     stack_option,
 )
-from benchbench.cli.perf import bench, scaling
-from benchbench.cli.power import power
-from benchbench.cli.report import Lang, print_report
-from benchbench.cli.share import judge, pack
-from benchbench.cli.suites import suites
-from benchbench.cli.throughput import throughput
+from benchbench.cli.perf import bench, scaling, throughput
+from benchbench.cli.report import Lang, judge, print_report
+from benchbench.cli.suites import power, suites
 from benchbench.cli.verbs import Verbs
 from benchbench.core.errors import UserError
 from benchbench.routing import LOSSES, REGISTRY

@@ -1,4 +1,4 @@
-"""Verbs about a grid and the machine: progress, tidying up, joining, checking."""
+"""Verbs about results and the machine: progress, tidying up, joining, packing, checking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchbench.cli.as_json import json_option, show, status_json
-from benchbench.cli.options import results_option, set_option, suite_state_argument
+from benchbench.cli.options import check_output, results_option, set_option, suite_state_argument
 from benchbench.core.errors import UserError
 from benchbench.suite.grid import Cell, Grid
 from benchbench.suite.load import load_suite
@@ -112,6 +112,30 @@ def merge(target: Path, folders: tuple[Path, ...]) -> None:
         stack.enter_context(held(Store(target.parent, target.name)))
         new = merge_folders(target, opened)
     click.echo(f"{target}: {len(new)} new cells")
+
+
+@click.command()
+@click.argument(
+    "folder",
+    metavar="RESULTS",
+    type=click.Path(path_type=Path, file_okay=False),
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="By default RESULTS.zip."
+)
+@click.option("--policies", is_flag=True, help="With the kept weights of every cell.")
+def pack(folder: Path, out: Path | None, policies: bool) -> None:
+    """Put RESULTS into one archive: tables, page, suite and versions, with checksums.
+
+    'merge' and 'compare' take it where they take a results folder.
+    """
+    from benchbench.results.pack import pack as pack_folder
+
+    check_output("--out", out, (".zip",))
+    named = folder.resolve() if folder.name in ("", "..") else folder
+    path = out or named.with_name(f"{named.name}.zip")
+    size, sha256 = pack_folder(folder, path, policies)
+    click.echo(f"{path}: {size / 1e6:,.2f} MB, sha256 {sha256}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share."""
+"""Arguments and options that several verbs share, and how a shell completes them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from benchbench.core.errors import UserError
 
@@ -189,3 +190,29 @@ def _count_or_auto(option: str, value: str) -> int | None:
     if not value.isdecimal() or int(value) == 0:
         raise UserError(f"{option} {value}: choose auto, or a count such as 4")
     return int(value)
+
+
+_PLAIN = "elif [[ $type == 'plain' ]]; then"
+
+
+@add_completion_class
+class Bash(BashComplete):
+    """Completion in bash, which splits words at '=': values such as ``variant=after``.
+
+    The parts are joined to one word again, and what follows the '=' is offered.
+    """
+
+    source_template = BashComplete.source_template.replace(
+        _PLAIN, f"{_PLAIN}\n            [[ $value == *= ]] && compopt -o nospace;"
+    )
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one at the cursor, and that one."""
+        args, begun = super().get_completion_args()
+        line = "\0".join([*args, begun]).replace("\0=\0", "=").replace("\0=", "=")
+        *words, last = line.split("\0")
+        return words, last
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """What bash puts in the place of the word at the cursor."""
+        return f"{item.type},{item.value.partition('=')[2] or item.value}"

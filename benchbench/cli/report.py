@@ -1,4 +1,4 @@
-"""Writing a report and printing what it says, for every verb that ends in one."""
+"""Writing a report and printing what it says; judging the scores of other code with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from benchbench.cli.as_json import report_json, show
+from benchbench.cli.options import check_folder
 from benchbench.core.errors import UserError
 
 Lang = Literal["en", "zh", "both"]
@@ -52,3 +53,43 @@ def keep_cards_of(folder: Path) -> None:
     except UserError:
         return  # code of the user's own that is not here; the report says the rest
     keep_cards(Store(folder.parent, folder.name), cells)
+
+
+@click.command()
+@click.argument("scores", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--delta",
+    type=click.FloatRange(min=0, min_open=True),
+    required=True,
+    help="The smallest difference of interest, in the score's units: fix it before you look.",
+)
+@click.option(
+    "--contrast",
+    "contrasts",
+    multiple=True,
+    metavar="A:B",
+    help="Compare A with the control B; repeat it. By default every variant with the first.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Results folder to write; by default results/<file's name>.",
+)
+def judge(scores: Path, delta: float, contrasts: tuple[str, ...], out: Path | None) -> None:
+    """Judge the SCORES of other code, a CSV file, with the same statistics and page.
+
+    Columns: environment, seed, variant, step and score, also under the names of CleanRL and W&B; or
+    W&B's export of a chart, a column a run. Runs of one environment and seed are a pair.
+    """
+    from benchbench.results.foreign import read_scores, write_foreign
+
+    pairs = [tuple(text.partition(":")[::2]) for text in contrasts]
+    if bad := next((c for c, (of, against) in zip(contrasts, pairs, strict=True)
+                    if not of or not against), None):  # fmt: skip
+        raise UserError(f"--contrast {bad}: write it as A:B")
+    check_folder("--out", out)
+    folder = out or Path("results") / scores.stem.replace(" ", "-")
+    if (folder / "cells").exists():
+        raise UserError(f"{folder}: holds results of benchbench's own; name another with --out")
+    write_foreign(folder, read_scores(scores), delta, [(of, against) for of, against in pairs])
+    print_report(folder)

@@ -1,4 +1,4 @@
-"""The verb ``suites``: which suites benchbench ships, and a copy of one to edit."""
+"""Verbs about suites: which ones benchbench ships, a copy to edit, what their seeds can show."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from benchbench.cli.options import check_folder
+from benchbench.cli.options import check_folder, results_option, set_option, suite_argument
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
 from benchbench.core.settings import suggest
 from benchbench.suite.file import SCHEMA, describe, shipped_folder, shipped_suites
+from benchbench.suite.load import load_suite
 
 
 @click.group(invoke_without_command=True)
@@ -53,3 +54,23 @@ def copy(name: str, to: Path) -> None:
         f"{target}: results of the same 'name' share a folder, so give it a name of its own; then "
         f"'benchbench run {target}'"
     )
+
+
+@click.command()
+@suite_argument
+@set_option
+@results_option
+@click.option(
+    "--pilot",
+    metavar="NAME",
+    help="Take the spreads from these results, a folder's name under --results.",
+)
+def power(suite: Path, overrides: tuple[str, ...], results: Path, pilot: str | None) -> None:
+    """Say what SUITE can show: per claim and environment the smallest effect and the pairs needed.
+
+    From the suite's own finished pairs; where it has none, from other results of the same
+    environments, and it says which.
+    """
+    from benchbench.analysis.pilot import plan_power, power_text
+
+    click.echo(power_text(plan_power(load_suite(suite, overrides), results, pilot)))

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from benchbench.core.errors import UserError
 from benchbench.data.batch import Batch
-from benchbench.data.read_ahead import ReadAhead, read_ahead
-from benchbench.data.store import Dataset
+from benchbench.data.store import Dataset, ReadAhead, read_ahead
 from benchbench.envs.distraction import Layer
 
 MEAN_FRAMES = 2_000

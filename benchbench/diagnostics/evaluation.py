@@ -16,8 +16,7 @@ from benchbench.data.returns import known, returns_to_go, why_unknown
 from benchbench.data.sampler import Sampler, stack_rows
 from benchbench.data.store import Dataset, halve_episodes
 from benchbench.diagnostics.features import encode, moving
-from benchbench.diagnostics.held_out import HeldOut, Rows
-from benchbench.diagnostics.values import least_q, own_return_errors
+from benchbench.diagnostics.held_out import HeldOut, Rows, least_q, own_return_errors
 from benchbench.envs import imaged_columns
 from benchbench.envs.distraction import data_layer
 from benchbench.envs.evaluate import NO_FRAMES, Policy, RollOuts, Start

@@ -6,8 +6,7 @@ results folder or a stored baseline; :func:`compare` pairs two of them, series b
 :mod:`benchbench.gate.canary` instead of by statistics.
 """
 
-from benchbench.gate.compare import Decision, compare, decide, gate
-from benchbench.gate.key import compare_keys
+from benchbench.gate.compare import Decision, compare, compare_keys, decide, gate
 from benchbench.gate.snapshot import Snapshot, load_snapshot, take_snapshot
 
 __all__ = [

@@ -16,13 +16,14 @@ into steps; a step in the last :data:`SIDE` - 1 nights is not seen yet, and is t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchbench.gate.series import SERIES, Series, margin_of
-from benchbench.gate.snapshot import Snapshot
+from benchbench.core.files import save_figure
+from benchbench.gate.snapshot import SERIES, Series, Snapshot, margin_of
 
 ALPHA = 0.05
 """Chance, over all series, of seeing a step where nights only vary."""
@@ -155,3 +156,53 @@ def _finite(cells: pd.DataFrame, series: Series, wanted: set[str]) -> pd.DataFra
 def _mean(values: pd.Series, series: Series) -> float:
     values = values.astype(float)
     return float(np.exp(np.log(values).mean()) if series.scale == "ln ratio" else values.mean())
+
+
+def plot_history(table: pd.DataFrame, steps: pd.DataFrame, path: Path) -> None:
+    """Draw what :func:`nights` and :func:`steps` return into a file of the path's type.
+
+    A panel is a series, a line an environment's variant; steps are marked.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    names = list(dict.fromkeys(table["series"]))
+    order = list(dict.fromkeys(table["started_at"].sort_values()))
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(
+            len(names), 1, figsize=(9, 2.2 * len(names)), sharex=True, squeeze=False
+        )
+    lines = list(dict.fromkeys(zip(table["env"], table["variant"], strict=True)))
+    colours = dict(zip(lines, sns.color_palette("colorblind", len(lines)), strict=True))
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        for line in lines:
+            rows = table[
+                (table["series"] == name)
+                & (table["env"] == line[0])
+                & (table["variant"] == line[1])
+            ]
+            axis.plot(
+                [order.index(night) for night in rows["started_at"]],
+                rows["value"],
+                marker="o",
+                markersize=3,
+                color=colours[line],
+                label=" ".join(line),
+            )
+        for step in steps[steps["series"] == name].itertuples():
+            axis.axvline(
+                order.index(step.started_at) - 0.5,
+                color=colours[(step.env, step.variant)],
+                linestyle="--" if step.sign == "worse" else ":",
+            )
+        unit = table.loc[table["series"] == name, "unit"].iloc[0]
+        axis.set_ylabel(f"{name}\n({unit})")
+    axes[-1, 0].set_xticks(range(len(order)), [night[:10] for night in order], rotation=45)
+    axes[0, 0].set_title("nights; a step is dashed where it is worse, dotted where better")
+    axes[0, 0].legend(fontsize="small")
+    figure.tight_layout()
+    save_figure(figure, path, dpi=120)
+    plt.close(figure)

@@ -1,16 +1,19 @@
 """What the gate sees of a run: one row a planned cell, with its gated series and its provenance.
 
-A snapshot is taken of a results folder, or read back from a stored baseline:
-``cells.parquet``, and for a canary ``numbers.parquet`` with every number that the run wrote down.
-The suite is stored in the files' metadata.
+A snapshot is taken of a results folder, or read back from a stored baseline, which is
+``results/baselines/<suite>/`` with ``cells.parquet`` and for a canary ``numbers.parquet``, every
+number that the run wrote down. The suite is stored in the files' metadata. A run becomes the
+baseline by a reviewed commit; nothing but ``benchbench baseline update`` writes there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -18,10 +21,52 @@ import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
 from benchbench.core.files import from_json, replaced
-from benchbench.gate.series import NAMES, SERIES
 from benchbench.results.tables import SCHEMAS, Results, read_results
 from benchbench.suite.load import stored_suite
-from benchbench.suite.model import Suite
+from benchbench.suite.model import Margins, Suite
+
+Scale = Literal["difference", "ln ratio"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One number a cell that the gate watches.
+
+    ``worse`` is +1 where more of it is worse, -1 where less is. ``margin`` names a field of the
+    suite's ``margins``. On the ln-ratio scale the difference is ln(candidate / baseline), so that
+    a margin is relative. A ``cost`` says something about the machine too, and is compared only
+    between runs on the same one.
+    """
+
+    name: str
+    table: Literal["cells", "evaluations"]
+    unit: str
+    worse: int
+    margin: str
+    scale: Scale = "difference"
+    cost: bool = False
+
+
+SERIES = (
+    Series("final_score", "cells", "points", -1, "score"),
+    Series("q_error", "evaluations", "σ_G", 1, "q_error", "ln ratio"),
+    Series("td_error", "evaluations", "σ_G", 1, "q_error", "ln ratio"),
+    Series("state_r2", "evaluations", "R²", -1, "r2"),
+    Series("return_r2", "evaluations", "R²", -1, "r2"),
+    Series("action_r2", "evaluations", "R²", -1, "r2"),
+    Series("update_ms", "cells", "ms", 1, "update_ms", "ln ratio", cost=True),
+    Series("peak_memory_mb", "cells", "MiB", 1, "memory", "ln ratio", cost=True),
+)
+"""Every gated series; those of ``evaluations`` are read at a cell's last evaluation."""
+
+NAMES = tuple(series.name for series in SERIES)
+
+
+def margin_of(series: Series, margins: Margins) -> float:
+    """The suite's margin on the series' scale: a relative growth by m is ln(1 + m)."""
+    stated = float(getattr(margins, series.margin))
+    return math.log1p(stated) if series.scale == "ln ratio" else stated
+
 
 FORMAT = 1
 """Version of a stored baseline's layout, in the files' metadata under ``benchbench_baseline``."""
@@ -175,3 +220,59 @@ def _numbers(results: Results) -> pd.DataFrame:
 def _typed(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
     """The frame with the columns' types as they come back from parquet."""
     return pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False).to_pandas()
+
+
+def update_baseline(results: Path, baselines: Path) -> Path:
+    """Make a run's results the baseline of its suite; returns the baseline's folder.
+
+    Raises :class:`UserError` where the run is not whole, not of one commit and one model of
+    device, or came from a checkout with uncommitted changes.
+    """
+    snapshot = load_snapshot(results)
+    refuse_unfit(snapshot)
+    folder = baselines / snapshot.suite.name
+    write_baseline(snapshot, folder)
+    return folder
+
+
+def refuse_unfit(snapshot: Snapshot) -> None:
+    """Raise :class:`UserError` where a snapshot may not become a baseline."""
+    cells, where = snapshot.cells, snapshot.source
+    if len(snapshot.unfinished):
+        first = snapshot.unfinished.iloc[0]
+        raise UserError(
+            f"{where}: {len(snapshot.unfinished)} of {len(cells)} cells are failed or missing, "
+            f"first {first['env']} seed {first['seed']} {first['variant']}; run the suite until "
+            "all are done"
+        )
+    if cells["git_commit"].isna().any():
+        raise UserError(
+            f"{where}: ran outside a git checkout, so the code it measured is unknown; run "
+            "the suite from one, into a fresh --results folder"
+        )
+    if cells["git_dirty"].map(bool).any():
+        raise UserError(
+            f"{where}: ran on a checkout with uncommitted changes; commit them and run the suite "
+            "into a fresh --results folder"
+        )
+    for column, what in (("git_commit", "commits"), ("device_name", "models of device")):
+        if len(found := sorted(set(cells[column]))) > 1:
+            raise UserError(
+                f"{where}: its cells are of several {what} ({', '.join(found)}); run the suite in "
+                "one go into a fresh --results folder"
+            )
+
+
+def stored_baselines(baselines: Path, names: tuple[str, ...]) -> list[Snapshot]:
+    """The named baselines, or all that are stored.
+
+    Raises :class:`UserError` where one is missing.
+    """
+    folders = [baselines / name for name in names]
+    if not names:
+        folders = sorted(path.parent for path in baselines.glob("*/cells.parquet"))
+    if not folders:
+        raise UserError(
+            f"{baselines}: holds no baseline; make one with 'benchbench baseline update RESULTS'"
+        )
+    return [load_snapshot(folder) for folder in folders]

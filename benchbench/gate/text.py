@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchbench.gate.compare import Decision
-from benchbench.gate.key import compare_keys
+from benchbench.gate.compare import Decision, compare_keys
 from benchbench.gate.snapshot import Snapshot
 
 SIGNS = {"worse": "✗", "differs": "✗", "missing": "✗", "definition changed": "≠",

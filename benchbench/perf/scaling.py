@@ -1,4 +1,7 @@
-"""How cost grows: a cell's with its batch, frames and data, a grid's with its seeds and jobs."""
+"""How cost grows: a cell's with its batch, frames and data, a grid's with its seeds and jobs.
+
+Measured, and shown as a figure and a table.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,25 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from tqdm import tqdm
 
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced
 from benchbench.core.provenance import git_state, versions
+from benchbench.core.text import number, plain_table
 from benchbench.data.catalogue import CARD, FILES
 from benchbench.data.store import VERIFIED, columns_of, open_dataset, set_folder
 from benchbench.launch.local import Local
 from benchbench.launch.resources import Slots
 from benchbench.launch.run import prepare_data, run_suite
 from benchbench.perf.process_cost import cost_of
+from benchbench.report.layout import grid
+from benchbench.report.style import style
 from benchbench.results.store import Store
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import FileData
@@ -138,8 +148,8 @@ def _grids(suite: Suite, cell: Cell, device: Device, threads: int, rounds: int) 
         ),
         diagnose=cell.diagnose.model_copy(update={"oracle_updates": 0, "q_pairs": 0}),
     )
-    for number in range(rounds):
-        for jobs in JOBS if number % 2 else JOBS[::-1]:
+    for turn in range(rounds):
+        for jobs in JOBS if turn % 2 else JOBS[::-1]:
             for seeds in SEEDS:
                 cells = tuple(replace(short, seed=seed) for seed in range(seeds))
                 slots = Slots((device,), jobs, max(1, threads // jobs))
@@ -150,7 +160,7 @@ def _grids(suite: Suite, cell: Cell, device: Device, threads: int, rounds: int) 
                     seconds = time.perf_counter() - start
                 for failed, failure, _ in failures:
                     raise UserError(f"{failed.label}: {failure}; see what 'benchbench run' says")
-                yield Growth("seeds", seeds, jobs, number, grid_s=seconds)
+                yield Growth("seeds", seeds, jobs, turn, grid_s=seconds)
 
 
 @contextmanager
@@ -186,3 +196,124 @@ def _take_no_room(path: Path, shape: tuple[int, ...]) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + int(np.prod(shape)))
+
+
+ALONG = {
+    "batch": "batch (transitions)",
+    "size": "frame (pixels a side)",
+    "rows": "data set (frames)",
+    "seeds": "seeds of a grid",
+}
+"""What grows, as an axis names it."""
+
+TOLD = {
+    "update_ms": "an update (ms)",
+    "cpu_ms": "its CPU time (ms)",
+    "memory_mb": "peak memory (MB)",
+    "start_s": "start (s)",
+    "grid_s": "a grid (s)",
+}
+"""What is measured, as an axis or a column names it."""
+
+Line = tuple[str, str | tuple[float, tuple[float, ...]], str]
+"""Colour, line, marker."""
+
+LINES: dict[str, Line] = {
+    "update_ms": ("#0072B2", "-", "s"),
+    "cpu_ms": ("#E69F00", (0, (4, 1.5)), "o"),
+    "memory_mb": ("#009E73", "-", "D"),
+    "start_s": ("#882255", "-", "^"),
+}
+JOB_LINES: tuple[Line, ...] = (("#555555", "-", "v"), ("#D55E00", (0, (4, 1.5)), "P"))
+PROPORTION: Line = ("#999999", ":", "")
+
+
+def medians(found: pd.DataFrame) -> pd.DataFrame:
+    """``along, jobs, at, measure`` and the ``median, min, max`` of its rounds."""
+    by = ["along", "jobs", "at", "measure"]
+    rounds = found.melt(by[:3], list(TOLD), "measure").dropna().groupby(by)["value"]
+    return rounds.agg(median="median", min="min", max="max").reset_index()
+
+
+def scaling_figure(found: pd.DataFrame) -> Figure:
+    """A column for each that grows: time above, memory below; last a grid's time, and a start."""
+    table = medians(found)
+    with style():
+        figure, axes = grid(2, 4, 1.55, names=[""] * 7)
+        for above, below, along in zip(axes, axes[4:], ("batch", "size", "rows"), strict=False):
+            _panel(above, table[table["along"] == along], ("update_ms", "cpu_ms"))
+            _panel(below, table[table["along"] == along], ("memory_mb",))
+            below.set_xlabel(ALONG[along])
+        _panel(axes[7], table[table["along"] == "rows"], ("start_s",))
+        axes[7].set_xlabel(ALONG["rows"])
+        grids = table[table["along"] == "seeds"]
+        jobs = dict(zip(dict.fromkeys(grids["jobs"]), JOB_LINES, strict=False))
+        for count, look in jobs.items():
+            _line(axes[3], grids[grids["jobs"] == count], look)
+        _across(axes[3], grids)
+        _up(axes[3], grids)
+        axes[3].set_xlabel(ALONG["seeds"])
+        for place, name in ((0, "update_ms"), (4, "memory_mb"), (3, "grid_s"), (7, "start_s")):
+            axes[place].set_ylabel(TOLD[name])
+        named = {TOLD[name]: LINES[name] for name in ("update_ms", "cpu_ms")}
+        named |= {f"a grid, jobs: {count}": look for count, look in jobs.items()}
+        handles = [
+            Line2D([], [], color=color, ls=ls, marker=marker, ms=2.8, lw=1.1, label=name)
+            for name, (color, ls, marker) in {**named, "in proportion": PROPORTION}.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, handlelength=3.2)
+    return figure
+
+
+def scaling_text(found: pd.DataFrame) -> str:
+    """The medians as a table for the terminal."""
+    table: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in medians(found).to_dict("records"):
+        jobs = str(row["jobs"]) if row["along"] == "seeds" else ""
+        line = table.setdefault((ALONG[row["along"]], f"{row['at']:,}", jobs), {})
+        line[row["measure"]] = number(row["median"])
+    rows = [(*of, *(line.get(name, "") for name in TOLD)) for of, line in table.items()]
+    return plain_table(("along", "at", "jobs", *TOLD.values()), rows)
+
+
+def _panel(ax: Axes, table: pd.DataFrame, names: tuple[str, ...]) -> None:
+    """What ``names`` took against what grew, from ``medians`` along one thing."""
+    if table.empty:
+        ax.set_visible(False)
+        return
+    table = table[table["measure"].isin(names)]
+    for name in names:
+        _line(ax, table[table["measure"] == name], LINES[name])
+    _across(ax, table)
+    if names == ("memory_mb",):
+        ax.set_ylim(0, 1.15 * float(table["max"].max()))
+        return
+    _up(ax, table)
+    first = table[table["measure"] == names[0]]
+    share = first["at"] / first["at"].max()
+    area = share**2 if first["along"].iloc[0] == "size" else share  # an update sees an area
+    color, ls, _ = PROPORTION
+    ax.plot(first["at"], first["median"].iloc[-1] * area, ls=ls, color=color, lw=0.9, zorder=1)
+
+
+def _line(ax: Axes, table: pd.DataFrame, look: Line) -> None:
+    color, ls, marker = look
+    spread = [table["median"] - table["min"], table["max"] - table["median"]]
+    ax.errorbar(table["at"], table["median"], yerr=spread, color=color, ls=ls, marker=marker,
+                ms=2.8, lw=1.1, elinewidth=0.6)  # fmt: skip
+
+
+def _across(ax: Axes, table: pd.DataFrame) -> None:
+    ax.set_xscale("log")
+    at = sorted(set(table["at"]))
+    ax.set_xticks(at, [f"$10^{len(str(n)) - 1}$" if n >= 10_000 else str(n) for n in at])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _up(ax: Axes, table: pd.DataFrame) -> None:
+    """Times, in proportion: a scale of 1, 2, 5, 10, … that holds what is in the table."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(float(table["min"].min()) / 1.6, float(table["max"].max()) * 1.6)

@@ -9,9 +9,8 @@ import pandas as pd
 from benchbench.analysis.brief import ALL, BESIDE, ROWS, Said
 from benchbench.analysis.claims import ALPHA
 from benchbench.analysis.curves import pair_hours
-from benchbench.analysis.evaluation_noise import NOISE_LIMIT, evaluation_noise
 from benchbench.analysis.pairing import Study
-from benchbench.analysis.secondary_measures import OF_THE_PAIR
+from benchbench.analysis.secondary_measures import NOISE_LIMIT, OF_THE_PAIR, evaluation_noise
 from benchbench.analysis.verdicts import row_verdict, unseen_rate
 from benchbench.core.inference import ENVIRONMENTS_IN_GENERAL
 from benchbench.core.text import NONE, difference, mean_and_interval, number

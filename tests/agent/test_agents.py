@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from helpers.agents import (
     noise_stream,
     stream,
 )
-from helpers.commands import Bench
+from helpers.commands import COMMON, Bench
 from helpers.drq import DRQ, DRQ_SPEC, DRQ_VARIANTS, frames_only
 from helpers.suites import TINY
 from torch import nn
@@ -94,17 +92,6 @@ def test_a_clones_critic_changes_nothing_of_the_clone():
 # ------------------------------------------------------------ whole cells, and one's own
 
 
-def run(bench, **agent):
-    bench.told["agent"] = TINY["agent"] | agent
-    bench.write()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchbench", "run", "tiny.yaml", "--device", "cpu"],
-        cwd=bench.folder, env=bench.env, capture_output=True, text=True,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture
 def bench(tmp_path, tiny_data):
     return Bench(tmp_path, tiny_data)
@@ -112,8 +99,9 @@ def bench(tmp_path, tiny_data):
 
 @pytest.mark.slow
 def test_a_suite_of_drq_bc_runs_to_its_report(bench):
-    done = run(bench, algorithm="drq-bc")
-    assert done.returncode == 0, done.stderr
+    bench.told["agent"] = TINY["agent"] | {"algorithm": "drq-bc"}
+    bench.write()
+    bench.run()
     folder = bench.store.folder
     training = pd.read_parquet(folder / "training.parquet")
     assert training[["critic_loss", "vae_loss", "grad_critic", "grad_vae"]].notna().all().all()
@@ -153,8 +141,9 @@ def test_an_agent_and_an_encoder_of_ones_own_run_and_are_other_cells_when_edited
     bench.told["variants"] = ["after"]
     file = bench.folder / "mine.py"
     file.write_text(MINE)
-    done = run(bench, algorithm="mine:Expected", encoder="mine:flat")
-    assert done.returncode == 0, done.stderr
+    bench.told["agent"] = TINY["agent"] | {"algorithm": "mine:Expected", "encoder": "mine:flat"}
+    bench.write()
+    bench.end(bench.start("run", *COMMON))  # the cells' own processes import it
     (cell,) = pd.read_parquet(bench.store.folder / "cells.parquet").to_dict("records")
     told = json.loads(cell["settings"])["agent"]
     assert (told["algorithm"], len(told["algorithm_code"])) == ("mine:Expected", 16)

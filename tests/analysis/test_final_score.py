@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from helpers.results_factory import BRIEF, make_rows, make_suite, write_results
 
-from benchbench.analysis.evaluation_noise import evaluation_noise
 from benchbench.analysis.measures import measure_cells
 from benchbench.analysis.pairing import pair
+from benchbench.analysis.secondary_measures import evaluation_noise
 from benchbench.report import write_report
 from benchbench.results.tables import read_results
 

@@ -1,11 +1,10 @@
-"""The command line, through real processes: runs, interruptions, failures, exit codes."""
+"""The command line: runs, interruptions, failures, exit codes."""
 
 import json
 import os
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 from helpers.commands import COMMON, Bench
 from helpers.suites import TINY
+from helpers.waiting import HANGS, family, wait_for
 
 from benchbench.cli.main import main
 from benchbench.launch import plan
@@ -47,7 +47,7 @@ def bench(tmp_path, data_home):
 def undisturbed(tmp_path_factory, data_home):
     """The tiny suite, run once from beginning to end; not to be written to."""
     bench = Bench(tmp_path_factory.mktemp("undisturbed"), data_home)
-    bench.first = bench.run()
+    bench.first = bench.end(bench.start("run", *COMMON))
     return bench
 
 
@@ -79,14 +79,11 @@ def test_a_run_makes_results_and_a_report(undisturbed):
 
 @pytest.mark.slow
 def test_the_same_again_runs_nothing_and_an_edited_suite_what_it_changed(finished):
-    published, report = finished.published(), finished.store.folder / "REPORT.md"
-    text = report.read_bytes()
-    report.unlink()
+    published = finished.published()
     again = finished.run()
     assert ended(again, "done") == []
     assert "stay there" not in again.err
     assert finished.published() == published
-    assert report.read_bytes() == text  # the same tables give the same page
 
     finished.told["variants"] = ["after", "frozen"]
     finished.told["description"] = "another text changes no cell"
@@ -200,7 +197,7 @@ def test_a_failing_cell_is_named_with_its_log_and_takes_nothing_along(bench):
     bench.told["envs"].insert(0, bench.told["envs"][0] | {"id": UMAZE, "agent": mad})
     bench.told["envs"][0]["data"] = {"source": "waypoint", "transitions": 3000}
     bench.write()
-    done = bench.run(code=1)
+    done = bench.end(bench.start("run", *COMMON), code=1)
     failing = [cell for cell in bench.cells if cell.env == UMAZE]
     assert sorted(ended(done, "FAILED")) == sorted(cell.label for cell in failing)
     assert sorted(ended(done, "done")) == [f"{OPEN} seed 0 {v}" for v in ("after", "frozen")]
@@ -221,33 +218,6 @@ def test_a_failing_cell_is_named_with_its_log_and_takes_nothing_along(bench):
     assert sorted(ended(again, "done")) == sorted(cell.label for cell in failing)
 
 
-def stat_of(pid):
-    """Parent and session of a process that is alive, by /proc; None where there is none."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, parent, _, session = after_name[:4]
-    return None if state == "Z" else (int(parent), int(session))
-
-
-def family(session):
-    """The living processes of a session, with their parents."""
-    pids = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
-    found = {pid: stat_of(pid) for pid in pids}
-    return {pid: stat[0] for pid, stat in found.items() if stat and stat[1] == session}
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
-
-
 @LINUX
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -258,11 +228,11 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_where_it_was(bench, undistu
         os.killpg(process.pid, how)  # as a terminal does on Ctrl-C: to all of the group
     else:
         process.send_signal(how)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 128 + how, (out, err)
     assert "Traceback" not in out + err
     assert "Stopped. Finished cells are kept; the same command again does what is missing" in err
-    wait_for(lambda: not family(process.pid), seconds=10)
+    wait_for(lambda: not family(process.pid))
     kept = bench.published()
     assert 1 <= len(kept) < 3
     assert not (bench.store.folder / "failed").exists()  # stopped is not failed
@@ -285,7 +255,7 @@ def test_ctrl_c_while_the_fork_server_comes_up_is_quiet(bench):
 
     wait_for(importing)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in out + err
 
@@ -319,7 +289,7 @@ def test_a_killed_worker_is_a_failed_cell_and_the_next_run_mends_it(bench, undis
         return at_work and [p for p, up in alive.items() if alive.get(up) == process.pid]
 
     os.kill(wait_for(worker)[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 1, (out, err)
     cells = bench.tables()["cells"]
     assert sorted(cells["status"]) == ["done", "done", "failed"]
@@ -338,12 +308,12 @@ def test_a_killed_worker_is_a_failed_cell_and_the_next_run_mends_it(bench, undis
 @pytest.mark.slow
 def test_report_by_name_by_file_and_of_everything(finished):
     report = finished.store.folder / "REPORT.md"
-    text = report.read_bytes()
-    shown = []
+    pages, shown = [], []
     for arguments in (["tiny", "tiny.yaml"], []):
         report.unlink()
         shown.append(finished.call("report", *arguments).out)
-        assert report.read_bytes() == text
+        pages.append(report.read_bytes())
+    assert pages[0] == pages[1]  # the same tables give the same page
     assert shown[0] == 2 * shown[1]
     assert "Final performance" in shown[1]
 

@@ -17,12 +17,13 @@ from benchbench.core.inference import (
     heterogeneity,
     mean_interval,
     moments,
+    nominal_levels,
     random_effects_interval,
     sign_flip,
     skewed,
+    spent,
     t_interval,
 )
-from benchbench.core.sequential import nominal_levels, spent
 from benchbench.core.statistics import paired_t_interval, sign_flip_p
 
 numbers = st.integers(-800, 800).map(lambda eighths: eighths / 8)  # their sums are exact

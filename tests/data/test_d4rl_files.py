@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.mujoco_files import record, write_d4rl
+from helpers.waiting import HANGS, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -134,12 +134,9 @@ def test_a_killed_maker_leaves_no_worker_and_what_it_drew(recorded, tmp_path):
     first = int(maker.stdout.readline())
     children = Path(f"/proc/{maker.pid}/task/{maker.pid}/children").read_text().split()
     maker.kill()
-    maker.wait(timeout=30)
+    maker.wait(timeout=HANGS)
     maker.stdout.close()
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     assert not store.is_here(identity(size=64))
     (record_file,) = (tmp_path / "data").glob("*/.*-draft/drawn.json")
     drawn = json.loads(record_file.read_text())["rows"]

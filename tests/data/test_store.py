@@ -10,6 +10,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from helpers.waiting import HANGS
 
 from benchbench.core.errors import UserError
 from benchbench.data import store
@@ -64,7 +65,7 @@ def hear(maker, word):
 
 def test_of_two_processes_one_makes_the_set_and_both_get_it(monkeypatch, tmp_path):
     makers = [start(3000), start(3000)]
-    said = [maker.communicate(timeout=60)[0].split() for maker in makers]
+    said = [maker.communicate(timeout=HANGS)[0].split() for maker in makers]
     assert [maker.returncode for maker in makers] == [0, 0]
     assert sum("making" in words for words in said) == 1
     assert said[0][-1] == said[1][-1] == store.open_dataset(identity(3000)).sha256
@@ -78,7 +79,7 @@ def test_a_killed_maker_leaves_nothing_that_looks_whole_and_the_next_one_cleans_
     maker = start(200_000)
     hear(maker, "making")
     maker.send_signal(signal.SIGKILL)
-    maker.wait(timeout=30)
+    maker.wait(timeout=HANGS)
     maker.stdout.close()
     folder = cache / OPEN
     killed = identity(200_000)
@@ -101,9 +102,9 @@ def test_who_waits_takes_over_from_a_killed_maker(cache):
     second = start(3000)
     hear(second, "asking")
     first.kill()
-    first.wait(timeout=30)
+    first.wait(timeout=HANGS)
     first.stdout.close()
-    said = second.communicate(timeout=120)[0].split()
+    said = second.communicate(timeout=HANGS)[0].split()
     assert second.returncode == 0
     assert said == ["making", store.open_dataset(identity(3000), verify=True).sha256]
     assert list((cache / OPEN).glob(".*-draft")) == []

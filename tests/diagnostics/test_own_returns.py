@@ -13,7 +13,7 @@ from benchbench.cell.train import CellRun
 from benchbench.data.sampler import stack_rows
 from benchbench.data.store import open_dataset, prepare
 from benchbench.diagnostics.evaluation import starts
-from benchbench.diagnostics.values import least_q, own_return_errors
+from benchbench.diagnostics.held_out import least_q, own_return_errors
 from benchbench.envs import make_pixel_env
 from benchbench.envs.evaluate import RollOuts, Start
 from benchbench.envs.pool import Pool

@@ -14,8 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchbench.agent.protocol import Features
 from benchbench.diagnostics.features import PENALTIES, effective_rank, moving, probe_r2
-from benchbench.diagnostics.held_out import mean_r2
-from benchbench.diagnostics.values import q_errors
+from benchbench.diagnostics.held_out import mean_r2, q_errors
 
 RNG = np.random.default_rng
 

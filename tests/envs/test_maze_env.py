@@ -8,8 +8,7 @@ import pytest
 from helpers.simulators import needs_bullet
 
 from benchbench.core.errors import UserError
-from benchbench.envs import bullet_maze_camera as camera
-from benchbench.envs import d4rl, imaged_columns, make_pixel_env, proprio_columns
+from benchbench.envs import bullet_maze, d4rl, imaged_columns, make_pixel_env, proprio_columns
 from benchbench.envs.d4rl_reference import normalized_score
 
 pytestmark = needs_bullet
@@ -84,9 +83,9 @@ def test_floor_walls_goal_and_ball_can_be_told_apart(env_id, size):
     assert frame.shape == (size, size, 3)
     assert frame.dtype == np.uint8
     for colour, least in (
-        (camera.FLOOR, size**2 // 8),
-        (camera.WALL, size**2 // 8),
-        (camera.GOAL, 4),
+        (bullet_maze.FLOOR, size**2 // 8),
+        (bullet_maze.WALL, size**2 // 8),
+        (bullet_maze.GOAL, 4),
     ):
         assert pixels_of(frame, colour) >= least, colour
     red, green, blue = np.moveaxis(frame.astype(int), -1, 0)
@@ -99,34 +98,36 @@ def test_rows_of_the_frame_go_along_x_and_columns_along_y():
     walls = np.array(
         [[c == "#" for c in row] for row in ("#####", "#GOO#", "###O#", "#OOO#", "#####")]
     )
-    view = camera.TopDownCamera(walls, (1, 1), 38)  # 10 pixels a cell, 0.4 cells of rim: 4 pixels
+    view = bullet_maze.TopDownCamera(
+        walls, (1, 1), 38
+    )  # 10 pixels a cell, 0.4 cells of rim: 4 pixels
     frame = view.frame((3.0, 2.0))
 
     def cell(x, y):
         return tuple(frame[4 + 10 * (x - 1) + 5, 4 + 10 * (y - 1) + 5])
 
-    assert cell(1, 1) == camera.GOAL
-    assert cell(1, 2) == cell(2, 3) == cell(3, 1) == camera.FLOOR
-    assert cell(2, 1) == cell(2, 2) == camera.WALL
-    assert cell(3, 2) == camera.BALL
-    assert tuple(frame[0, 0]) == tuple(frame[37, 20]) == camera.WALL
+    assert cell(1, 1) == bullet_maze.GOAL
+    assert cell(1, 2) == cell(2, 3) == cell(3, 1) == bullet_maze.FLOOR
+    assert cell(2, 1) == cell(2, 2) == bullet_maze.WALL
+    assert cell(3, 2) == bullet_maze.BALL
+    assert tuple(frame[0, 0]) == tuple(frame[37, 20]) == bullet_maze.WALL
 
 
 def test_drawing_only_the_balls_window_gives_the_whole_picture():
     walls = np.ones((9, 12), bool)
     walls[1:8, 1:11] = False
-    view = camera.TopDownCamera(walls, (4, 4), 48)
+    view = bullet_maze.TopDownCamera(walls, (4, 4), 48)
     for x, y in np.random.default_rng(0).uniform((0.6, 0.6), (7.4, 10.4), (40, 2)):
         difference = np.abs(view.frame((x, y)).astype(int) - view.whole_frame((x, y)))
         # The renderer may round a sample on the ball's rim the other way: a sixteenth of a pixel.
-        assert difference.max() <= 2 * 256 / camera.SUPERSAMPLING**2
+        assert difference.max() <= 2 * 256 / bullet_maze.SUPERSAMPLING**2
         assert (difference.max(axis=-1) > 0).sum() <= 8
 
 
 def test_motion_of_a_tenth_of_a_pixel_shows():
     walls = np.ones((5, 5), bool)
     walls[1:4, 1:4] = False
-    view = camera.TopDownCamera(walls, (1, 1), 32)
+    view = bullet_maze.TopDownCamera(walls, (1, 1), 32)
     step = 0.1 * 3.8 / 32
     pictures = [view.frame((2 + k * step, 3.0)) for k in range(11)]
     assert len({picture.tobytes() for picture in pictures}) >= 4

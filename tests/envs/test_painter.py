@@ -7,8 +7,8 @@ import torch
 from sklearn.linear_model import Ridge
 
 from benchbench.data.sources import maze2d as recipe
-from benchbench.envs import make_pixel_env, maze2d, painter
-from benchbench.envs.painter import BALL, FLOOR, GOAL, WALL, MazePainter
+from benchbench.envs import make_pixel_env, maze2d
+from benchbench.envs.maze2d import BALL, FLOOR, GOAL, WALL, MazePainter
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import WaypointData
 
@@ -48,7 +48,7 @@ def test_a_shift_moves_the_walls_and_leaves_the_goal_and_the_ball():
 @pytest.mark.parametrize("shape", [(5, 5), (9, 12)])
 def test_the_ball_has_its_area_wherever_it_is(size, shape):
     view = room(size, shape, goal=(1.0, 1.0))
-    pixel = (max(shape) - 2 + 2 * painter.RIM) / size
+    pixel = (max(shape) - 2 + 2 * maze2d.RIM) / size
     empty = np.full(3, FLOOR, float)
     for x, y in np.random.default_rng(0).uniform((2.0, 2.0), np.array(shape) - 2.0, (20, 2)):
         frame = view.frame((x, y)).astype(float)
@@ -76,7 +76,7 @@ def test_the_window_holds_the_whole_ball():
     at = (7 - 1 - 5.8) / 2  # the first corner
     centres = at + (np.arange(24 * fine) + 0.5) * pixel / fine
     for x, y in np.random.default_rng(1).uniform(2.0, 5.4, (30, 2)):
-        inside = np.hypot(centres[:, None] - x, centres - y) < painter.BALL_RADIUS
+        inside = np.hypot(centres[:, None] - x, centres - y) < maze2d.BALL_RADIUS
         cover = inside.reshape(24, fine, 24, fine).mean(axis=(1, 3))[..., None]
         still = view._still
         expected = still + cover * (np.array(BALL) - still)

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import faulty, players
 from helpers.suites import TIMES, TINY
+from helpers.waiting import HANGS, wait_for
 
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
@@ -35,10 +35,7 @@ def children(pid):
 
 
 def wait_until_gone(pids):
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def one_row(frames, state, proprio):
@@ -146,7 +143,7 @@ def test_a_killed_process_leaves_no_worker():
     workers = children(cell.pid)
     assert len(workers) >= 2
     cell.kill()
-    cell.wait(timeout=30)
+    cell.wait(timeout=HANGS)
     cell.stdout.close()
     wait_until_gone(workers)
 

@@ -12,7 +12,7 @@ from helpers.results_factory import make_rows, make_suite, write_results
 from benchbench.cli.main import main
 from benchbench.gate import compare, gate, load_snapshot, take_snapshot
 from benchbench.gate.canary import deviations
-from benchbench.gate.key import suite_hash
+from benchbench.gate.compare import suite_hash
 from benchbench.gate.snapshot import write_baseline
 from benchbench.suite.grid import expand
 from benchbench.suite.load import load_suite

@@ -15,8 +15,7 @@ from scipy import stats
 from benchbench.cli.main import main
 from benchbench.gate import compare, compare_keys, decide, gate, load_snapshot, take_snapshot
 from benchbench.gate.compare import ALPHA, COLUMNS, judge
-from benchbench.gate.series import SERIES
-from benchbench.gate.snapshot import write_baseline
+from benchbench.gate.snapshot import SERIES, write_baseline
 from benchbench.gate.text import terminal_text
 
 

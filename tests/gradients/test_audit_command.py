@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchbench.cli.audit_figure import flows_figure
 from benchbench.cli.main import main
-from benchbench.cli.suite_audit import Bar, Flow
+from benchbench.cli.suite_audit import Bar, Flow, flows_figure
 from benchbench.gradients import audit as audit_room
 from benchbench.routing import REGISTRY
 

@@ -13,8 +13,7 @@ import numpy as np
 from scipy import stats
 
 from benchbench.analysis.verdicts import DECIDED, verdict
-from benchbench.core.inference import mean_interval, sign_flip, t_interval
-from benchbench.core.sequential import nominal_levels
+from benchbench.core.inference import mean_interval, nominal_levels, sign_flip, t_interval
 from benchbench.core.statistics import pairs_needed
 
 CLAIMS, ENVS, ALPHA = 7, 3, 0.05

@@ -1,25 +1,47 @@
-"""``benchbench`` as people run it: a process, its output and its tables."""
+"""``benchbench`` by its command line: in a process as people run it, or in this one."""
 
+import contextlib
 import copy
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import yaml
+from click.testing import CliRunner
 from helpers.suites import TIMES, TINY
+from helpers.waiting import HANGS
 
 import benchbench
+from benchbench.cli.main import main
+from benchbench.report import gallery
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_results
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 
-COMMON = ("tiny.yaml", "--device", "cpu", "--jobs", "2")
+COMMON = ("tiny.yaml", "--device", "cpu")
+
+
+@contextlib.contextmanager
+def few_figures(count=1):
+    """Reports draw only their first figures: all are written by the same lines, and take long."""
+    made = gallery.made
+
+    def few(*arguments):
+        return [one for one, _ in zip(made(*arguments), range(count), strict=False)]
+
+    with mock.patch.object(gallery, "made", few):
+        yield
 
 
 class Bench:
-    """A folder with a suite in it, and benchbench run there as people run it."""
+    """A folder with a suite in it, and benchbench's command line there.
+
+    A process takes seconds to import torch, so only what is about processes uses :meth:`start`.
+    """
 
     def __init__(self, folder, data):
         self.folder, self.told = folder, copy.deepcopy(TINY)
@@ -42,20 +64,30 @@ class Bench:
         return Store(self.folder / "results", "tiny")
 
     def start(self, *arguments):
+        """The process of a command."""
         return subprocess.Popen(
             [sys.executable, "-m", "benchbench", *arguments], cwd=self.folder, env=self.env,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
+    def end(self, process, code=0):
+        """Wait for a process that :meth:`start` has begun; its output."""
+        out, err = process.communicate(timeout=HANGS)
+        assert process.returncode == code, (out, err)
+        assert "Traceback" not in out + err
+        return SimpleNamespace(out=out, err=err)
+
     def call(self, *arguments, code=0):
-        process = self.start(*arguments)
-        process.out, process.err = process.communicate(timeout=120)
-        assert process.returncode == code, (process.out, process.err)
-        assert "Traceback" not in process.out + process.err
-        return process
+        """A command in this process."""
+        with contextlib.chdir(self.folder), mock.patch.dict(os.environ, self.env), few_figures():
+            done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == code, (done.output, done.exception)
+        assert "Traceback" not in done.output
+        return SimpleNamespace(out=done.stdout, err=done.stderr)
 
     def run(self, *arguments, code=0):
-        return self.call("run", *COMMON, *arguments, code=code)
+        """Run the suite in this process, its cells too."""
+        return self.call("run", *COMMON, "--executor", "debug", *arguments, code=code)
 
     def tables(self):
         results = read_results(self.store.folder)

@@ -4,11 +4,11 @@ import copy
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import yaml
 from helpers.suites import TIMES, TINY
+from helpers.waiting import HANGS
 
 import benchbench
 from benchbench.results.heartbeat import read_heartbeat
@@ -32,17 +32,9 @@ def results(store):
     return {n: f.drop(columns=[c for c in TIMES if c in f]) for n, f in frames.items()}
 
 
-def wait_for(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, what()
-        time.sleep(0.2)
-    return found
-
-
-def end(process, code=0, seconds=120):
+def end(process, code=0):
     """What a process has said when it has ended, with that exit code and no traceback."""
-    out, err = process.communicate(timeout=seconds)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == code, (out, err)
     assert "Traceback" not in out + err
     return out + err

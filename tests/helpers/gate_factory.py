@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from benchbench.gate.series import SERIES
-from benchbench.gate.snapshot import Snapshot, _no_numbers
+from benchbench.gate.snapshot import SERIES, Snapshot, _no_numbers
 from benchbench.suite.model import Suite
 
 ENVS = ("bullet-maze2d-open-v0", "bullet-maze2d-umaze-v0")

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import yaml
+from helpers.commands import few_figures
 from helpers.crash import KILLED, TRACEBACK, Faults, Outcome, in_copy
 from helpers.suites import TIMES, TINY
 
@@ -19,8 +20,6 @@ from benchbench.results.checkpoints import Unusable, read_checkpoint
 from benchbench.results.tables import TABLES, read_results, read_table
 
 COMMIT = ("0" * 40, False)
-FIGURES = 1
-"""A report draws only so many of its figures here: they are all written by the same lines."""
 
 
 def told() -> dict[str, object]:
@@ -91,22 +90,16 @@ class Life:
 
         def main() -> None:
             from benchbench.cli.main import main as click_main
-            from benchbench.report import gallery
 
             os.chdir(self.root)
-            drawn = gallery.made
-
-            def few(*arguments: object) -> object:
-                return [one for one, _ in zip(drawn(*arguments), range(FIGURES), strict=False)]
-
             with (
                 quiet,
+                few_figures(),
                 mock.patch.dict(os.environ, {"BENCHBENCH_DATA": str(self.root / "data")}),
                 mock.patch("benchbench.core.provenance.git_state", return_value=COMMIT),
                 mock.patch("benchbench.cell.train.git_state", return_value=COMMIT, create=True),
                 mock.patch("benchbench.launch.worker.MESSAGE_SECONDS", 1e9),
                 mock.patch("benchbench.results.checkpoints.SHARE", float("inf")),
-                mock.patch.object(gallery, "made", few),
             ):
                 click_main(call, prog_name="benchbench")
 

@@ -139,7 +139,7 @@ class World:
                 mock.patch.dict(os.environ, self.env),
                 mock.patch.object(tempfile, "tempdir", str(self.temporary)),
                 # What they do has tests of its own, and takes long.
-                mock.patch("benchbench.cli.share.print_report"),
+                mock.patch("benchbench.cli.report.print_report"),
                 mock.patch("benchbench.launch.plan.estimate_seconds", return_value=1.0),
             ):
                 yield

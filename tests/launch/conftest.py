@@ -26,7 +26,7 @@ def nodes(head, tiny_data):
     head.tell("clear")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory, data_home):
     """The small grid of ``helpers.faulted``, run once without faults."""
     with pytest.MonkeyPatch.context() as patch:

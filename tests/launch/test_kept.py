@@ -13,8 +13,7 @@ from helpers.suites import TINY
 
 import benchbench
 from benchbench.cell.build import make_agent, make_evaluator, make_sampler, split
-from benchbench.cell.export import export_policy
-from benchbench.cell.policy import load_policy, policy_bytes
+from benchbench.cell.policy import export_policy, load_policy, policy_bytes
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
 from benchbench.data.store import open_dataset

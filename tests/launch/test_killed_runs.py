@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.faulted import CELLS, TOLD, assert_same, resumed, run
+from helpers.waiting import HANGS, family, wait_for
 
 import benchbench
 from benchbench.results.checkpoints import Unusable, read_about
@@ -25,7 +26,13 @@ from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 
 LONG = TOLD | {"train": TOLD["train"] | {"updates": 600}}
-"""A cell tells of its progress twice a second; 60 updates are over before a fast machine does."""
+"""A cell tells of its progress twice a second; 60 updates are over before on a fast machine."""
+
+WITHOUT_REPORT = """
+import benchbench.cli.main as command_line
+command_line.print_report = lambda folder: None  # it takes as long as the cells
+command_line.main()
+"""
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 pytestmark = pytest.mark.slow
@@ -47,7 +54,7 @@ class Bench:
         }
 
     def start(self, *arguments, every="0", **options):
-        command = [sys.executable, "-m", "benchbench", "run", "tiny.yaml", "--device", "cpu"]
+        command = [sys.executable, "-c", WITHOUT_REPORT, "run", "tiny.yaml", "--device", "cpu"]
         return subprocess.Popen(
             [*command, "--jobs", "2", "--checkpoint-every", every, *arguments], cwd=self.folder,
             env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -56,7 +63,7 @@ class Bench:
 
     def run(self, *arguments, code=0, **options):
         process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANGS)
         assert process.returncode == code, (out, err)
         assert "Traceback" not in out + err
         return err
@@ -84,37 +91,15 @@ class Bench:
             return 0
 
 
-def family(session):
-    """The living processes of a session."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(of) == session and state != "Z":
-            found.add(int(stat.parent.name))
-    return found
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
+@pytest.fixture
+def bench(tmp_path, tiny_data):
+    return Bench(tmp_path, tiny_data)
 
 
 @pytest.fixture
-def bench(tmp_path, data_home):
-    return Bench(tmp_path, data_home)
-
-
-@pytest.fixture
-def long(tmp_path, data_home):
+def long(tmp_path, tiny_data):
     """The grid of :data:`LONG`, to be caught at work."""
-    return Bench(tmp_path, data_home, LONG)
+    return Bench(tmp_path, tiny_data, LONG)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +118,7 @@ def test_sigkill_to_a_worker(long, long_undisturbed):
     process = bench.start()
     heartbeat = wait_for(lambda: bench.heartbeats(with_checkpoint=True))[0]
     os.kill(heartbeat["pid"], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0, err
     assert "killed: its process was ended by SIGKILL" in err
     assert_same(bench.store, undisturbed)
@@ -151,10 +136,10 @@ def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(long, long
         os.killpg(process.pid, how)  # as a terminal does on Ctrl-C: to all of the group
     else:
         process.send_signal(how)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == (-9 if how == signal.SIGKILL else 128 + how), (out, err)
     assert "Traceback" not in out + err
-    wait_for(lambda: not family(process.pid), seconds=10)  # no orphans
+    wait_for(lambda: not family(process.pid))  # no orphans
     assert not (bench.store.folder / "failed").exists()  # stopped is not failed
     before = bench.progress()
     assert max(before) > 0
@@ -163,7 +148,7 @@ def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(long, long
         assert not bench.heartbeats(0)
     if how == signal.SIGTERM:
         return  # what follows is as with the others
-    bench.run()
+    assert run(bench.store, suite=Suite.model_validate(LONG)) == []
     assert_same(bench.store, undisturbed)
     for cell, safe in zip(bench.cells, before, strict=True):
         if 0 < safe <= cell.train.updates:
@@ -176,7 +161,7 @@ def test_two_parents_on_one_folder(bench, undisturbed):
     holder = f"(process {os.getpid()} on {os.uname().nodename}, since 20"
     assert "another 'benchbench run' is writing there" in err
     assert holder in err
-    bench.run()  # and when the first is gone, the second may
+    assert run(bench.store) == []  # and when the first is gone, the second may
     assert_same(bench.store, undisturbed)
 
 
@@ -200,13 +185,13 @@ def test_a_disk_that_is_full_and_then_is_not(bench, undisturbed, small_disk):
     with filler.open("wb") as file:
         file.write(bytes(2**23 - 4096 * 8))
     process = bench.start(*results)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode in (1, 2), (out, err)
     assert "Traceback" not in out + err
     assert "No space left on device" in err
     assert not any(on_disk.is_done(cell.key) for cell in CELLS)
     filler.unlink()
-    bench.run(*results)
+    assert run(on_disk) == []
     assert_same(on_disk, undisturbed)
 
 
@@ -215,15 +200,15 @@ def test_killed_at_random_until_it_is_done_progress_never_goes_back(bench, undis
     chance, safe, kills = random.Random(7), [0, 0], 0
     while True:
         process = bench.start()
-        if kills < 6:  # of the run, its fork server and its cells: any one, or all at once
+        if kills < 4:  # of the run, its fork server and its cells: any one, or all at once
             wait_for(lambda process=process: process.poll() is not None or bench.heartbeats(0))
             time.sleep(chance.uniform(0, 1))
             victims = sorted(family(process.pid))
             for pid in chance.choice([victims, victims[:1], victims[-1:]]):
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
-        out, err = process.communicate(timeout=60)
-        wait_for(lambda process=process: not family(process.pid), seconds=10)
+        out, err = process.communicate(timeout=HANGS)
+        wait_for(lambda process=process: not family(process.pid))
         before, safe = safe, bench.progress()
         assert all(new >= old for new, old in zip(safe, before, strict=True)), (before, safe)
         if process.returncode == 0:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from helpers.elsewhere import Bench, Heard, long_suite, results, wait_for
+from helpers.elsewhere import Bench, Heard, long_suite, results
 from helpers.suites import TINY
+from helpers.waiting import HANGS, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,7 +283,7 @@ class NodeLost(threading.Thread):
         self.cell, self.saved, self.shown = None, 0, ""
 
     def run(self):
-        self.cell, self.saved, pid = wait_for(self._safe, 60, lambda: "no checkpoint")
+        self.cell, self.saved, pid = wait_for(self._safe, lambda: "no checkpoint")
         self.shown = status_text(self.store, self.cells)
         self.nodes.tell(self.how, str(pid))
 
@@ -343,7 +344,7 @@ def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(
     monkeypatch.chdir(tmp_path)
 
     def stop():
-        wait_for(bench.at_work, 60, lambda: "not at work")
+        wait_for(bench.at_work, lambda: "not at work")
         os.kill(os.getpid(), signal.SIGTERM)
 
     stopping = threading.Thread(target=stop, daemon=True)
@@ -356,12 +357,12 @@ def test_a_stopped_run_leaves_checkpoints_and_a_killed_one_no_task(
     assert saved > 0
 
     process = bench.start()  # the same folder, where the node sees it
-    wait_for(lambda: bench.at_work(saved + 1), 60, lambda: "does not go on")
+    wait_for(lambda: bench.at_work(saved + 1), lambda: "does not go on")
     heartbeat = read_heartbeat(bench.store.heartbeat_path(cell.key))
     assert heartbeat.first == saved
     process.kill()
-    process.communicate(timeout=10)
-    wait_for(lambda: not heartbeat.alive, 10, lambda: "the task goes on without its driver")
+    process.communicate(timeout=HANGS)
+    wait_for(lambda: not heartbeat.alive, lambda: "the task goes on without its driver")
 
 
 @RAY

@@ -17,8 +17,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from helpers.elsewhere import Bench, Heard, end, long_suite, results, wait_for
+from helpers.elsewhere import Bench, Heard, end, long_suite, results
 from helpers.suites import TINY
+from helpers.waiting import HANGS, wait_for
 
 import benchbench
 from benchbench.cell.devices import Device, cpu_count
@@ -243,14 +244,14 @@ def real_slurm():
                 )
             )
             if command[0] == "munged":
-                wait_for((m / "socket").exists, 10, lambda: logs(folder))
+                wait_for((m / "socket").exists, lambda: logs(folder))
 
         def idle():
             asked = ["sinfo", "--noheader", "--format=%t"]
             told = subprocess.run(asked, env=env, capture_output=True, text=True, check=False)
             return told.stdout.strip() == "idle"
 
-        wait_for(idle, 30, lambda: logs(folder))
+        wait_for(idle, lambda: logs(folder))
         yield {"SLURM_CONF": str(folder / "slurm.conf")}
     finally:
         for process in reversed(started):
@@ -296,10 +297,10 @@ def test_a_grid_on_a_real_slurm(tmp_path, data_home, real_slurm):
 def test_a_job_that_slurm_requeues_goes_on_from_its_checkpoint(tmp_path, data_home, real_slurm):
     bench = OnSlurm(tmp_path, data_home, real_slurm, long_suite())
     process = bench.start("--checkpoint-every", "0.5")
-    cell = wait_for(lambda: bench.at_work(50), 60, bench.queue)
+    cell = wait_for(lambda: bench.at_work(50), bench.queue)
     job_id = bench.queue()[0].split()[0]
     bench.ask("scontrol", "requeue", job_id)
-    wait_for(lambda: bench.queue()[0] == f"{job_id} PENDING", 30, bench.queue)
+    wait_for(lambda: bench.queue()[0] == f"{job_id} PENDING", bench.queue)
     bench.ask("scontrol", "update", f"JobId={job_id}", "StartTime=now")  # else after two minutes
     end(process)
     log = bench.store.log_path(cell.key).read_text()
@@ -325,19 +326,19 @@ def test_ctrl_c_ends_the_jobs_and_a_killed_run_leaves_none_that_the_next_does_no
 ):
     bench = OnSlurm(tmp_path, data_home, real_slurm, long_suite(100_000))
     process = bench.start("--checkpoint-every", "0.5")
-    wait_for(bench.at_work, 60, bench.queue)
+    wait_for(bench.at_work, bench.queue)
     process.send_signal(signal.SIGINT)
     assert "Stopped" in end(process, code=130)
-    wait_for(lambda: bench.queue() == [""], 30, bench.queue)
+    wait_for(lambda: bench.queue() == [""], bench.queue)
 
     process = bench.start("--checkpoint-every", "0.5")
-    wait_for(bench.at_work, 60, bench.queue)
+    wait_for(bench.at_work, bench.queue)
     first = bench.queue()[0].split()[0]
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=HANGS)
     assert bench.queue()[0].startswith(f"{first} ")  # the job does not know
     process = bench.start("--checkpoint-every", "0.5")
-    wait_for(lambda: bench.queue()[0] and first not in bench.queue()[0], 60, bench.queue)
-    wait_for(bench.at_work, 60, bench.queue)
+    wait_for(lambda: bench.queue()[0] and first not in bench.queue()[0], bench.queue)
+    wait_for(bench.at_work, bench.queue)
     process.send_signal(signal.SIGTERM)
     end(process, code=143)

@@ -11,8 +11,17 @@ from helpers.suites import TINY
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
 from benchbench.cli.main import main
-from benchbench.launch.forecast import Events, Parts, finished_parts, forecast, kind
-from benchbench.perf.pairs import BLOCK, SIGNALS_EVERY, shortened, whole_cell
+from benchbench.perf.pairs import (
+    BLOCK,
+    SIGNALS_EVERY,
+    Events,
+    Parts,
+    finished_parts,
+    forecast,
+    kind,
+    shortened,
+    whole_cell,
+)
 from benchbench.results.store import Store
 from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite

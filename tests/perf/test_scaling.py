@@ -14,11 +14,10 @@ from helpers.suites import TINY
 
 from benchbench.cell.build import make_sampler, split
 from benchbench.cli.main import main
-from benchbench.data import read_ahead
+from benchbench.data import store
 from benchbench.data.store import is_here, open_dataset, set_folder
 from benchbench.perf import scaling
-from benchbench.perf.scaling import stretched
-from benchbench.perf.scaling_figure import TOLD, medians, scaling_figure
+from benchbench.perf.scaling import TOLD, medians, scaling_figure, stretched
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 
@@ -71,7 +70,7 @@ def test_frames_of_a_large_set_are_asked_for_before_they_are_read(cell, monkeypa
     rows = split(cell, dataset)[0]
     small = make_sampler(cell, dataset, rows, torch.device("cpu")).sample()
     assert not asked  # it fits into the memory
-    monkeypatch.setattr(read_ahead, "SHARE", 0.0)
+    monkeypatch.setattr(store, "PREFETCH_SHARE", 0.0)
     large = make_sampler(cell, dataset, rows, torch.device("cpu")).sample()
     assert torch.equal(large.obs, small.obs)
     for stacks in (large.obs, large.next_obs):

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from helpers.suites import TINY
 
 from benchbench.cli.main import main
-from benchbench.perf.side_by_side import TURNS, find_python
-from benchbench.perf.throughput import gate_throughput, judge
+from benchbench.perf.throughput import TURNS, find_python, gate_throughput, judge
 
 ENV = TINY["envs"][0]["id"]
 WORKS = [(ENV, "before"), (ENV, "after")]
