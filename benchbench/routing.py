@@ -15,11 +15,12 @@ backward pass and stepped after the VAE's). And *what becomes of each loss's gra
 - ``dropped``: it is computed, lies in ``.grad``, and dies in a ``zero_grad`` before any step;
 - ``detached``: the loss sees the features without their graph, so nothing is computed.
 
-Five settings cover what else variants differ in: ``encoders`` (one for all networks, or one for
+Six settings cover what else variants differ in: ``encoders`` (one for all networks, or one for
 each), ``critic_terms`` (whether the Q or the V part of the critic loss is cut off from the
 encoder), ``vae_weights`` (whether the VAE's gradient on the encoder keeps its advantage weights),
 ``clear`` (``zero_grad`` before the backward pass, or after the step, so that what comes in between
-outlives it) and ``combine`` (how the two gradients in an optimizer of its own become one).
+outlives it), ``combine`` (how the two gradients in an optimizer of its own become one) and
+``encoder_until`` (the share of training after which the encoder stands still).
 
 The second follows from the first and from which losses are attached, so it is not taken on trust:
 :func:`trace` plays the loop through symbolically, and a definition whose flows are not what the
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:  # the command line reads the table at once; torch takes seconds to import
@@ -72,6 +74,7 @@ class Routing:
     vae_weights: VaeWeights = "advantage"
     clear: Clear = "before"
     combine: Combine = "sum"
+    encoder_until: float = 1.0
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -117,7 +120,28 @@ class Routing:
                 self.vae_weights == "none" and "vae" not in attached,
                 "takes the weights from the gradient of a detached VAE loss; take vae_weights out",
             ),
+            (
+                not 0 < self.encoder_until <= 1,
+                "trains the encoder for a share of the updates, encoder_until, which is above 0 "
+                "and at most 1",
+            ),
+            (
+                self.encoder_until < 1 and not attached,
+                "stops training an encoder that no loss trains; take encoder_until out",
+            ),
         )
+
+    def at(self, done: float) -> Routing:
+        """The routing in force when a share ``done`` of the updates has been made."""
+        return self if done < self.encoder_until else self._stopped
+
+    @cached_property
+    def _stopped(self) -> Routing:
+        """The same with an encoder that stands still; its features are detached in every loss."""
+        return Routing(
+            self.name, (), critic="detached", vae="detached", actor="detached",
+            encoders=self.encoders, why=self.why,
+        )  # fmt: skip
 
     def flow(self, loss: Loss) -> Flow:
         """What becomes of the gradient of ``loss`` on the encoder."""
@@ -225,6 +249,12 @@ _TABLE = (
         "pcgrad", ("own",), critic="applied", vae="applied", actor="detached",
         combine="pcgrad",
         why="joint-sum with conflicting parts projected out (Yu et al. 2020)",
+    ),
+    Routing(
+        "bpr", ("vae",), critic="detached", vae="applied", actor="detached",
+        vae_weights="none", encoder_until=0.3,
+        why="learned by imitating the data's actions, then frozen, as Zang et al. (2023) have it; "
+        "but the other networks learn from the first update on",
     ),
 )  # fmt: skip
 

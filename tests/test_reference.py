@@ -12,7 +12,8 @@ from benchbench.results.tables import read_results
 from benchbench.suite.load import load_suite
 
 ROOT = Path(__file__).parents[1]
-STUDIES = [*(ROOT / "results").glob("reference_*"), ROOT / "results" / "study"]
+NAMES = ("study", "distracted", "generality")
+STUDIES = [*(ROOT / "results").glob("reference_*"), *(ROOT / "results" / name for name in NAMES)]
 RESULTS = sorted(path for path in STUDIES if (path / "suite.json").is_file())
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

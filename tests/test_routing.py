@@ -38,6 +38,7 @@ TABLE = {
     "leak": (("critic",), "applied", "dropped", "detached"),
     "leak-stale": (("critic",), "applied", "applied", "detached"),
     "pcgrad": (("own",), "applied", "applied", "detached"),
+    "bpr": (("vae",), "detached", "applied", "detached"),
 }
 
 
@@ -148,7 +149,7 @@ def test_moved_by_names_the_steps_that_may_move_the_encoder():
         "joint-sum": ["vae"], "joint-two": ["critic", "vae"], "frozen": [],
         "separate": ["critic", "vae", "actor"], "q-only": ["critic"], "v-only": ["critic"],
         "vae-unweighted": ["vae"], "actor-too": ["critic", "actor"], "leak": ["critic"],
-        "leak-stale": ["critic"], "pcgrad": ["vae"],
+        "leak-stale": ["critic"], "pcgrad": ["vae"], "bpr": ["vae"],
     }  # fmt: skip
 
 
@@ -180,6 +181,9 @@ def test_nonsense_is_refused_with_the_reason_and_the_cure(encoder_in, flows, rea
         ({"critic_terms": "q", "encoder_in": (), "critic": "detached"}, "q term of a detached"),
         ({"vae_weights": "none"}, "detached VAE loss"),
         ({"clear": "after", "vae": "dropped"}, "that gradient would be applied"),
+        ({"encoder_until": 0.0}, "above 0"),
+        ({"encoder_until": 1.5}, "at most 1"),
+        ({"encoder_until": 0.5, "encoder_in": (), "critic": "detached"}, "no loss trains"),
     ],
 )
 def test_settings_that_go_together_with_nothing_are_refused(settings, reason):

@@ -88,6 +88,10 @@ class PixelAgent:
         ]
         self._targets: list[torch.Tensor] = [p for m in copies.values() for p in m.parameters()]
 
+    def follow(self, routing: Routing) -> None:
+        """Train under ``routing`` from now on; the encoder stays in the optimizers it is in."""
+        self.routing = self.optimizers.routing = routing
+
     def modules(self) -> dict[str, nn.Module]:
         """The trained modules by the brief's names."""
         return {name: getattr(self, name) for name in self._names}

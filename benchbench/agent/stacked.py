@@ -66,6 +66,7 @@ class Stack:
         batch = Batch(
             **{f.name: stacked([getattr(b, f.name) for b in shifted]) for f in fields(Batch)}
         )
+        self._all.follow(self.agents[0].routing)
         info: Info = self._all.update(batch)  # type: ignore[attr-defined]
         return [{name: value[k] for name, value in info.items()} for k in range(len(self.agents))]
 

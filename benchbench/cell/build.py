@@ -81,8 +81,14 @@ def check_own_code(cells: Sequence[Cell]) -> None:
 
     Raises :class:`UserError` where that fails, so that the user learns of it before a cell starts.
     """
-    for agent, pixels in dict.fromkeys((c.agent, c.pixels) for c in cells if c.own_code):
-        agent_class(agent.algorithm)
+    own = [c for c in cells if c.own_code]
+    for agent, pixels, routing in dict.fromkeys((c.agent, c.pixels, c.routing) for c in own):
+        found = agent_class(agent.algorithm)
+        if routing.encoder_until < 1 and not hasattr(found, "follow"):
+            raise UserError(
+                f"variants: '{routing.name}' stops training the encoder, and {agent.algorithm} has "
+                "no follow(routing) to be told so; write it as in benchbench/agent/base.py"
+            )
         if is_import_path(agent.encoder):
             make_encoder(agent.encoder, 3 * pixels.stack, pixels.size, agent.feature_dim)
 

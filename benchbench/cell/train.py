@@ -13,10 +13,12 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 
+from benchbench.agent.base import PixelAgent
 from benchbench.agent.protocol import Info
 from benchbench.cell.build import (
     final_evaluator,
@@ -43,6 +45,7 @@ from benchbench.results.checkpoints import About, Checkpoints, State
 from benchbench.results.failures import Diverged
 from benchbench.results.store import POLICY, CellRows, TableRows
 from benchbench.results.tables import FINAL_SHARE
+from benchbench.routing import Routing
 from benchbench.suite.grid import Cell
 
 log = logging.getLogger(__name__)
@@ -152,6 +155,8 @@ class CellRun:
         ledger: Ledger | None = None
         for update in range(state.updates, updates):
             number, in_block = divmod(update, every)
+            if self.cell.routing.encoder_until < 1:
+                cast(PixelAgent, self.agent).follow(self._routing(update))
             if in_block == 0:
                 if len(state.scores) <= number:  # else the cell went on from after it
                     self._evaluate()
@@ -185,11 +190,15 @@ class CellRun:
             self.evaluator.close()
         self._describe(oracle)
 
+    def _routing(self, update: int) -> Routing:
+        """The routing that ``update`` is made under."""
+        return self.cell.routing.at(update / self.cell.train.updates)
+
     def _close_ledger(self, ledger: Ledger, start: int) -> None:
         """Check the routing of the block's first updates, and begin to time the others."""
         self._refuse_divergence()
         entries = ledger.entries()
-        check_routing(entries, self.cell.routing)
+        check_routing(entries, self._routing(start))
         self._add("ledger", *({"update": start, **asdict(entry)} for entry in entries))
         self.state.block_began = self.clock.seconds["train"]
 

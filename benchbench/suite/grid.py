@@ -97,6 +97,8 @@ class Cell:
         """All that the cell is, as plain JSON values."""
         routing = asdict(self.routing) | {"encoder_in": list(self.routing.encoder_in)}
         del routing["why"]
+        if routing["encoder_until"] == 1:
+            del routing["encoder_until"]
         return {
             "format": FORMAT,
             "env": self.env,

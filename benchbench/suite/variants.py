@@ -33,6 +33,7 @@ class VariantSettings(Settings):
     vae_weights: VaeWeights = Field("advantage", description="of the VAE's gradient on the encoder")
     clear: Clear = Field("before", description="zero_grad before the backward or after the step")
     combine: Combine = Field("sum", description="how two gradients in [own] become one")
+    encoder_until: float = Field(1.0, description="share of the updates that train the encoder")
     why: str = ""
 
     @model_validator(mode="after")

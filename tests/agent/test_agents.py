@@ -27,6 +27,7 @@ from helpers.suites import TINY
 from torch import nn
 
 from benchbench.agent import agent_class
+from benchbench.agent.base import PixelAgent
 from benchbench.agent.cloning import Cloning
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
@@ -117,6 +118,7 @@ def test_a_suite_of_drq_bc_runs_to_its_report(bench):
 
 MINE = '''
 import torch
+from benchbench.agent.base import PixelAgent
 from benchbench.agent.lapo import LAPO
 
 
@@ -200,6 +202,17 @@ def test_an_agent_that_fails_in_an_update_leaves_the_plan_whole(bench, monkeypat
     done = CliRunner().invoke(main, ["plan", "tiny.yaml", "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "not known, as your code raised in a short trial here (KeyError: 'mine')" in done.output
+
+
+def test_an_agent_that_cannot_stop_training_its_encoder_is_told_before_any_cell(bench, monkeypatch):
+    monkeypatch.chdir(bench.folder)
+    Path("own_i.py").write_text("from benchbench.agent.lapo import LAPO as A\n")
+    monkeypatch.delattr(PixelAgent, "follow")
+    bench.told |= {"variants": ["bpr"], "agent": TINY["agent"] | {"algorithm": "own_i:A"}}
+    bench.write()
+    done = CliRunner().invoke(main, ["run", "tiny.yaml", "--device", "cpu"])
+    assert done.exit_code == 2, done.output
+    assert "'bpr' stops training the encoder, and own_i:A has no follow(routing)" in done.output
 
 
 def test_a_suite_is_read_without_importing_what_it_names(tmp_path, monkeypatch):

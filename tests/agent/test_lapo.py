@@ -34,14 +34,21 @@ def float64():
     torch.set_default_dtype(torch.float32)
 
 
+def train(agent, batches):
+    """All of an agent's training, its variant's end of the encoder's included."""
+    routing = agent.routing
+    for update, batch in enumerate(batches):
+        agent.follow(routing.at(update / len(batches)))
+        agent.update(batch)
+
+
 def largest_difference(variant, updates):
     """Between the agent's weights and those of the loop written out by hand."""
     agent = make_agent(variant)
     plain = Plain(agent)
     batches = make_batches(updates)
     LOOPS[variant](plain, batches, noise_stream("target-noise"), noise_stream("vae-noise"))
-    for batch in batches:
-        agent.update(batch)
+    train(agent, batches)
     ours = [p for ms in (agent.modules(), agent.target_modules()) for m in ms.values()
             for p in m.parameters()]  # fmt: skip
     pairs = zip(ours, plain.parameters(), strict=True)
@@ -68,8 +75,7 @@ def test_the_loops_differ_from_each_other():
     ends = {}
     for variant in REGISTRY.keys() - SAME.keys():
         agent = make_agent(variant)
-        for batch in make_batches(6):
-            agent.update(batch)
+        train(agent, make_batches(6))
         ends[variant] = torch.cat([agent.encoder(x).trunk[0].weight.detach() for x in LOSSES])
     for one, other in itertools.combinations(ends, 2):
         assert (ends[one] - ends[other]).abs().max() > 1e-5, (one, other)

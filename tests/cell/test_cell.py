@@ -272,6 +272,17 @@ def test_a_policy_whose_actions_are_no_numbers_is_named_diverged(monkeypatch):
         run(cell("after"))
 
 
+def test_an_encoder_trained_for_a_part_of_the_updates_stands_still_after_it():
+    """Of 12 updates 'bpr' trains it in the first four; the ledger looks at 0, 5 and 10."""
+    ledger = frames(run(cell("bpr")))["ledger"]
+    vae = ledger[(ledger["module"] == "obs_encoder") & (ledger["loss"] == "vae")]
+    assert list(vae["update"]) == [0, 5, 10]
+    assert vae["applied"].iloc[0] > 0
+    assert (vae["computed"].iloc[1:] == 0).all()
+    heads = ledger[(ledger["module"] == "actor_vae") & (ledger["loss"] == "vae")]
+    assert (heads["applied"] > 0).all()
+
+
 def test_states_work_without_pixels_and_without_feature_measures():
     rows = run(cell("frozen", observation="state", env={"proprio": []}))
     tables = frames(rows)

@@ -93,6 +93,7 @@ VARIANTS = {
     "leak-stale": {},  # one outlives its update and is stepped along in the next
     "pcgrad": {"train": {"augmentation": "random-shift", "shift_pad": 1}},
     "separate": {"pixels": {"centre": True}},
+    "bpr": {},  # its encoder stands still after a part of the updates
     "after": {
         "pixels": {"distract": {"preset": "hard"}},
         "evaluate": {"every": 33, "distract": {"seed": 1}},

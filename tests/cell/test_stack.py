@@ -85,6 +85,12 @@ def counted(monkeypatch):
     return sizes
 
 
+def test_encoders_of_a_stack_stand_still_together():
+    some = cells("bpr")
+    for one, cell in zip(run_stacked(some), some, strict=True):
+        assert_alike(one, run_cell(cell, CPU, lambda done: None))
+
+
 def test_every_cell_is_what_it_is_alone(alone, counted):
     told = []
     together = run_stacked(cells(), on_update=lambda place, done: told.append((place, done)))

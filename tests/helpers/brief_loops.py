@@ -282,6 +282,30 @@ def vae_unweighted(net, batches, critic_noise, vae_noise):
         _policy_step(net, batch, actor_optimizer)
 
 
+def bpr(net, batches, critic_noise, vae_noise):
+    """'vae-unweighted' for three tenths of the batches, then an encoder that stands still."""
+    critic_optimizer = adam((net.critic, LR["critic"]))
+    actorvae_optimizer = adam((net.actor_vae, LR["vae"]))
+    encoder_optimizer = adam((net.obs_encoder, LR["encoder"]))
+    actor_optimizer = adam((net.actor, LR["actor"]))
+    for k, batch in enumerate(batches):
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=True)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        noise = next(vae_noise)
+        imitates = k < 0.3 * len(batches)
+        if imitates:
+            encoder_optimizer.zero_grad()
+            net.vae_loss(batch, noise, detach_encoder=False, weighted=False).backward()
+        actorvae_optimizer.zero_grad()
+        net.vae_loss(batch, noise, detach_encoder=True).backward()
+        actorvae_optimizer.step()
+        if imitates:
+            encoder_optimizer.step()
+        _policy_step(net, batch, actor_optimizer)
+
+
 def actor_too(net, batches, critic_noise, vae_noise):
     """'after', and the policy's optimizer holds and steps the encoder as well."""
     critic_optimizer = adam((net.critic, LR["critic"]), (net.obs_encoder, LR["encoder"]))
@@ -388,4 +412,5 @@ LOOPS = {
     "leak": leak,
     "leak-stale": leak_stale,
     "pcgrad": pcgrad,
+    "bpr": bpr,
 }
