@@ -1,4 +1,4 @@
-"""Reports without the drawing: all figures are saved by the same lines, and it takes seconds."""
+"""Reports without the drawing, which takes seconds: all figures are saved by the same lines."""
 
 import contextlib
 from unittest import mock
@@ -19,4 +19,16 @@ def few_figures(*names):
                 return
 
     with mock.patch.object(gallery, "made", few):
+        yield
+
+
+@contextlib.contextmanager
+def undrawn():
+    """Reports have all their figures, but the files hold nothing."""
+
+    def save(figure, folder, name, pdf=False):
+        for kind in ("png", "svg", "pdf")[: 3 if pdf else 2]:
+            (folder / f"{name}.{kind}").write_bytes(b"<svg/>")
+
+    with mock.patch.object(gallery, "save", save):
         yield
