@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from unittest import mock
 
 # Before numpy and torch come in: where cores are shared, small networks on several threads spend
@@ -23,6 +24,12 @@ from benchbench.suite.model import Suite  # noqa: E402
 
 hypothesis.settings.register_profile("benchbench", deadline=None)  # no verdict by the clock
 hypothesis.settings.load_profile("benchbench")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no process ends with one while the other is idle."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

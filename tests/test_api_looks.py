@@ -14,7 +14,7 @@ import benchbench.launch.run
 from benchbench.core.errors import UserError
 from benchbench.suite.model import Suite
 
-PLAN = {"start": 12, "most": 36, "look_every": 12}
+PLAN = {"start": 12, "most": 24, "look_every": 12}
 
 
 def settings(**more: object) -> dict[str, object]:

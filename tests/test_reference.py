@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.reports import undrawn
 
 from benchbench.report import write_report
 from benchbench.report.discussion import TEMPLATE
@@ -35,7 +36,8 @@ def study(request, copies):
     """A committed study, and its report made anew: the folder, its copy, the printed table."""
     copy = copies / request.param.name
     (copy / "DISCUSSION.md").unlink(missing_ok=True)
-    return request.param, copy, write_report(copy)
+    with undrawn():
+        return request.param, copy, write_report(copy)
 
 
 def test_the_committed_report_is_what_its_tables_say(study):

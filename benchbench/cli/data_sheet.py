@@ -1,4 +1,4 @@
-"""A data set to look at: some of its frames, how its returns are spread, and its card as a text."""
+"""A data set for people: some of its frames, the histogram of its returns, its card as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPISODES, STEPS = 4, 8
 """Rows and columns of the contact sheet."""
 
 SPAN = 140
-"""Steps of an episode that the sheet of distractions reaches over."""
+"""Steps of an episode that the sheet of distractions covers."""
 
 
 def draw_sheet(dataset: Dataset, path: Path) -> None:
@@ -51,8 +51,8 @@ def draw_sheet(dataset: Dataset, path: Path) -> None:
 def draw_presets(dataset: Dataset, key: Key | None, path: Path) -> None:
     """Write a contact sheet of the distractions: a line of pictures for each preset and each part.
 
-    Each line shows the same row of an episode, then some later ones; what cannot be told from this
-    set's frames is left out.
+    Every line shows the same rows of one episode; distractions that this set's frames do not allow
+    are left out.
     """
     end = int(np.flatnonzero(dataset.episode_ends)[0])
     rows = np.unique(np.linspace(0, min(end, SPAN), STEPS).round().astype(int))

@@ -17,7 +17,7 @@ from benchbench.core.errors import UserError
 
 
 def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """For the shell: the suites that are shipped, and files."""
+    """Shell completion: the suites that are shipped, and files."""
     from benchbench.suite.file import shipped_suites
 
     names = [*shipped_suites(), *map(str, Path().glob(f"{begun}*.yaml"))]
@@ -25,7 +25,7 @@ def _suites(context: click.Context, parameter: click.Parameter, begun: str) -> l
 
 
 def _cells(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """For the shell: values of ``--only``, from the suite that the line names so far."""
+    """Shell completion: values of ``--only``, from the suite that the line names so far."""
     from benchbench.suite.grid import NAMED, expand
     from benchbench.suite.load import load_suite
 
@@ -109,7 +109,7 @@ eval_processes_option = click.option(
 
 @dataclass(frozen=True)
 class Asked:
-    """What run and plan are both asked: the suite, the part of its grid, and where it runs."""
+    """The arguments that 'run' and 'plan' share: the suite, the part of its grid, where it runs."""
 
     suite: Path
     only: tuple[str, ...]
@@ -125,7 +125,7 @@ class Asked:
 
 
 def asks(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the arguments of :class:`Asked`, and that as its first argument."""
+    """Add the options of :class:`Asked` to a verb, which gets one as its first argument."""
 
     @functools.wraps(verb)
     def called(**given: Any) -> None:

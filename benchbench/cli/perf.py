@@ -48,7 +48,7 @@ def _of_one_cell(rounds: int) -> Callable[[Callable[..., None]], Callable[..., N
             type=click.IntRange(min=1),
             default=rounds,
             show_default=True,
-            help="Turns of every figure; 1 for a quick look, without a spread.",
+            help="Repetitions of every measurement; 1 for a quick look, without a spread.",
         ),
     )
     return lambda verb: reduce(lambda told, option: option(told), reversed(options), verb)
@@ -143,8 +143,8 @@ def scaling(
 
     Time and memory of a cell against its batch, the size of its frames and the rows of its data
     set, and the time of a grid of short cells against its seeds and jobs; in some minutes. The
-    large data sets are the cell's own, stretched: their frames are black and take no room, so what
-    a disk takes to read them is not in it. Writes scaling.png and scaling.parquet into scaling/ of
+    large data sets are the cell's own, repeated; their frames are black and take no space, so disk
+    reads are not included. Writes scaling.png and scaling.parquet into scaling/ of
     the results folder.
     """
     from benchbench.cell.devices import cpu_count
@@ -206,7 +206,7 @@ def throughput(
     markdown: bool,
     as_json: bool,
 ) -> None:
-    """Time updates of SUITE's agents under two versions of benchbench, turn and turn about.
+    """Time updates of SUITE's agents under two versions of benchbench, in alternation.
 
     OLD_ENV and NEW_ENV are virtual environments with a version each installed, such as old/.venv
     and .venv, or their Pythons. What is slower than 0.95 of the old speed, beyond doubt, is
@@ -215,7 +215,7 @@ def throughput(
     Exit code with --gate: 0 pass, 1 regression, 2 cannot compare; without it 0, or 2 for a
     mistake.
     """
-    from benchbench.cell.devices import choose_devices, cpu_count
+    from benchbench.cell.devices import cpu_count
     from benchbench.gate.text import version_origin
     from benchbench.perf.throughput import SideBySide, gate_throughput
     from benchbench.suite.grid import expand, select
@@ -223,12 +223,10 @@ def throughput(
 
     refuse_two_forms(markdown, as_json)
     loaded = load_suite(suite, overrides)
-    devices = choose_devices(device)
-    if len(devices) > 1 and device != "auto":
-        raise UserError(f"--device {device}: name one, such as cuda:0; times are of one device")
+    one = _one_device(device)
     cells = select(expand(loaded), parse_only(only))
     works = list(dict.fromkeys((cell.stratum, cell.variant) for cell in cells))
-    both = SideBySide(old, new, loaded, str(devices[0]), cpu_count())
+    both = SideBySide(old, new, loaded, str(one), cpu_count())
     identities = both.identities()
     found = gate_throughput(identities, works, lambda wanted: both.measure(wanted, rounds))
     origins = [version_origin(identity) for identity in identities]

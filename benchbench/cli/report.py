@@ -51,7 +51,7 @@ def keep_cards_of(folder: Path) -> None:
     try:
         cells = expand(read_suite(folder)[0])
     except UserError:
-        return  # code of the user's own that is not here; the report says the rest
+        return  # the user's own code is not here; the report says so
     keep_cards(Store(folder.parent, folder.name), cells)
 
 

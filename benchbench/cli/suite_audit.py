@@ -57,7 +57,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Flow:
-    """One step of a variant's loop, and the gradients on the encoder that live in it."""
+    """One step of a variant's loop, and the gradients on the encoder that exist in it."""
 
     variant: str
     holders: tuple[str, ...]

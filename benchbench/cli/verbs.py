@@ -16,10 +16,10 @@ UNEXPECTED = 2
 
 
 class Verbs(click.Group):
-    """Verbs of which each ends with 130, as shells have it, where Ctrl-C stops it."""
+    """A group of commands; Ctrl-C ends each with exit code 130, as shells expect."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb that the command line names, wherever its output goes."""
+        """Run the verb that the command line names; whatever stops it, print one sentence."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal has no minus
@@ -43,21 +43,19 @@ class Verbs(click.Group):
             ) from None
         except Exception:
             traceback.print_exc()
-            click.echo(
-                "benchbench met something unforeseen; please report the lines above", err=True
-            )
+            click.echo("benchbench failed unexpectedly; please report the lines above", err=True)
             ctx.exit(UNEXPECTED)
         finally:
             logging.getLogger("benchbench").removeHandler(handler)
 
 
 def mute_output() -> None:
-    """Let nothing more be written to an output that takes no more, not even as Python ends."""
+    """Send standard output to /dev/null, so that Python's last flush does not fail either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 class _ToTerminal(logging.Handler):
-    """Prints log messages to standard error, which is not the report's."""
+    """Prints log messages to standard error, apart from the report."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)

@@ -70,6 +70,20 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
+@contextmanager
+def without_sigint() -> Iterator[None]:
+    """Hold SIGINT back in the block, and for life in processes that start there.
+
+    Ctrl-C reaches all processes of a terminal. In an interpreter that is only starting it would
+    print a traceback, before that could ignore it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal has stopped the run."""
 

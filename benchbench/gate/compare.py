@@ -14,20 +14,20 @@ have, over all environments and variants.
 - *new* (warns): the baseline does not have it;
 - *definition changed* (nothing to compare): a cell has another key than the baseline's.
 
-**Test.** Holm's procedure tests "no difference", which is exactly what the rejection says, so it
-is valid here; the margin only takes alarms away. (The report's claims compare intervals with
-delta, for which Holm's levels would be too narrow; see ``benchbench.core.statistics``.) It is
-two-sided at :data:`ALPHA`, so that a run of unchanged code is called worse *or* better at most so
-often, and worse about half as often. The p-value is the paired t test's: with ten pairs and forty
-series the exact sign-flip test, whose smallest p is 2/2¹⁰, can reach nothing. Where there are
-pairs enough for it (2/2ⁿ <= alpha / m), the larger of the two counts, which guards the t test
-against odd pairs. The interval is Student's at Holm's own level for the series, 1 - alpha / k, with
+**Test.** Holm's procedure tests "no difference", which is exactly what a rejection claims, so it
+is valid here; the margin only removes alarms. (The report's claims compare intervals with delta,
+for which Holm's levels would be too narrow; see ``benchbench.core.statistics``.) It is two-sided:
+unchanged code is called worse *or* better with a probability of at most :data:`ALPHA`, and worse
+with about half of that. The p-value is the paired t test's: with ten pairs and forty series the
+exact sign-flip test, whose smallest p is 2/2¹⁰, cannot reject anything. With enough pairs for it
+(2/2ⁿ <= alpha / m), the larger of the two p-values counts, which guards the t test against
+outliers. The interval is Student's at Holm's own level for the series, 1 - alpha / k, with
 k the factor that Holm multiplies its p by (for those not rejected, the factor of the first of
 them), so it excludes zero wherever a difference is found.
 
 All seeds of a night run on the machine in one state, so the pairs of a timing series are not
-independent and the test's level does not hold for them; a margin wider than nights differ limits
-the false alarms. So the gate finds only coarse slowdowns.
+independent and the test's level does not hold for them; a margin wider than the differences
+between nights limits false alarms, so the gate finds only coarse slowdowns.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ ALPHA = 0.01
 """Chance, over all series of a night, of calling unchanged code worse or better."""
 
 PAIRS_NEEDED = 5
-"""Below this a spread is too poorly known for a t test so far out in the tails."""
+"""With fewer pairs the spread is too uncertain for a t test that far out in the tails."""
 
 COLUMNS = ("env", "variant", "series", "unit", "scale", "n_pairs", "baseline", "candidate",
            "difference", "lo", "hi", "level", "p", "p_holm", "margin", "sign", "note")  # fmt: skip
@@ -96,7 +96,7 @@ def compare(baseline: Snapshot, candidate: Snapshot) -> pd.DataFrame:
 def judge(table: pd.DataFrame, differences: list[np.ndarray]) -> pd.DataFrame:
     """The table with tests, intervals and signs, from each row's paired differences.
 
-    Rows whose sign is already said (new, missing, definition changed) keep it.
+    Rows that have a sign already (new, missing, definition changed) keep it.
     """
     paired = [i for i, d in enumerate(differences) if len(d)]
     m = len(paired)
@@ -239,7 +239,7 @@ def _mean(values: pd.Series, series: Series) -> float:
 
 
 def _p(d: np.ndarray, members: int) -> float:
-    """The p-value of one series; see the module's text. 1 where it cannot be tested."""
+    """The p-value of one series; see the module's docstring. 1 where it cannot be tested."""
     if len(d) < PAIRS_NEEDED or not d.any():
         return 1.0
     spread = d.std(ddof=1)
@@ -274,17 +274,17 @@ def compare_keys(baseline: Snapshot, candidate: Snapshot) -> pd.DataFrame:
 
 
 def suite_hash(snapshot: Snapshot) -> str:
-    """12 hexadecimal digits of a hash over the keys of all planned cells, in no order.
+    """12 hexadecimal digits of a hash over the keys of all planned cells, in any order.
 
-    A cell's key covers everything that defines it, its data's identity included; words,
-    margins and deltas are not in it.
+    A cell's key covers everything that defines it, including its data; descriptions, margins and
+    deltas are not in it.
     """
     text = "\n".join(sorted(snapshot.cells["key"]))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def same_machine(baseline: Snapshot, candidate: Snapshot) -> bool:
-    """Whether all finished cells of both ran on one model of device with as many threads."""
+    """Whether all finished cells of both ran on one model of device with equally many threads."""
     ran = pd.concat([_done(baseline), _done(candidate)])
     return len(ran[["device_name", "threads"]].drop_duplicates()) == 1
 

@@ -7,10 +7,10 @@ commit. Nights whose cells have other keys than the last night's are left out.
 **Steps** are found by binary segmentation. Of all splits of a stretch of nights with at least
 :data:`SIDE` nights on either side, the one with the largest |mean after - mean before| in pooled
 standard errors is a candidate. Its p-value is the share of :data:`DRAWS` seeded shuffles of the
-nights whose own best split is as large, the observed one counted among them, so the search over
-splits is paid for. The split is a step where p <= :data:`ALPHA` over the number of series, and the
-jump exceeds the suite's margin; then both sides are searched. Drift without a step may be cut
-into steps; a step in the last :data:`SIDE` - 1 nights is not seen yet, and is the gate's to find.
+nights whose own best split is as large, the observed one counted among them, which corrects for
+the search over splits. The split is a step where p <= :data:`ALPHA` over the number of series, and
+the jump exceeds the suite's margin; then both sides are searched. Drift without a step may be cut
+into steps; a step in the last :data:`SIDE` - 1 nights is not found yet: that is the gate's task.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ _NUMBERS = pa.schema(
 )
 
 _NO_NUMBER = {"mismatch", "time_return_r2"}
-"""Columns that a canary leaves out: a rounding error itself, and what no agent shapes."""
+"""Columns that a canary leaves out: one is a rounding error, the other the same for all agents."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def load_snapshot(path: Path) -> Snapshot:
 def write_baseline(snapshot: Snapshot, folder: Path) -> None:
     """Store a snapshot as a baseline; each file is whole or not there.
 
-    ``cells`` comes last: where the writing breaks off before it, :func:`load_snapshot` finds
-    numbers that are not of its cells.
+    ``cells`` comes last: if the writing is interrupted before it, :func:`load_snapshot` finds that
+    the numbers belong to other cells.
     """
     tables = {"cells": (snapshot.cells, _CELLS)}
     if snapshot.suite.tolerance:
@@ -170,7 +170,7 @@ def write_baseline(snapshot: Snapshot, folder: Path) -> None:
 
 
 def _run_of(cells: pd.DataFrame) -> str:
-    """Tells the run of a baseline's files from others."""
+    """Identifies the run that a baseline's files belong to."""
     when = cells[["key", "git_commit", "started_at"]].sort_values("key")
     return hashlib.sha256(when.to_csv(index=False).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A comparison as text: for the terminal, as markdown for a page, and as JSON for programs."""
+"""A comparison as text: for the terminal, as Markdown for a page, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def baseline_text(snapshot: Snapshot) -> str:
 
 
 def history_text(table: pd.DataFrame, steps: pd.DataFrame) -> str:
-    """Nights down, series across for each environment and variant; then the steps."""
+    """For each environment and variant a row a night, a column a series; then the steps."""
     lines = []
     for (env, variant), rows in table.groupby(["env", "variant"], sort=False):
         wide = rows.pivot(index=["started_at", "commit"], columns="series", values="value")
@@ -165,7 +165,7 @@ def _change(value: float, ratio: bool) -> str:
     if pd.isna(value):
         return ""
     if ratio:
-        # Far out an interval of two odd pairs has no finite exponential.
+        # The interval of two very different pairs may be too wide for a finite exponential.
         return f"{100 * math.expm1(min(value, 20.0)):+.1f} %"
     return f"{value:+.3g}"
 
@@ -183,7 +183,7 @@ def _markdown_table(table: pd.DataFrame) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text that means nothing to markdown or HTML: names and errors are data."""
+    """Escape what Markdown or HTML would interpret: names and errors are data."""
     for char in "\\`*_[]<>|":
         text = text.replace(char, f"&#{ord(char)};")
     return " ".join(text.split())

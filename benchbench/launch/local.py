@@ -21,7 +21,12 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from benchbench.cell.devices import Device
-from benchbench.core.processes import end_with_parent, interruptible, wait_without_spinning
+from benchbench.core.processes import (
+    end_with_parent,
+    interruptible,
+    wait_without_spinning,
+    without_sigint,
+)
 from benchbench.launch.executor import RunOptions, Watcher
 from benchbench.launch.resources import Slots, known_from, peak_of, playing_processes
 from benchbench.launch.stacks import (
@@ -167,7 +172,8 @@ class _Run:
             name=unit.label,
         )
         self.running.append(_Running(unit.key, cells, device, process, ours))
-        process.start()
+        with without_sigint():  # the first one starts the fork server
+            process.start()
         theirs.close()
 
     def _listen(self, one: _Running) -> None:

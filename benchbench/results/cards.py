@@ -1,7 +1,7 @@
 """Cards of the data sets and pictures of the tasks, beside a suite's results.
 
-``tasks/<data key>.json`` and ``.png``; films are ``films/<key>.json`` and ``.gif``. They are for
-the eye: nothing is computed from them, and a results folder without them is whole.
+``tasks/<data key>.json`` and ``.png``; films are ``films/<key>.json`` and ``.gif``. They are
+only shown: nothing is computed from them, and a results folder without them is complete.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Mid-cell checkpoints: a cell that is killed goes on where it was, and ends in the same bytes.
+"""Mid-cell checkpoints: a killed cell resumes where it was, and ends with the same bytes.
 
 A checkpoint is one file, ``checkpoints/<key>.ckpt``: a line that names it, a line of JSON about it
 (:class:`About` and the payload's length and hash), and the state as ``torch.save`` writes it. It is
 read with ``weights_only=True``, so it is data and never code. It is written under a temporary name
-beside its place, synced, then renamed. One that cannot be used is moved aside with the reason in
-the cell's log, and the cell starts anew.
+beside its place, synced, then renamed. One that cannot be used is moved aside, the cell's log says
+why, and the cell starts from scratch.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint was made of. All but ``updates`` and ``threads`` must fit to go on."""
+    """What a checkpoint was made from. All but ``updates`` and ``threads`` must match to resume."""
 
     key: str
     updates: int
     """Updates done."""
     threads: int
-    """CPU threads; the cell goes on with as many, as sums depend on it."""
+    """CPU threads; the cell resumes with the same number, as sums depend on it."""
     device: str
     versions: str
     git_commit: str | None
@@ -59,7 +59,7 @@ class About:
     initial_weights: str
 
     def refuse(self, other: About) -> None:
-        """Raise :class:`Unusable` where a cell like ``other`` would not go on as this one did."""
+        """Raise :class:`Unusable` where a cell like ``other`` would continue otherwise."""
         for field in fields(self):
             if field.name in ("updates", "threads"):
                 continue
@@ -79,7 +79,7 @@ class Checkpoints:
         self._next = time.monotonic() + every
         self._stopping = False
         self.resumed_from = 0
-        """Updates of the checkpoint that the cell went on from; 0 where it started from scratch."""
+        """Updates of the checkpoint that the cell resumed from; 0 where it started from scratch."""
 
     @property
     def stopping(self) -> bool:
@@ -87,7 +87,7 @@ class Checkpoints:
         return self._stopping
 
     def stop(self) -> None:
-        """Have the cell end at the next :meth:`offer`, after a last checkpoint."""
+        """Have the cell end at the next :meth:`save`, after a last checkpoint."""
         self._stopping = True
 
     def due(self) -> bool:
@@ -97,7 +97,7 @@ class Checkpoints:
     def save(self, about: About, state: State) -> None:
         """Write a checkpoint; raises :class:`Stopped` afterwards where the cell is to stop.
 
-        A disk that will not take it is said in the log and no reason for the cell to end.
+        A write that fails is logged and does not end the cell.
         """
         start = time.monotonic()
         if self._every != float("inf"):
@@ -111,9 +111,9 @@ class Checkpoints:
         self._next = end + max(self._every, (end - start) / SHARE)
 
     def load(self, here: About, device: str) -> tuple[About, State] | None:
-        """The checkpoint to go on from, with its tensors on ``device``; None where there is none.
+        """The checkpoint to resume from, with its tensors on ``device``; None where there is none.
 
-        One that cannot be used is moved aside, which the log says with the reason.
+        One that cannot be used is moved aside, and the log says why.
         """
         if not self._path.exists():
             return None
@@ -142,7 +142,7 @@ class Checkpoints:
 
 
 def write_checkpoint(path: Path, about: About, state: State) -> None:
-    """Write a checkpoint whole or not at all; raises ``OSError`` where the disk will not."""
+    """Write a checkpoint whole or not at all; raises ``OSError`` where it cannot be written."""
     import torch
 
     buffer = io.BytesIO()
@@ -182,7 +182,7 @@ def updates_in(path: Path) -> int | None:
 def keep_checkpoint(path: Path, content: bytes) -> None:
     """Put a checkpoint from another machine in its place.
 
-    Raises :class:`Unusable`, and leaves what was there, where it is not whole.
+    Raises :class:`Unusable`, and keeps the old one, where it is not whole.
     """
     _read_whole(io.BytesIO(content))
     with replaced(path) as place:
@@ -200,7 +200,7 @@ def read_checkpoint(path: Path, device: str) -> tuple[About, State]:
         raise Unusable(f"cannot be read ({error.strerror})") from None
     try:
         return about, torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-    except Exception as error:  # torch raises several, for what is no plain data among them
+    except Exception as error:  # torch raises several kinds, also for what is not plain data
         raise Unusable(f"cannot be loaded ({type(error).__name__})") from None
 
 

@@ -1,4 +1,4 @@
-"""What may go from a results folder: found and said first, removed only when asked."""
+"""What can be removed from a results folder: listed first, removed only on request."""
 
 from __future__ import annotations
 

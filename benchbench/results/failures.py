@@ -13,9 +13,8 @@ Kind = Literal["killed", "raised", "refused", "diverged", "silent", "out of memo
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 RETRIED: frozenset[Kind] = frozenset({"killed", "raised", "silent", "out of memory"})
-"""What may go better the next time. A loss that diverges will do so again, what a sentence of ours
-refuses will be refused again, and a full disk takes the next cell's results no more than this
-one's."""
+"""What may succeed the next time. A loss that diverges will diverge again, an input that is refused
+will be refused again, and a full disk cannot take the next cell's results either."""
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
@@ -26,7 +25,7 @@ class Diverged(FloatingPointError):
 
 @dataclass(frozen=True)
 class Failure:
-    """How a cell failed, and what it said."""
+    """How a cell failed, and its message."""
 
     kind: Kind
     text: str
@@ -59,7 +58,7 @@ def of_error(error: BaseException) -> Failure:
 
 
 def of_exit(exitcode: int | None) -> Failure:
-    """The failure of a process that ended without a word."""
+    """The failure of a process that ended without reporting one."""
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         cause = " (the system kills so when memory is out)" if name == "SIGKILL" else ""

@@ -1,7 +1,7 @@
-"""Heartbeats: a small file that a running cell keeps fresh, for ``benchbench status`` to read.
+"""Heartbeats: a small file that a running cell updates, for ``benchbench status`` to read.
 
 ``running/<key>.json`` is written by the cell's own process, whichever machine that is on, and
-removed when it ends. A process that is killed leaves it behind; such a file is known by its process
+removed when it ends. A killed process leaves it behind; such a file is recognised by its process
 being gone.
 """
 
@@ -21,7 +21,7 @@ from benchbench.core.files import from_json, write_text
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
-"""A cell writes its heartbeat at most this often, but its first progress at once."""
+"""Least time between two writes of a heartbeat; the first progress is written at once."""
 
 LOST_SECONDS = 120.0
 """Seconds of silence after which a cell on another machine counts as dead."""
@@ -54,7 +54,7 @@ class Heartbeat:
     def alive(self) -> bool:
         """Whether its process is still there."""
         if self.host != socket.gethostname():
-            # Either way: a clock that was put back leaves heartbeats of the future behind.
+            # In either direction: a clock that was set back leaves heartbeats from the future.
             return abs(time.time() - self.seen) < LOST_SECONDS
         try:
             os.kill(self.pid, 0)
@@ -65,15 +65,15 @@ class Heartbeat:
         return _born(self.pid) == self.born
 
     def seconds_left(self) -> float | None:
-        """At the speed so far, evaluations included; None before there is one."""
+        """At the speed so far, evaluations included; None before that is known."""
         done, spent = self.updates - self.first, self.seen - self.since
-        if done <= 0 or spent <= 0:  # not begun, or the clock was put back
+        if done <= 0 or spent <= 0:  # not begun, or the clock was set back
             return None
         return (self.wanted - self.updates) * spent / done
 
 
 class HeartbeatWriter:
-    """Keeps a cell's heartbeat fresh. A disk that will not take it does not trouble the cell."""
+    """Writes a cell's heartbeat. A write that fails is logged and does not affect the cell."""
 
     def __init__(self, path: Path, heartbeat: Heartbeat) -> None:
         self._path, self._heartbeat, self._next = path, heartbeat, 0.0

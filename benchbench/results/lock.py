@@ -32,10 +32,10 @@ class Hold:
         return found.st_dev, found.st_ino
 
     def check(self) -> None:
-        """Raise :class:`UserError` where another folder, or none, has the name now.
+        """Raise :class:`UserError` where the path no longer leads to the folder that was locked.
 
-        A folder that is renamed, or whose disk is unmounted, would else be made anew under its
-        name, and half of the results would lie in each.
+        A folder that is renamed, or whose disk is unmounted, would otherwise be created again, and
+        the results would be split between the two.
         """
         if self._lock() != self._was:
             raise UserError(
@@ -47,7 +47,7 @@ class Hold:
 
 @contextmanager
 def held(store: Store) -> Iterator[Hold]:
-    """Hold the results folder for the length of a block, and say in it who does.
+    """Hold the results folder for the length of a block, and record in it who does.
 
     Raises :class:`UserError` where another process holds it, or where it cannot be written.
     """
@@ -107,7 +107,7 @@ def _holder(path: Path) -> str:
 
 
 def unwritable(store: Store, error: OSError) -> UserError:
-    """The sentence for a results folder that takes no more files."""
+    """The error for a results folder in which no file can be written."""
     return UserError(
         f"{store.folder}: cannot be written ({error.strerror or error}); finished cells are kept: "
         "make room or mend it and run the same command again, or choose another folder with "

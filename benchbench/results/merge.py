@@ -26,9 +26,9 @@ NOT_COMPARED = {
 
 
 def merge(target: Path, sources: Sequence[Path]) -> list[str]:
-    """Copy the cells of ``sources`` that ``target`` has not; returns their keys.
+    """Copy the cells of ``sources`` that ``target`` lacks; returns their keys.
 
-    Everything is looked at before anything is copied. Raises :class:`UserError` where a folder is
+    Everything is checked before anything is copied. Raises :class:`UserError` where a folder is
     of another suite, or where a cell that is there twice differs in more than times and machine.
     """
     suites = {folder: read_results(folder).suite for folder in sources}
@@ -76,7 +76,7 @@ def _refuse_difference(one: Path, other: Path) -> None:
             kept = [column for column in table.column_names if column not in NOT_COMPARED]
             tables.append(table.select(kept))
         for column in tables[0].column_names:
-            # As Python values a NaN is no NaN, so compare their texts.
+            # NaN is not equal to NaN, so compare texts.
             if str(tables[0][column].to_pylist()) != str(tables[1][column].to_pylist()):
                 raise UserError(
                     f"{other}: differs from {one} in '{column}' of {name}.parquet, though both are "

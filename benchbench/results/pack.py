@@ -2,7 +2,7 @@
 
 A ZIP file with ``MANIFEST.json`` first: the SHA-256 of every other file in it. Nothing of an
 archive is trusted: its names must be the manifest's, lie within the folder and be plain files, its
-bytes must have the manifest's hashes, and no more is unpacked than it says.
+bytes must have the manifest's hashes, and no more is unpacked than it declares.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LEFT = (
     ".holder.json",
     *TRACKERS,
 )
-"""What stays behind: a run's traces, and trackers' files, which name the machine."""
+"""What is left out: files of the run itself, and trackers' files, which name the machine."""
 
 
 def pack(folder: Path, path: Path, policies: bool = False) -> tuple[int, str]:

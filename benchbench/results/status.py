@@ -17,7 +17,7 @@ from benchbench.suite.grid import Cell
 State = Literal["done", "running", "failed", "missing"]
 
 SILENT_SECONDS = 30.0
-"""A running cell's silence is worth saying after this long."""
+"""The silence of a running cell is reported after this long."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CellStatus:
     failure: Failure | None = None
     """Why it failed, where it has."""
     saved: int | None = None
-    """Updates in its checkpoint, where it is not running and there is one to go on from."""
+    """Updates in its checkpoint, where it is not running and has one to resume from."""
 
 
 def grid_status(store: Store, cells: Sequence[Cell]) -> list[CellStatus]:
@@ -110,7 +110,7 @@ def _progress(beat: Heartbeat) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """A duration in seconds, minutes or hours, for people."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

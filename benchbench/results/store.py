@@ -69,7 +69,7 @@ class Store:
         return self.folder / "running" / f"{key}.json"
 
     def failure_path(self, key: str) -> Path:
-        """Where it stands why the cell failed, until it succeeds."""
+        """Where the reason for a failure is kept until the cell succeeds."""
         return self.folder / "failed" / f"{key}.json"
 
     def is_done(self, key: str) -> bool:
@@ -77,7 +77,7 @@ class Store:
         return self.cell_folder(key).is_dir()
 
     def others(self, wanted: Collection[str]) -> list[Path]:
-        """Folders of published cells with none of these keys: of another suite, or of its past."""
+        """Folders of published cells with other keys: of another suite, or its earlier versions."""
         folders = (self.folder / "cells").glob("[!.]*")
         return [folder for folder in folders if folder.name not in wanted]
 
@@ -98,7 +98,7 @@ class Store:
     def publish(self, cell: Cell, rows: TableRows) -> None:
         """Write a finished cell's tables; they appear all at once or not at all.
 
-        Where the cell has been published meanwhile, by a process thought dead, that stands.
+        If another process, thought dead, has published the cell meanwhile, its results stay.
         """
         with self._draft(cell) as draft:
             for name in TABLES:
@@ -108,7 +108,7 @@ class Store:
                 sync(draft / name)
 
     def adopt(self, cell: Cell, tables: Mapping[str, bytes]) -> None:
-        """Publish a cell's tables as another machine has written them, by their files' names.
+        """Publish a cell's tables that another machine has written, by file name.
 
         Raises ``ValueError``, and publishes nothing, where they are not all there, whole and of
         this cell.
@@ -129,11 +129,11 @@ class Store:
                     raise ValueError(f"{path.name} is of another cell")
 
     def unpack(self, cells: Sequence[Cell]) -> None:
-        """Publish those of the cells that the joined tables hold, where no cell has a folder yet.
+        """Publish the cells that the joined tables hold, if there is no folder of cells yet.
 
-        Results that were passed on are like that, such as the repository's: running their suite
-        goes on from them, and writes no others over them. A joined table that was left out counts
-        as empty. Raises :class:`UserError` where one is damaged or nothing can be written.
+        Shared results, such as the repository's, have only joined tables: a run of their suite
+        then continues from them instead of overwriting them. A missing table counts as empty.
+        Raises :class:`UserError` where one is damaged or nothing can be written.
         """
         place, path = self.folder / "cells", self.folder / "cells.parquet"
         if place.exists() or not path.exists():
@@ -162,7 +162,7 @@ class Store:
 
     @contextmanager
     def _draft(self, cell: Cell) -> Iterator[Path]:
-        """A folder to fill, which is the published cell when the block ends well."""
+        """A folder to fill; it becomes the published cell if the block ends without an error."""
         cells, place = self.folder / "cells", self.cell_folder(cell.key)
         cells.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{cell.key}-", dir=cells))

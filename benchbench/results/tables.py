@@ -245,7 +245,7 @@ def _damaged(path: Path, what: str) -> UserError:
 def read_results(folder: Path) -> Results:
     """Everything in ``results/<suite>/``.
 
-    An infinite measure is none, and said so: no mean can be taken of it. Raises
+    Infinite values count as missing, with a warning, as they have no mean. Raises
     :class:`UserError` where the folder holds no results or a damaged file.
     """
     suite, plan = read_suite(folder)

@@ -1,4 +1,4 @@
-"""A suite's results handed to the tracker where a lab keeps its others: one run a cell.
+"""A suite's results exported to an experiment tracker: one run a cell.
 
 Everything is read from the tables, so that no training depends on a tracker; each is an extra.
 Curves keep their updates as steps: ``evaluation/score``, ``training/critic_loss`` and so on.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchbench.core.errors import UserError
 
-if TYPE_CHECKING:  # the command line reads the trackers' names; pandas would take it a second
+if TYPE_CHECKING:  # the command line reads the trackers' names; importing pandas takes a second
     import pandas as pd
     from torch.utils.tensorboard import SummaryWriter
 
@@ -32,7 +32,7 @@ PROJECT = "benchbench"
 
 @dataclass(frozen=True)
 class CellRun:
-    """A cell as a tracker takes it: its name, what made it, its curves and its last numbers."""
+    """A cell as a tracker takes it: name, settings, curves and summary."""
 
     name: str
     config: dict[str, str | int]
@@ -72,7 +72,7 @@ def scalars(table: str, row: Mapping[str, object]) -> dict[str, float]:
 
 
 def event_file(out: Path, name: str) -> SummaryWriter:
-    """TensorBoard's file of a cell, in the place of one from before; close it."""
+    """A writer of TensorBoard's file of a cell, which replaces an earlier one; close it."""
     from torch.utils.tensorboard import SummaryWriter
 
     place = out / name.replace("/", "_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.reports import few_figures
 from helpers.results_factory import BRIEF, make_rows, make_suite, write_results
 
 from benchbench.analysis.brief import PRIMARY
@@ -123,7 +124,8 @@ def test_names_are_compared_within_their_environment(tmp_path):
 
 def test_the_report_shows_it_in_a_section_a_figure_and_a_table(tmp_path):
     study_of(tmp_path, lift=40.0, seeds=4)
-    write_report(tmp_path, "both")
+    with few_figures("conditions"):
+        write_report(tmp_path, "both")
     page = (tmp_path / "REPORT.md").read_text(encoding="utf-8")
     assert "Does it depend on the condition?" in page
     assert "over the mean of these 2 conditions" in page

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.reports import few_figures
 from helpers.results_factory import BRIEF, make_rows, make_suite, write_results
 
 from benchbench.analysis.measures import measure_cells
@@ -66,7 +67,8 @@ def test_the_noise_is_what_other_episodes_would_have_changed(tmp_path):
 def test_the_report_says_it_where_there_are_fresh_episodes_alone(tmp_path):
     for episodes in (0, 8):
         results_of(tmp_path / str(episodes), episodes)
-        write_report(tmp_path / str(episodes))
+        with few_figures():
+            write_report(tmp_path / str(episodes))
     plain, fresh = ((tmp_path / n / "REPORT.md").read_text("utf-8") for n in ("0", "8"))
     assert "is evaluation noise, at 24 fresh episodes a cell" in fresh
     assert "evaluation noise" not in plain

@@ -19,6 +19,7 @@ def world(tmp_path_factory):
     return World(tmp_path_factory.mktemp("world").resolve())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.filterwarnings("ignore")
 def test_every_input_ends_well_or_in_a_sentence(world, kind):

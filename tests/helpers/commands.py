@@ -11,30 +11,18 @@ from unittest import mock
 
 import yaml
 from click.testing import CliRunner
+from helpers.reports import few_figures
 from helpers.suites import TIMES, TINY
 from helpers.waiting import HANGS
 
 import benchbench
 from benchbench.cli.main import main
-from benchbench.report import gallery
 from benchbench.results.store import Store
 from benchbench.results.tables import TABLES, read_results
 from benchbench.suite.grid import expand
 from benchbench.suite.model import Suite
 
 COMMON = ("tiny.yaml", "--device", "cpu")
-
-
-@contextlib.contextmanager
-def few_figures(count=1):
-    """Reports draw only their first figures: all are written by the same lines, and take long."""
-    made = gallery.made
-
-    def few(*arguments):
-        return [one for one, _ in zip(made(*arguments), range(count), strict=False)]
-
-    with mock.patch.object(gallery, "made", few):
-        yield
 
 
 class Bench:

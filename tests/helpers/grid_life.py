@@ -10,8 +10,8 @@ from pathlib import Path
 from unittest import mock
 
 import yaml
-from helpers.commands import few_figures
 from helpers.crash import KILLED, TRACEBACK, Faults, Outcome, in_copy
+from helpers.reports import few_figures
 from helpers.suites import TIMES, TINY
 
 from benchbench.core.errors import UserError

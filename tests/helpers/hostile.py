@@ -39,9 +39,6 @@ LONGEST = 4000
 SECONDS = 60
 """CPU seconds of one command at most; what is usual is less than one."""
 
-WRITTEN = {"results", "data", "out"}
-"""Folders that commands may write into."""
-
 MEGABYTES = 600
 """By which one command may raise the process's peak memory at most."""
 
@@ -199,7 +196,7 @@ class World:
                 code, text = self.call(command)
                 spent, grown = time.process_time() - start, _peak() - peak
                 what = []
-                if "Traceback" in text or "unforeseen" in text:
+                if "Traceback" in text or "failed unexpectedly" in text:
                     what.append(f"traceback: {' '.join(text.split())[-700:]}")
                 elif code not in (0, 2, *kind.codes):
                     what.append(f"code {code}: {text[-300:]}")

@@ -76,6 +76,7 @@ class Killer(NullWatcher):
         self.done.append(cell.key)
 
 
+@pytest.mark.slow
 def test_a_killed_stack_runs_again_in_halves_and_every_cell_is_published(tiny_data, tmp_path):
     cells = [cell for cell in CELLS if cell.variant == "after"][:3]
     store = Store(tmp_path, "tiny")

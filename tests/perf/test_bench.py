@@ -118,6 +118,7 @@ def bench(*arguments):
     return CliRunner().invoke(main, ["bench", *arguments, "--device", "cpu", "--threads", "1"])
 
 
+@pytest.mark.slow
 def test_the_verb_measures_every_part_and_says_where(suite):
     done = bench(suite, "--rounds", "2", "--json", "--only", "variant=leak")
     assert done.exit_code == 0, done.output

@@ -59,6 +59,7 @@ def test_all_steps_fit_into_nine_minutes(tool):
     assert len({step.name for step in tool.STEPS}) == len(tool.STEPS) == 9
 
 
+@pytest.mark.slow
 def test_pairs_an_hour_are_of_whole_cells_stacked_too(tool, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("BENCHBENCH_DATA", str(tmp_path / "data"))
     context = tool.Context(tmp_path, "cpu", SMALL)

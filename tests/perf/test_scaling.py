@@ -79,6 +79,7 @@ def test_frames_of_a_large_set_are_asked_for_before_they_are_read(cell, monkeypa
         assert needed <= asked
 
 
+@pytest.mark.slow
 def test_the_verb_measures_all_that_grows(cell, tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "ROWS", (2_000, 1_000_000))
     monkeypatch.setattr(scaling, "BATCHES", (1.0,))

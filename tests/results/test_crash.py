@@ -15,6 +15,7 @@ from benchbench.results.clean import Litter, remove
 SWEEP = Path(__file__).parents[1] / "tools" / "crash_sweep.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and forks")
 def test_a_sample_of_faults_loses_nothing_and_leaves_nothing_half_made():
     done = subprocess.run(
