@@ -35,7 +35,7 @@ def print_report(
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
     files = [str(path) for each in LANGS if lang in (each, "both")
              for path in report_files(folder, each)]  # fmt: skip
-    click.echo(f"report   {' and '.join(files)}")
+    click.echo(f"report   {', '.join(files)}")
     if paper:
         click.echo(f"paper    {folder}/figures/*.pdf, figures/make.py and tables/*.tex")
 

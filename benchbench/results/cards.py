@@ -1,12 +1,13 @@
 """Cards of the data sets and pictures of the tasks, beside a suite's results.
 
-``tasks/<data key>.json`` and ``.png``; films are ``films/<key>.json`` and ``.gif``. They are for
+``tasks/<data key>.json`` and ``.png``, with distractions ``-<environment>.png`` too; films are ``films/<key>.json`` and ``.gif``. They are for
 the eye: nothing is computed from them, and a results folder without them is whole.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,11 @@ class TaskCard:
 def card_path(folder: Path, key: str) -> Path:
     """Where the card of a data set is."""
     return folder / "tasks" / f"{key}.json"
+
+
+def laid_picture(key: str, stratum: str) -> str:
+    """The strip of a data set's frames as an environment under a condition shows them."""
+    return f"tasks/{key}-{re.sub(r'[^A-Za-z0-9.-]+', '_', stratum)}.png"
 
 
 def write_card(folder: Path, card: TaskCard) -> None:

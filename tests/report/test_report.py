@@ -162,7 +162,7 @@ class TestPage:
     def test_it_says_so_when_nothing_learned(self, tmp_path: Path) -> None:
         flat = {"before": {"final": 0.0}, "after": {"final": 0.0}}
         page, terminal = reported(tmp_path, flat, seeds=8)
-        assert "none ended clear above its untrained score" in page
+        assert "none ended clearly above its untrained score" in page
         assert "says little" in " ".join(terminal.split())
 
     def test_provenance_names_versions_data_and_commit(self, whole: Path) -> None:
