@@ -131,7 +131,9 @@ PHRASES: dict[str, str] = {
         "关于 `{of}` 的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
     "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.":
         "关于 `{of}` 的七项论断中，就这 {n} 种条件的均值而言，{counts}。",
-    "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
+    "`{of}` against `{against}` in one aspect: {counts}.": "`{of}` 对 `{against}`，一个方面：{counts}。",
+    "`{of}` against `{against}` in {aspects} aspects: {counts}.":
+        "`{of}` 对 `{against}`，{aspects} 个方面：{counts}。",
     "By environment: {found}.": "各环境：{found}。",
     "By condition: {found}.": "各条件：{found}。",
     "No environment alone decides a claim.": "在任何单个环境中都没有论断得出结论。",

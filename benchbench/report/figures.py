@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ CLAIMED = ((0.01, 0.1), (0.001, 0.01))
 """The brief's ranges for the critic's and the VAE's gradient norm on the encoder."""
 
 
-REFERENCE = {"color": "#333333", "lw": 0.8, "ls": (0, (1, 1.5))}
+REFERENCE: dict[str, Any] = {"color": "#333333", "lw": 0.8, "ls": (0, (1, 1.5))}
 """The line of what is known without the encoder."""
 
 

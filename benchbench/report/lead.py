@@ -57,7 +57,12 @@ def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     filled = {"of": contrast.of, "against": contrast.against, "n": n,
               "counts": words.clauses(_counted(over, words, aspects))}  # fmt: skip
     if not contrast.expect:
-        return words("`{of}` against `{against}`: {counts}.", **filled)
+        aspects_of = over["row"].nunique()
+        one, many = (
+            "`{of}` against `{against}` in one aspect: {counts}.",
+            "`{of}` against `{against}` in {aspects} aspects: {counts}.",
+        )
+        return words(one if aspects_of == 1 else many, aspects=aspects_of, **filled)
     if _one_under_conditions(several):
         said = words(
             "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.", **filled

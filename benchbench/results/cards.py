@@ -1,6 +1,7 @@
 """Cards of the data sets and pictures of the tasks, beside a suite's results.
 
-``tasks/<data key>.json`` and ``.png``, with distractions ``-<environment>.png`` too; films are ``films/<key>.json`` and ``.gif``. They are for
+``tasks/<data key>.json`` and ``.png``, where distractions lie over the frames
+``-<environment>.png`` too; films are ``films/<key>.json`` and ``.gif``. They are for
 the eye: nothing is computed from them, and a results folder without them is whole.
 """
 
