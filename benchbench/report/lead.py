@@ -89,7 +89,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
         found = _by_environment(claims, words)
         by = "By condition" if _one_under_conditions(several) else "By environment"
         sentences.append(
-            words(f"{by}: {{found}}.", found="；".join(found) if words.lang == "zh"
+            words(f"{by}, {{found}}.", found="；".join(found) if words.lang == "zh"
                   else "; ".join(found)) if found
             else words("No environment alone decides a claim.")
         )  # fmt: skip
@@ -198,7 +198,8 @@ def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
 def _on(verdict: str, names: list[str], n: int, words: Words) -> str:
     """A verdict and where it holds."""
     if len(names) == n > 1:
-        return words("{verdict} on all {n}", verdict=verdict, n=n)
+        return words("{verdict} on both" if n == 2 else "{verdict} on all {n}",
+                     verdict=verdict, n=n)  # fmt: skip
     if len(names) > NAMED:
         return words("{verdict} on {m} of {n}", verdict=verdict, m=len(names), n=n)
     return words("{verdict} on {envs}", verdict=verdict, envs=words.listed(names))
