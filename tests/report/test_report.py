@@ -171,7 +171,7 @@ class TestPage:
                 assert fact in page
 
     def test_the_diagnostics_share_of_the_time_is_said(self, whole: Path) -> None:
-        said = "The diagnostics took 5.0% of the cells' wall time; 10% is what"
+        said = "The diagnostics took 5.0 % of the cells' wall time; 10 % is what"
         assert said in read(whole / "REPORT.md")
 
     def test_another_folder_is_refused_in_a_sentence(self, tmp_path: Path) -> None:
