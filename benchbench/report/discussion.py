@@ -24,7 +24,7 @@ from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, final_scores
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
-from benchbench.core.text import difference, number
+from benchbench.core.text import difference, number, percent
 from benchbench.results.tables import read_results
 from benchbench.suite.model import Suite
 
@@ -90,7 +90,7 @@ class Tables:
         """A variant's gain over its untrained self, or its share of ``failed`` seeds."""
         row = _row(self._learned, variant=variant, env=env)
         if column == "failed":
-            return f"{row['failed']:.0%}"
+            return percent(row["failed"])
         return difference(row["difference"], row["lo"], row["hi"], "points", "difference")
 
     def link(self, cause: str, effect: str, of: str = "after", against: str = "before") -> str:
