@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import matplotlib
 import yaml
 from helpers.crash import KILLED, TRACEBACK, Faults, Outcome, in_copy
 from helpers.suites import TIMES, TINY
@@ -107,6 +108,7 @@ class Life:
                 mock.patch("benchbench.launch.worker.MESSAGE_SECONDS", 1e9),
                 mock.patch("benchbench.results.checkpoints.SHARE", float("inf")),
                 mock.patch.object(gallery, "made", few),
+                matplotlib.rc_context({"pdf.use14corefonts": True}),  # embeds none: half the time
             ):
                 click_main(call, prog_name="benchbench")
 
