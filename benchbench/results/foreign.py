@@ -38,6 +38,9 @@ RUN = re.compile(r"^(?P<env>.+?)__(?P<variant>.+?)__(?P<seed>\d+)(?:__\d+)?$")
 Runs = dict[tuple[int, str], pd.DataFrame]
 """By seed and variant."""
 
+LARGEST = 2**53
+"""Seeds and steps stay below it, so that they are whole numbers as floats and as integers."""
+
 POINTS = 20
 """Runs that were not evaluated at the same steps are averaged in this many equal parts."""
 
@@ -74,12 +77,18 @@ def read_scores(path: Path) -> pd.DataFrame:
             )
         long = table[[chosen[name] for name in NAMES]].set_axis(list(NAMES), axis=1)
     long = long.dropna(subset=["score"])
-    for name in ("seed", "step", "score"):
-        numbers = pd.Series(pd.to_numeric(long[name], errors="coerce"), long.index)
-        bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(float)))
+    for name, kind in (("seed", "a whole number"), ("step", "a number"), ("score", "a number")):
+        numbers = pd.Series(pd.to_numeric(long[name], errors="coerce"), long.index).astype(float)
+        right = np.isfinite(numbers)
+        if name != "score":
+            right &= numbers.abs() < LARGEST
+            kind += f" below {LARGEST:,}"
+        if name == "seed":
+            right &= numbers % 1 == 0
+        bad = np.flatnonzero(~right)
         if len(bad):
             raise UserError(
-                f"{path}: {name} is '{long[name].iloc[bad[0]]}', not a number, in row "
+                f"{path}: {name} is '{long[name].iloc[bad[0]]}', not {kind}, in row "
                 f"{int(bad[0]) + 1} of those with a score"
             )
         long = long.assign(**{name: numbers})
@@ -124,7 +133,7 @@ def _of_wide(table: pd.DataFrame) -> pd.DataFrame | None:
         if step is None or not found:
             continue
         parts.append(pd.DataFrame({
-            "env": found["env"], "seed": int(found["seed"]), "variant": found["variant"],
+            "env": found["env"], "seed": float(found["seed"]), "variant": found["variant"],
             "step": table[step], "score": table[column],
         }))  # fmt: skip
     return pd.concat(parts, ignore_index=True) if parts else None

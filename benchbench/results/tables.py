@@ -214,10 +214,11 @@ def read_table(path: Path, name: str) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)
+        names = set(table.schema.names)
+        found = (table.schema.metadata or {}).get(b"benchbench_format", b"none").decode()
+    except (OSError, UnicodeError, pa.ArrowException) as error:
         raise _damaged(path, f"cannot be read as parquet ({error})") from None
-    metadata = table.schema.metadata or {}
-    found = metadata.get(b"benchbench_format", b"none").decode()
     if found != str(FORMAT):
         newer = found.isdecimal() and int(found) > FORMAT
         raise UserError(
@@ -226,7 +227,7 @@ def read_table(path: Path, name: str) -> pa.Table:
             "--results folder"
         )
     schema = SCHEMAS[name]
-    for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
+    for column in sorted(ADDED.get(name, frozenset()) - names):
         field = schema.field(column)
         table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     try:

@@ -91,13 +91,23 @@ def test_a_chart_of_weights_and_biases_is_read_run_by_run(tmp_path):
         (lambda t: t.drop(columns="seed"), "no column for the seed"),
         (lambda t: t[["score", "step"]], "should have the columns environment, seed"),
         (lambda t: pd.concat([t, t.head(1)]), "has step 0 twice"),
-        (lambda t: t.astype({"seed": str}).replace({"seed": {"1": "one"}}), "'one', not a number"),
+        (lambda t: t.astype({"seed": str}).replace({"seed": {"1": "one"}}), "'one', not a whole"),
+        (lambda t: t.replace({"seed": {1: 0.5}}), "seed is '0.5', not a whole number below 9,007,"),
+        (lambda t: t.assign(seed=2**63), "seed is '9223372036854775808', not a whole"),
+        (lambda t: t.assign(seed=10**30), "seed is '10{30}', not a whole"),
+        (lambda t: t.assign(step=1e300), r"step is '1e\+300', not a number below 9,007,"),
         (lambda t: t.assign(score=np.nan), "holds no score"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(tmp_path, change, said):
     with pytest.raises(UserError, match=said):
         read_scores(written(change(table(2)), tmp_path / "bad.csv"))
+
+
+def test_scores_that_a_column_of_whole_numbers_could_not_hold_are_read(tmp_path):
+    scores = read_scores(written(table().assign(score=2**63), tmp_path / "x.csv"))
+    write_foreign(tmp_path / "x", scores, 1.0, [])
+    assert read_results(tmp_path / "x").cells["final_score"].min() > 9.2e18
 
 
 def test_a_difference_beyond_delta_is_found_and_none_is_not(tmp_path):
