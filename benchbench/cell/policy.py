@@ -75,7 +75,17 @@ def policy_bytes(cell: Cell, agent: Agent, sampler: Sampler, data_sha256: str) -
         "versions": json.loads(versions()),
         "git_commit": git_state()[0],
     }
-    return save(tensors, {"format": FORMAT, "benchbench": json.dumps(card, sort_keys=True)})
+    return _ordered(
+        save(tensors, {"format": FORMAT, "benchbench": json.dumps(card, sort_keys=True)})
+    )
+
+
+def _ordered(file: bytes) -> bytes:
+    """The file with its header's names in order: safetensors writes the card's in a random one."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header = header.ljust(-(-len(header) // 8) * 8)  # the weights begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + file[end:]
 
 
 _PLAIN = ("action_dim", "channels", "size", "proprio_dim", "state_dim", "min_value", "max_value",

@@ -58,6 +58,17 @@ def from_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def object_of(text: str) -> dict[str, Any]:
+    """A JSON object from its text. Raises ``ValueError`` where it is none."""
+    try:
+        value = from_json(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"should be a JSON object, not {text[:80]!r}")
+    return value
+
+
 def save_figure(figure: Any, path: Path, **options: Any) -> None:
     """``figure.savefig`` in the format of the path's suffix, whole or not at all."""
     with replaced(path) as file:

@@ -20,6 +20,8 @@ LARGEST = 2**63 - 1
 
 Count = Annotated[int, Strict(), Field(ge=1, le=LARGEST)]
 Index = Annotated[int, Strict(), Field(ge=0, le=LARGEST)]
+Width = Annotated[int, Strict(), Field(ge=1, le=8192)]
+"""Of a layer: two of the widest have weights of 256 MB between them."""
 # Not strict: YAML reads 1e-4, without a dot, as text.
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0)]

@@ -33,7 +33,6 @@ between nights limits false alarms, so the gate finds only coarse slowdowns.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 
@@ -41,6 +40,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchbench.core.files import object_of
 from benchbench.core.statistics import (
     holm,
     paired_t_interval,
@@ -294,10 +294,18 @@ def _key(snapshot: Snapshot, canary: bool) -> dict[str, str | None]:
     key: dict[str, str | None] = {"suite": suite_hash(snapshot)}
     if canary:
         return key | {"device": _values(done["device"])}
-    torch = done["versions"].map(lambda text: str(json.loads(text)["torch"]))
-    key |= {"device": _values(done["device_name"]), "torch": _values(torch)}
+    key |= {"device": _values(done["device_name"]), "torch": _values(torch_of(done["versions"]))}
     data = done["data_key"] + " sha256 " + done["data_sha256"].str[:12]
     return key | {f"data of {env}": _values(data[done["env"] == env]) for env in _envs(snapshot)}
+
+
+def torch_of(versions: pd.Series) -> pd.Series:
+    """PyTorch's version in each of a cell's ``versions``; 'unknown' where they name none."""
+    return versions.map(
+        lambda text: (
+            str(object_of(text).get("torch", "unknown")) if isinstance(text, str) else "unknown"
+        )
+    )
 
 
 def _done(snapshot: Snapshot) -> pd.DataFrame:

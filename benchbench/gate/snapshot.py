@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
 from benchbench.core.files import from_json, replaced
-from benchbench.results.tables import SCHEMAS, Results, read_results
+from benchbench.results.tables import SCHEMAS, Results, read_results, refuse_no_json
 from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Margins, Suite
 
@@ -186,7 +186,9 @@ def _read(path: Path, schema: pa.Schema) -> tuple[Suite, pd.DataFrame]:
                 "again with 'benchbench baseline update RESULTS'"
             )
         suite = stored_suite(from_json(metadata[b"suite"]), path)
-        return suite, table.select(schema.names).cast(schema).to_pandas()
+        table = table.select(schema.names).cast(schema)
+        refuse_no_json(table)
+        return suite, table.to_pandas()
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(

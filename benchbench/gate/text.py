@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchbench.gate.compare import Decision, compare_keys
+from benchbench.gate.compare import Decision, compare_keys, torch_of
 from benchbench.gate.snapshot import Snapshot
 
 SIGNS = {"worse": "✗", "differs": "✗", "missing": "✗", "definition changed": "≠",
@@ -109,7 +109,7 @@ def history_text(table: pd.DataFrame, steps: pd.DataFrame) -> str:
 def origin(snapshot: Snapshot) -> str:
     """Where a snapshot is from: commits, devices, torch, day, cells."""
     done = snapshot.cells[snapshot.cells["status"] == "done"]
-    torch = sorted({str(json.loads(text)["torch"]) for text in done["versions"]})
+    torch = sorted(set(torch_of(done["versions"])))
     commits = sorted({str(commit)[:12] for commit in done["git_commit"].dropna()})
     dirty = " with uncommitted changes" if (done["git_dirty"] == True).any() else ""  # noqa: E712
     day = str(done["started_at"].min())[:10] if len(done) else "never run"

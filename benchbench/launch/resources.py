@@ -123,11 +123,15 @@ def known_from(store: Store, device_kind: str) -> Known:
     for row in rows:
         if row["status"] != "done" or row["device"] != device_kind:
             continue
-        settings = json.loads(row["settings"])
+        try:
+            settings = json.loads(row["settings"])
+            spent, peak = float(row["total_seconds"]), float(row["peak_memory_mb"])
+            rates.append(spent / work(settings))
+        except (KeyError, TypeError, ArithmeticError):
+            continue  # of no cell that was run
         kind = kind_of(settings)
-        peaks[kind] = max(row["peak_memory_mb"], peaks.get(kind, 0.0))
-        seconds.setdefault(kind, []).append(row["total_seconds"])
-        rates.append(row["total_seconds"] / work(settings))
+        peaks[kind] = max(peak, peaks.get(kind, 0.0))
+        seconds.setdefault(kind, []).append(spent)
     if not rates:
         return Known()
     return Known(peaks, {kind: median(many) for kind, many in seconds.items()}, median(rates))

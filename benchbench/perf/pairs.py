@@ -35,6 +35,9 @@ from benchbench.results.store import Store
 from benchbench.results.tables import read_table
 from benchbench.suite.grid import Cell, Grid
 
+_PARTS = ("total", "train", "evaluate", "diagnose")
+"""Of what a cell's row has the seconds."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -139,9 +142,10 @@ def finished_parts(
     wanted, name, found = set(kinds), device.name(), dict[str, list[Parts]]()
     for row in rows:
         here = (row["device_name"], row["threads"], row["status"]) == (name, threads, "done")
-        if not here or (its := kind_of(json.loads(row["settings"]))) not in wanted:
+        known = row["settings"] and None not in [row[f"{part}_seconds"] for part in _PARTS]
+        if not here or not known or (its := kind_of(json.loads(row["settings"]))) not in wanted:
             continue
-        spent = [row[f"{part}_seconds"] for part in ("train", "evaluate", "diagnose")]
+        spent = [row[f"{part}_seconds"] for part in _PARTS[1:]]
         start = row["total_seconds"] - sum(spent) + process_seconds
         found.setdefault(its, []).append(Parts(spent[0], spent[1], spent[2], start))
     return {its: Parts.combined(median, many) for its, many in found.items()}

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchbench.core.errors import UserError
-from benchbench.core.files import from_json
+from benchbench.core.files import from_json, object_of
 from benchbench.suite.load import stored_suite
 from benchbench.suite.model import Suite
 
@@ -214,10 +214,11 @@ def read_table(path: Path, name: str) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)
+        names = set(table.schema.names)
+        found = (table.schema.metadata or {}).get(b"benchbench_format", b"none").decode()
+    except (OSError, UnicodeError, pa.ArrowException) as error:
         raise _damaged(path, f"cannot be read as parquet ({error})") from None
-    metadata = table.schema.metadata or {}
-    found = metadata.get(b"benchbench_format", b"none").decode()
     if found != str(FORMAT):
         newer = found.isdecimal() and int(found) > FORMAT
         raise UserError(
@@ -226,13 +227,28 @@ def read_table(path: Path, name: str) -> pa.Table:
             "--results folder"
         )
     schema = SCHEMAS[name]
-    for column in sorted(ADDED.get(name, frozenset()) - set(table.schema.names)):
+    for column in sorted(ADDED.get(name, frozenset()) - names):
         field = schema.field(column)
         table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     try:
-        return table.select(schema.names).cast(schema)
-    except (KeyError, pa.ArrowException) as error:
+        table = table.select(schema.names).cast(schema)
+        refuse_no_json(table)
+    except (KeyError, ValueError, pa.ArrowException) as error:
         raise _damaged(path, f"is not the table '{name}' ({error})") from None
+    return table
+
+
+JSON_COLUMNS = ("versions", "settings")
+
+
+def refuse_no_json(table: pa.Table) -> None:
+    """Raise ``ValueError`` where a column of JSON objects holds anything else; nulls may be."""
+    for name in set(JSON_COLUMNS) & set(table.column_names):
+        for text in table[name].drop_null().unique().to_pylist():
+            try:
+                object_of(text)
+            except ValueError as error:
+                raise ValueError(f"its column '{name}' {error}") from None
 
 
 def _damaged(path: Path, what: str) -> UserError:

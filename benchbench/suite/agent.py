@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from benchbench.core.settings import Count, Fraction, Number, Rate, Settings, suggest
+from benchbench.core.settings import Count, Fraction, Number, Rate, Settings, Width, suggest
 from benchbench.routing import Routing
 from benchbench.suite.user_code import IMPORT_PATH, is_import_path
 
@@ -49,8 +49,8 @@ class AgentSettings(Settings):
         "matrix products on NVIDIA GPUs, whose convolutions are in TF32 anyway, as is PyTorch's "
         "default",
     )
-    feature_dim: Count = Field(50, description="size of the encoder's output")
-    hidden: tuple[Count, ...] = Field((256, 256, 256), min_length=1)
+    feature_dim: Width = Field(50, description="size of the encoder's output")
+    hidden: tuple[Width, ...] = Field((256, 256, 256), min_length=1)
     encoder_lr: Rate = Field(2e-4, description="the same whichever optimizer holds the encoder")
     critic_lr: Rate = 2e-4
     vae_lr: Rate = 2e-4

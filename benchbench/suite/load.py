@@ -22,6 +22,9 @@ from benchbench.core.yaml_text import Loc, parse_yaml
 from benchbench.suite.file import BASE_SCHEMA, SuiteFile, read_with_base
 from benchbench.suite.model import Suite
 
+SHOWN = 20
+"""The most mistakes of a suite that are told at once."""
+
 
 def load_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     """Read and check a suite: ``path`` is its file, or the name of one that benchbench ships.
@@ -114,7 +117,9 @@ def _explain(
         key = ".".join(str(part) for part in loc) + ": " if loc else ""
         place = f"{path}:{number}" if number else str(path)
         found.append(((path != file.path, number), f"{place}{override}: {key}{message}"))
-    return "\n".join(text for _, text in sorted(found, key=lambda one: one[0]))
+    lines = [text for _, text in sorted(found, key=lambda one: one[0])]
+    more = [f"and {len(lines) - SHOWN:,} more like these"] if len(lines) > SHOWN else []
+    return "\n".join(lines[:SHOWN] + more)
 
 
 def _mistakes(error: ValidationError, raw: Any) -> list[tuple[Loc, str]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from benchbench.core.files import remembered_sha256
-from benchbench.core.settings import LARGEST, Count, Fraction, Index, Settings
+from benchbench.core.settings import Count, Fraction, Index, Settings
 from benchbench.suite.environments import family_of
 
 Key = Literal["light", "colour", "warm"]
@@ -106,9 +106,9 @@ class DistractSettings(Settings):
         """
         if isinstance(values, str):
             values = {"preset": values}
-        if not isinstance(values, dict) or values.get("preset") not in _PRESETS:
+        if not isinstance(values, dict) or not isinstance(values.get("preset"), str):
             return values
-        return _PRESETS[values["preset"]] | values
+        return _PRESETS.get(values["preset"], {}) | values
 
     def identity(self) -> dict[str, Any]:
         """What decides the pictures, as plain JSON values: the parts that are there, and the seed.
@@ -195,10 +195,12 @@ def pictures_sha256(folder: str) -> str:
 class PixelSettings(Settings):
     """How a frame is drawn and stacked."""
 
-    size: Annotated[int, Strict(), Field(ge=16, le=LARGEST)] = Field(
+    size: Annotated[int, Strict(), Field(ge=16, le=1024)] = Field(
         84, description="height and width, pixels"
     )
-    stack: Count = Field(3, description="frames in one observation")
+    stack: Annotated[int, Strict(), Field(ge=1, le=64)] = Field(
+        3, description="frames in one observation"
+    )
     spacing: Count = Field(1, description="environment steps between the frames of a stack")
     centre: Annotated[bool, Strict()] = Field(
         False,

@@ -270,6 +270,17 @@ class TestCommands:
         assert done.exit_code == 2
         assert "not a readable baseline" in done.output
 
+    @pytest.mark.parametrize("text", ["{", "[]", "{}", None])
+    def test_versions_that_are_none_are_a_mistake_and_no_regression(self, folders, text):
+        from benchbench.gate.snapshot import load_snapshot, write_baseline
+
+        there = load_snapshot(folders / "a")
+        there.cells["versions"] = text
+        write_baseline(there, folders / "odd")
+        done = run("compare", folders / "odd", folders / "a", "--gate")
+        assert done.exit_code == 2, done.output
+        assert "Traceback" not in done.output
+
     @pytest.mark.parametrize(
         ("column", "value", "words"),
         [

@@ -155,6 +155,7 @@ def _tables(rng: random.Random) -> Commands:
         ("status", "tiny"), PACK,
         ("compare", "baselines/tiny", "results/tiny", "--json"), ("history", "results/tiny"),
         ("merge", "out/tiny", "results/tiny"), ("power", "tiny.yaml"),
+        ("plan", "tiny.yaml", "--device", "cpu"),
     ]  # fmt: skip
 
 

@@ -167,6 +167,20 @@ def test_a_cells_damaged_table_is_mended_by_moving_the_cell_away(store):
     store.gather(Grid.of(SUITE))
 
 
+@pytest.mark.parametrize("column", ["settings", "versions"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
+def test_a_column_of_json_that_is_none_is_named(store, column, text):
+    published(store)
+    store.gather(Grid.of(SUITE))
+    path = store.folder / "cells.parquet"
+    table = pq.read_table(path)
+    texts = pa.array([text] * len(table), pa.string())
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, table.schema.field(column), texts), path)
+    message = sentence(lambda: read_results(store.folder))
+    assert f"its column '{column}' should be a JSON object, not {text[:80]!r}" in message
+
+
 def test_other_formats_and_other_tables_are_refused(tmp_path):
     path = tmp_path / "cells.parquet"
     table = to_table("cells", [])

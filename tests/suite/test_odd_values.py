@@ -122,3 +122,29 @@ def test_aliases_that_unfold_to_millions_are_refused(tmp_path):
     (tmp_path / "s.yaml").write_text(bomb)
     with pytest.raises(UserError, match="holds more than"):
         load_suite(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize("value", ["[]", "[null]", "[easy]", "{}", "3", "2020-01-01"])
+@pytest.mark.parametrize("key", ["evaluate.distract", "envs.0.pixels.distract", "pixels.distract"])
+def test_a_preset_that_is_no_name_is_refused(tmp_path, key, value):
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(TINY))
+    with pytest.raises(UserError, match="distract"):
+        load_suite(tmp_path / "s.yaml", [f"{key}.preset={value}"])
+
+
+@pytest.mark.parametrize(
+    "over", ["agent.hidden=[16, 2147483648]", "agent.feature_dim=8193", "pixels.size=1025",
+             "pixels.stack=65"],
+)  # fmt: skip
+def test_networks_and_pictures_beyond_any_memory_are_refused(tmp_path, over):
+    """Before 'plan' makes one for its estimate."""
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(TINY))
+    with pytest.raises(UserError, match="less than or equal to"):
+        load_suite(tmp_path / "s.yaml", [over])
+
+
+def test_the_first_of_many_mistakes_are_told_and_the_rest_counted(tmp_path):
+    told = told_of(tmp_path, "variants", str(list(range(500)))).splitlines()
+    assert len(told) == 21
+    assert "variants.0: " in told[0]
+    assert told[-1] == "and 480 more like these"

@@ -1,6 +1,6 @@
 """A fault at every file operation of a small grid's life, and what came of it.
 
-    python tests/tools/crash_sweep.py                 # everything; an hour or two on one core
+    python tests/tools/crash_sweep.py                 # everything; an hour on one core
     python tests/tools/crash_sweep.py --sample 30     # that many points, drawn by --seed
     python tests/tools/crash_sweep.py --stage run --what killed
 
@@ -16,6 +16,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -23,25 +24,12 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import matplotlib  # noqa: E402
-
-matplotlib.use("Agg")
-
-import h5py  # noqa: E402, F401
-import imageio.v3  # noqa: E402, F401
-import matplotlib.pyplot  # noqa: E402
-import pyarrow.parquet  # noqa: E402, F401
-import seaborn  # noqa: E402, F401
-import sklearn.linear_model  # noqa: E402, F401
-import torch  # noqa: E402
+import helpers.warm  # noqa: E402, F401  before the copies
 from helpers.crash import ERRORS, KILLS, Faults  # noqa: E402
 from helpers.grid_life import STAGES, Life  # noqa: E402
 
-import benchbench.cell.train  # noqa: E402
-import benchbench.cli.main  # noqa: E402
-import benchbench.launch.debug  # noqa: E402
-import benchbench.launch.run  # noqa: E402
-import benchbench.report.page  # noqa: E402, F401
+TELL = 60
+"""Seconds between two lines of progress."""
 
 
 def main() -> int:
@@ -53,7 +41,6 @@ def main() -> int:
     parser.add_argument("--at", type=int, help="only this operation of each stage")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="crash-") as folder:
         life = Life(Path(folder).resolve())
         chosen = [stage for stage in STAGES if stage.name in (options.stage or names)]
@@ -70,10 +57,11 @@ def main() -> int:
                     for k in range(1, len(operations) + 1)
                     if options.at in (None, k)
                 ]
-        if options.sample:
-            points = random.Random(options.seed).sample(points, min(options.sample, len(points)))
+        # In random order a sweep that is stopped is a sample of all, and the time left is known.
+        random.Random(options.seed).shuffle(points)
+        points = points[: options.sample or len(points)]
         tried: collections.Counter[tuple[str, str]] = collections.Counter()
-        faults = 0
+        faults, begun, told = 0, time.monotonic(), 0.0
         for stage, what, lasting, k in points:
             try:
                 wrong = life.tried(stage, Faults(life.root, what, k, lasting))
@@ -81,6 +69,11 @@ def main() -> int:
                 print("stopped")
                 break
             tried[stage.name, what] += 1
+            done, now = sum(tried.values()), time.monotonic()
+            if now - told > TELL:
+                told, left = now, (now - begun) / done * (len(points) - done) / 60
+                state = f"{done} of {len(points)} points, {faults} with a fault"
+                print(f"{state}, {left:.0f} min left", flush=True)
             if wrong:
                 faults += 1
                 operation = life.counts[stage.name].names[k - 1].replace(f"{life.root}/", "")

@@ -20,19 +20,9 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import matplotlib  # noqa: E402
-
-matplotlib.use("Agg")
-
-import torch  # noqa: E402
+import helpers.warm  # noqa: E402, F401  before the copies
 from helpers.grid_life import Life  # noqa: E402
 from helpers.racing import RACES, Track  # noqa: E402
-
-import benchbench.cell.train  # noqa: E402
-import benchbench.cli.main  # noqa: E402
-import benchbench.launch.debug  # noqa: E402
-import benchbench.launch.run  # noqa: E402
-import benchbench.report.page  # noqa: E402, F401
 
 
 def main() -> int:
@@ -41,7 +31,6 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first round")
     parser.add_argument("--race", choices=[race.name for race in RACES], action="append")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     races = tuple(race for race in RACES if race.name in (options.race or [r.name for r in RACES]))
     tried, faults = dict.fromkeys((race.name for race in races), 0), 0
     with tempfile.TemporaryDirectory(prefix="races-") as folder:
