@@ -14,7 +14,7 @@ from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.power import power_table
 from benchbench.core.errors import UserError
 from benchbench.core.inference import nominal_levels
-from benchbench.core.text import NONE, difference, number, plain_table
+from benchbench.core.text import NONE, difference, number, percent, plain_table
 from benchbench.results.tables import read_results, read_suite
 from benchbench.suite.model import SeedPlan, Suite
 
@@ -114,8 +114,8 @@ def power_text(plan: Plan) -> str:
     lines = [
         f"Power from {source}.",
         f"The smallest effect shown with 80 % power by {plan.planned} pairs an environment, as one "
-        f"of {plan.members} tests ({1 - plan.alpha:.2%} intervals); the pairs that an effect of "
-        "delta takes; and the hours of those, cells one after another.",
+        f"of {plan.members} tests ({percent(1 - plan.alpha, 2)} intervals); the pairs that an "
+        "effect of delta takes; and the hours of those, cells one after another.",
         "",
         plain_table(header, rows).rstrip(),
     ]

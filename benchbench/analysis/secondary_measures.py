@@ -24,6 +24,7 @@ from benchbench.core.statistics import (
     paired_t_interval,
     probability_of_improvement,
 )
+from benchbench.core.text import percent
 from benchbench.results.tables import FINAL_SHARE, Results
 from benchbench.suite.model import Contrast
 
@@ -272,7 +273,7 @@ def _threshold(pairing: Pairing) -> dict[str, object]:
     median = {name: float(side.median()) if len(side) else math.nan for name, side in sides.items()}
     censored = ""
     if len(of):
-        never = {name: f"{(side >= 1e18).mean():.0%}" for name, side in sides.items()}
+        never = {name: percent((side >= 1e18).mean()) for name, side in sides.items()}
         names = pairing.contrast
         censored = (f"never reached by {never['against']} of {names.against}, {never['of']} of "
                     f"{names.of}")  # fmt: skip

@@ -24,6 +24,7 @@ import pandas as pd
 
 from benchbench.analysis.brief import ALL, PRIMARY
 from benchbench.core.statistics import Interval
+from benchbench.core.text import percent
 
 PAIRS_FOR_RARE = 30
 """The fewest pairs with which a score's difference may be called negligible."""
@@ -67,7 +68,7 @@ def verdict(
         if rare and n_pairs < PAIRS_FOR_RARE:
             unseen = unseen_rate(n_pairs)
             return ("inconclusive", f"within delta; {PAIRS_FOR_RARE} pairs needed, as up to "
-                    f"{unseen:.0%} of seeds may fail unseen")  # fmt: skip
+                    f"{percent(unseen)} of seeds may fail unseen")  # fmt: skip
         return ("negligible", "")
     if (lo > 0 or hi < 0) and significant:
         return ("shown, size open", "as claimed" if lo > 0 else "against the claim")

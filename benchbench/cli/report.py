@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +37,7 @@ def print_report(
     click.echo(f"\nresults  {folder}/cells.parquet, evaluations.parquet, training.parquet, …")
     files = [str(path) for each in LANGS if lang in (each, "both")
              for path in report_files(folder, each)]  # fmt: skip
-    click.echo(f"report   {' and '.join(files)}")
+    click.echo(f"report   {', '.join(files)}")
     if paper:
         click.echo(f"paper    {folder}/figures/*.pdf, figures/make.py and tables/*.tex")
 
@@ -88,7 +89,8 @@ def judge(scores: Path, delta: float, contrasts: tuple[str, ...], out: Path | No
                     if not of or not against), None):  # fmt: skip
         raise UserError(f"--contrast {bad}: write it as A:B")
     check_folder("--out", out)
-    folder = out or Path("results") / scores.stem.replace(" ", "-")
+    name = re.sub(r"[^\w.-]+", "-", scores.stem).strip("-.") or "scores"
+    folder = out or Path("results") / name
     if (folder / "cells").exists():
         raise UserError(f"{folder}: holds results of benchbench's own; name another with --out")
     write_foreign(folder, read_scores(scores), delta, [(of, against) for of, against in pairs])

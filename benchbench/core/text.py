@@ -40,6 +40,11 @@ def number(value: float, unit: str = "", signed: bool = False, digits: int | Non
     return text.replace("-", "−") if float(text) else text.replace("-", "")
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share as the reports write it: '18 %'."""
+    return f"{100 * share:.{digits}f} %" if math.isfinite(share) else NONE
+
+
 def mean_and_interval(
     mean: float, lo: float, hi: float, unit: str = "", signed: bool = False
 ) -> str:

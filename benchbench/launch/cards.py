@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced
 from benchbench.data.store import Dataset, is_here, open_dataset
-from benchbench.results.cards import TaskCard, card_path, write_card
+from benchbench.envs.distraction import Layer, data_layer
+from benchbench.results.cards import TaskCard, card_path, laid_picture, write_card
 from benchbench.results.store import Store
 from benchbench.suite.grid import Cell
 
@@ -25,12 +27,13 @@ TALL = 96
 
 
 def keep_cards(store: Store, cells: Sequence[Cell]) -> None:
-    """Write what is missing of the cards of the cells' data sets.
+    """Write what is missing of the cards of the cells' data sets, and of their distracted frames.
 
     Nothing is computed from cards, so a missing or damaged set has none, and a full disk is not
     reported here.
     """
-    for identity in dict.fromkeys(c.data for c in cells if c.seed == cells[0].seed):
+    first = [cell for cell in cells if cell.seed == cells[0].seed]
+    for identity in dict.fromkeys(cell.data for cell in first):
         try:
             if card_path(store.folder, identity.key).exists() or not is_here(identity):
                 continue
@@ -46,21 +49,38 @@ def keep_cards(store: Store, cells: Sequence[Cell]) -> None:
                 key=identity.key,
                 sha256=dataset.sha256,
             )
-            with replaced(store.folder / card.picture) as file:
-                file.write(imageio.imwrite("<bytes>", strip(dataset), extension=".png"))
+            _write(store.folder / card.picture, strip(dataset))
             write_card(store.folder, card)
         except (OSError, UserError) as error:
             log.info("no picture of %s: %s", identity.env, error)
+    for cell in {cell.stratum: cell for cell in first}.values():
+        path = store.folder / laid_picture(cell.data.key, cell.stratum)
+        try:
+            if path.exists() or not is_here(cell.data):
+                continue
+            if layer := data_layer(cell):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(path, strip(open_dataset(cell.data), layer))
+        except (OSError, UserError) as error:
+            log.info("no picture of %s: %s", cell.stratum, error)
 
 
-def strip(dataset: Dataset) -> np.ndarray:
-    """Frames of the first episode, side by side, enlarged: (H, W, 3) uint8."""
+def _write(path: Path, image: np.ndarray) -> None:
+    with replaced(path) as file:
+        file.write(imageio.imwrite("<bytes>", image, extension=".png"))
+
+
+def strip(dataset: Dataset, layer: Layer | None = None) -> np.ndarray:
+    """Frames of the first episode, under a ``layer``, side by side, enlarged: (H, W, 3) uint8."""
     ends = np.flatnonzero(dataset.episode_ends)
     last = int(ends[0]) if len(ends) else len(dataset) - 1
     rows = np.unique(np.linspace(0, last, SHOWN).astype(int))
     size = dataset.frames.shape[1]
     gap = np.full((size, max(1, size // 32), 3), 255, np.uint8)
-    pieces = [piece for row in rows for piece in (np.asarray(dataset.frames[row]), gap)][:-1]
+    frames = np.stack([np.asarray(dataset.frames[row]) for row in rows])
+    if layer:
+        frames = layer.lay(frames, [0] * len(rows), [int(row) for row in rows])
+    pieces = [piece for frame in frames for piece in (frame, gap)][:-1]
     return enlarged(np.concatenate(pieces, axis=1), TALL)
 
 

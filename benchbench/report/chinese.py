@@ -72,8 +72,8 @@ MEASURES: dict[str, str] = {
 
 NOTES: dict[str, str] = {
     "{n} seeds without all of their conditions": "{n} 个种子缺少部分条件",
-    "as claimed": "方向与论断一致",
-    "against the claim": "方向与论断相反",
+    "as claimed": "与论断一致",
+    "against the claim": "与论断相反",
     "higher": "更高",
     "lower": "更低",
     "the claimed effect of delta is ruled out": "已排除 delta 大小的所称效应",
@@ -131,12 +131,21 @@ PHRASES: dict[str, str] = {
         "关于 `{of}` 的七项论断中，就这 {n} 个环境的均值而言，{counts}。",
     "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.":
         "关于 `{of}` 的七项论断中，就这 {n} 种条件的均值而言，{counts}。",
-    "`{of}` against `{against}`: {counts}.": "`{of}` 对 `{against}`：{counts}。",
-    "By environment: {found}.": "各环境：{found}。",
-    "By condition: {found}.": "各条件：{found}。",
+    "`{of}` against `{against}` in one aspect: {counts}.": "`{of}` 对 `{against}`，一个方面：{counts}。",
+    "`{of}` against `{against}` in {aspects} aspects: {counts}.":
+        "`{of}` 对 `{against}`，{aspects} 个方面：{counts}。",
+    "By environment, {found}.": "按环境分别来看，{found}。",
+    "By condition, {found}.": "按条件分别来看，{found}。",
     "No environment alone decides a claim.": "在任何单个环境中都没有论断得出结论。",
-    "{measure} {verdict}": "{measure}{verdict}",
-    "on {env} {parts}": "{env}：{parts}",
+    "{measures}: {verdicts}": "{measures}：{verdicts}",
+    "{verdict} on all {n}": "{n} 个均{verdict}", "{verdict} on both": "两个均{verdict}",
+    "{verdict} on {m} of {n}": "{n} 个中有 {m} 个{verdict}",
+    "{verdict} on {envs}": "{envs} {verdict}",
+    "partly {label}": "部分{label}",
+    "{names} {label}": "{names}{label}",
+    "{names}, {label}": "{names}，{label}",
+    "{names}, both {label}": "{names}，均{label}",
+    "{names}, all {label}": "{names}，均{label}",
     "There is no finished pair of `{against}` and `{of}`, so nothing is compared.":
         "没有一对完成的 `{against}` 与 `{of}`，因此无从比较。",
     "No two variants are compared.": "没有可比较的两个变体。",
@@ -151,10 +160,10 @@ PHRASES: dict[str, str] = {
         "没有单元有未训练时的得分，无从得知是否学到了东西",
     "whether anything was learned cannot be said from fewer than two cells a variant":
         "每个变体不足两个单元，无法判断是否学到了东西",
-    "of {names}, none ended clear above its untrained score, so comparing them says little":
+    "of {names}, none ended clearly above its untrained score, so comparing them says little":
         "{names} 最终都没有明显高于未训练时的得分，因此比较它们说明不了什么",
-    "{clear} ended clear above the untrained score": "{clear} 最终明显高于未训练时的得分",
-    "of {names}, only {clear} ended clear above the untrained score":
+    "{clear} ended clearly above the untrained score": "{clear} 最终明显高于未训练时的得分",
+    "of {names}, only {clear} ended clearly above the untrained score":
         "{names} 之中，只有 {clear} 最终明显高于未训练时的得分",
     "contents": "目录",
     "enlarge": "放大",
@@ -178,10 +187,10 @@ PHRASES: dict[str, str] = {
     "Nothing is said of environments in general: that takes {n} environments.":
         "对一般环境不下结论：那需要 {n} 个环境。",
     "One family over {n} claims × environments: each environment is judged by itself, at {level}, so "
-    "that all hold together at 95 %. Whether the environments differ is Welch's F test of each measure, "
-    "unadjusted.":
-        "{n} 个“论断 × 环境”为一族：每个环境单独判定，区间取 {level}，以 95 % 的概率同时成立。各环境是否不同由每个"
-        "度量的 Welch F 检验给出，未校正。",
+    "that all hold together at 95 %.":
+        "{n} 个“论断 × 环境”为一族：每个环境单独判定，区间取 {level}，以 95 % 的概率同时成立。",
+    "Whether the environments differ is Welch's F test of each measure, unadjusted.":
+        "各环境是否不同由每个度量的 Welch F 检验给出，未校正。",
     "Verdicts by environment": "各环境的结论",
     "Verdicts": "结论",
     "do they differ?": "各环境是否不同？",
@@ -214,7 +223,7 @@ PHRASES: dict[str, str] = {
     "claimed": "原文所称",
     "p (adjusted)": "p（校正）",
     "failed seeds": "失败的种子",
-    "A seed has failed where it ends less than delta above its untrained self: {delta} points.":
+    "A seed has failed where it ends less than delta ({delta} points) above its untrained score.":
         "若最终得分高出未训练时不足 delta（{delta} 分），则该种子为失败。",
     "Only {names} is tested; the rest is exploratory.": "只检验 {names}，其余均为探索性结果。",
     "Nothing is tested; all of it is exploratory.": "没有检验，全部为探索性结果。",
@@ -257,7 +266,6 @@ PHRASES: dict[str, str] = {
     "Also reported": "其他度量",
     "Described, never judged; 95 % intervals, each on its own.": "仅作描述，不下结论；各自为 95 % 区间。",
     "No pair has finished, so there is nothing to describe.": "没有完成的配对，无可描述。",
-    "note": "备注",
     "Cost": "开销",
     "No cell has finished, so nothing is known of its cost.": "没有完成的单元，开销未知。",
     "The diagnostics took {share} of the cells' wall time; {limit} is what they are meant to stay "

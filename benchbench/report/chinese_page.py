@@ -34,7 +34,6 @@ PAGE: dict[str, str] = {
         "数据既容许没有效应，也容许 delta 大小的效应。已证实，大小未定：效应存在，但可能小于 delta。",
     "← against the claim": "← 与论断相反",
     "as claimed →": "与论断一致 →",
-    "{name}, {label}": "{name}，{label}",
     "At the spread seen so far, an effect of delta would be shown with 80 % power by this many "
     "pairs (seeds) in one environment:":
         "按目前的离散程度，以 80 % 的功效证实 delta 大小的效应，在一个环境中所需的对数（种子数）：",
@@ -42,6 +41,8 @@ PAGE: dict[str, str] = {
         "**{measure}**：{least}（{env}）；现有 {there}",
     "**{measure}**: from {least} ({env}) to {most} ({other}); {there} so far":
         "**{measure}**：从 {least}（{env}）到 {most}（{other}）；现有 {there}",
+    "Fewer pairs than in another row: an earlier look had decided the claim, and it stays as that look "
+    "left it.": "对数少于其他行：该论断在较早的一次查看时已得出结论，并保持不变。",
     "How to read it": "如何阅读",
     "What these pairs can show": "这些配对能证实什么",
     "This table began the project (its brief): seven claims about what changes once the critic's "
@@ -52,6 +53,7 @@ PAGE: dict[str, str] = {
         "{measure}：校正后的 p 为 {p}，但区间包含零，因此尚无定论；得出结论需两者兼备。",
     "The tasks": "任务",
     "Frames of one episode of its data, from left to right.": "其数据中一个回合的画面，从左到右。",
+    "The same frames with the distractions laid over them.": "同样的画面，叠加干扰之后。",
     "{variants} from the same start, seed {seed}.": "{variants} 从同一起点出发，种子 {seed}。",
     "data": "数据",
     "rows": "行数",

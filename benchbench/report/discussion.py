@@ -20,11 +20,12 @@ from jinja2.sandbox import SandboxedEnvironment
 from benchbench.analysis.brief import ALL
 from benchbench.analysis.chain import chain, correlations
 from benchbench.analysis.claims import Family, families, judge, learned
+from benchbench.analysis.conditions import dependence
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.secondary_measures import describe, final_scores
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
-from benchbench.core.text import difference, number
+from benchbench.core.text import difference, number, percent
 from benchbench.results.tables import read_results
 from benchbench.suite.model import Suite
 
@@ -90,7 +91,7 @@ class Tables:
         """A variant's gain over its untrained self, or its share of ``failed`` seeds."""
         row = _row(self._learned, variant=variant, env=env)
         if column == "failed":
-            return f"{row['failed']:.0%}"
+            return percent(row["failed"])
         return difference(row["difference"], row["lo"], row["hi"], "points", "difference")
 
     def link(self, cause: str, effect: str, of: str = "after", against: str = "before") -> str:
@@ -99,6 +100,11 @@ class Tables:
         frame = correlations(chain(contrasts[of, against]))
         row = _row(frame, cause=cause, effect=effect)
         return f"ρ {number(row['rho'], 'R²')}, p {number(row['p'])}"
+
+    def depends(self, claim: str, of: str = "after", against: str = "before") -> str:
+        """The adjusted p of whether a claim's difference depends on the condition."""
+        row = _row(dependence(self._study), claim=claim, of=of, against=against)
+        return f"p {number(row['p_holm'])}"
 
     def only_score(self, env: str) -> str:
         """The mean final score of a study with one variant."""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchbench.core.text import width
+
 Kind = Literal["text", "code", "strong", "em", "foreign", "verdict", "link"]
 
 
@@ -42,7 +44,7 @@ class Cell:
     @property
     def long(self) -> bool:
         """Whether it holds a sentence, which wants room."""
-        return any(sum(len(span.text) for span in line) > 28 for line in self.lines)
+        return any(sum(width(span.text) for span in line) > 28 for line in self.lines)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchbench.report.layout import grid, legend, short
@@ -29,6 +31,10 @@ SIGNALS = {
 
 CLAIMED = ((0.01, 0.1), (0.001, 0.01))
 """The brief's ranges for the critic's and the VAE's gradient norm on the encoder."""
+
+
+REFERENCE: dict[str, Any] = {"color": "#333333", "lw": 0.8, "ls": (0, (1, 1.5))}
+"""The line of what is known without the encoder."""
 
 
 def score_figure(bands: pd.DataFrame, runs: pd.DataFrame, compared: Collection[str]) -> Figure:
@@ -69,15 +75,13 @@ def probe_figure(
     ``references`` (``env, measure, value``) are drawn as thin dotted lines: what a probe reaches
     that sees only the time index.
     """
-    figure = _curve_grid(bands, labels, compared, across=True)
+    figure = _curve_grid(bands, labels, compared, across=True, reference="time index only")
     with style():
         envs = list(dict.fromkeys(bands["env"]))
         for ax, (env, measure) in zip(figure.axes, itertools.product(envs, labels), strict=True):
             here = references[(references["env"] == env) & (references["measure"] == measure)]
             for value in here["value"]:
-                ax.axhline(value, color="#777777", lw=0.8, ls=(0, (1, 1.5)))
-                ax.annotate("time index only", (0.98, value), ha="right", va="bottom", fontsize=5,
-                            color="#555555", xycoords=ax.get_yaxis_transform())  # fmt: skip
+                ax.axhline(value, **REFERENCE)
     return figure
 
 
@@ -92,9 +96,16 @@ def q_error_figure(
 
 
 def _curve_grid(
-    bands: pd.DataFrame, labels: dict[str, str], compared: Collection[str], across: bool
+    bands: pd.DataFrame,
+    labels: dict[str, str],
+    compared: Collection[str],
+    across: bool,
+    reference: str = "",
 ) -> Figure:
-    """Environments by measures; ``across`` puts the measures side by side."""
+    """Environments by measures; ``across`` puts the measures side by side.
+
+    ``reference`` names the dotted line in the legend.
+    """
     with style():
         envs = list(dict.fromkeys(bands["env"]))
         cells = [(env, measure) for env in envs for measure in labels]
@@ -102,7 +113,9 @@ def _curve_grid(
         if not across:
             cells.sort(key=lambda cell: list(labels).index(cell[1]))
         variants = list(dict.fromkeys(bands["variant"]))
-        figure, axes = grid(rows, columns, 1.5, names=variants)
+        lines = [Line2D([], [], label=reference, **REFERENCE)] if reference else []
+        named = [*variants, *(str(line.get_label()) for line in lines)]
+        figure, axes = grid(rows, columns, 1.5, names=named)
         for position, (ax, (env, measure)) in enumerate(zip(axes, cells, strict=True)):
             mine = bands[(bands["env"] == env) & (bands["measure"] == measure)]
             _curves(ax, mine, variants, compared)
@@ -113,7 +126,7 @@ def _curve_grid(
                 ax.set_ylabel(short(env, 14) if across else labels[measure])
             if position >= columns * (rows - 1):
                 ax.set_xlabel("updates")
-        legend(figure, variants)
+        legend(figure, variants, others=lines)
     return figure
 
 

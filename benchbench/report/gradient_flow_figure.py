@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from benchbench.core.text import percent
 from benchbench.report.layout import PAGE, apart
 from benchbench.report.style import looks, style
 from benchbench.routing import LOSSES
@@ -77,7 +78,7 @@ def _step(
         start = (x + LOSS_AT + LOSS_WIDE / 2 + 0.02, y + rise * 0.35)
         end = (x + MODULE_AT - MODULE_WIDE / 2 - 0.02, y + rise)
         _arrow(ax, start, end, shade, applied)
-        share = f", {row['applied']:.0%}" if 0.005 < row["applied"] < 0.995 else ""
+        share = f", {percent(row['applied'])}" if 0.005 < row["applied"] < 0.995 else ""
         ax.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + (-0.07 if rise < 0 else 0.085),
                 f"{_norm(row['computed'])}{share}", ha="center", va="center", fontsize=5.5,
                 color=shade)  # fmt: skip

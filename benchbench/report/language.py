@@ -56,7 +56,8 @@ class Words:
         """'a', 'a and b', 'a, b and c'."""
         last = {"en": " and ", "zh": "和"}[self.lang]
         comma = {"en": ", ", "zh": "、"}[self.lang]
-        return last.join([comma.join(items[:-1]), items[-1]] if len(items) > 1 else items)
+        text = last.join([comma.join(items[:-1]), items[-1]] if len(items) > 1 else items)
+        return text if self.lang == "en" else re.sub(r"(?<=[!-~²])和|和(?=[!-~])", " 和 ", text)
 
     def clauses(self, items: Sequence[str]) -> str:
         """The same for clauses, between which Chinese has commas."""

@@ -45,14 +45,21 @@ def grid(
     return figure, list(axes.flat)
 
 
-def legend(figure: Figure, variants: Sequence[str], markers: bool = True) -> None:
-    """The variants' looks below the figure."""
+def legend(
+    figure: Figure,
+    variants: Sequence[str],
+    markers: bool = True,
+    others: Sequence[Line2D] = (),
+) -> None:
+    """The variants' looks below the figure, and the ``others`` behind them."""
     handles = [
         Line2D([], [], color=look.color, ls=look.line, lw=1.1,
                marker=look.marker if markers else "", ms=2.8, label=short(name, 50))
         for name, look in looks(variants).items()
     ]  # fmt: skip
-    columns = min(len(handles), legend_columns(figure.get_figwidth(), variants))
+    handles += others
+    names = [str(handle.get_label()) for handle in handles]
+    columns = min(len(handles), legend_columns(figure.get_figwidth(), names))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.2)
 
 

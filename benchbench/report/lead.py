@@ -21,7 +21,7 @@ from benchbench.report.document import (
 )
 from benchbench.report.language import Words
 from benchbench.report.overview_figure import APART, TICKS, place
-from benchbench.report.verdict_sections import values, verdict_span
+from benchbench.report.verdict_sections import values, verdict_line, verdict_span
 from benchbench.suite.model import Contrast
 
 
@@ -57,7 +57,12 @@ def answer(claims: pd.DataFrame, contrast: Contrast, words: Words) -> str:
     filled = {"of": contrast.of, "against": contrast.against, "n": n,
               "counts": words.clauses(_counted(over, words, aspects))}  # fmt: skip
     if not contrast.expect:
-        return words("`{of}` against `{against}`: {counts}.", **filled)
+        aspects_of = over["row"].nunique()
+        one, many = (
+            "`{of}` against `{against}` in one aspect: {counts}.",
+            "`{of}` against `{against}` in {aspects} aspects: {counts}.",
+        )
+        return words(one if aspects_of == 1 else many, aspects=aspects_of, **filled)
     if _one_under_conditions(several):
         said = words(
             "Of seven claims for `{of}`, over the mean of these {n} conditions, {counts}.", **filled
@@ -84,7 +89,7 @@ def evidence(claims: pd.DataFrame, contrast: Contrast, words: Words, weight: str
         found = _by_environment(claims, words)
         by = "By condition" if _one_under_conditions(several) else "By environment"
         sentences.append(
-            words(f"{by}: {{found}}.", found="；".join(found) if words.lang == "zh"
+            words(f"{by}, {{found}}.", found="；".join(found) if words.lang == "zh"
                   else "; ".join(found)) if found
             else words("No environment alone decides a claim.")
         )  # fmt: skip
@@ -122,7 +127,7 @@ def joined(sentences: list[str], words: Words) -> str:
 
 
 def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> list[str]:
-    by_word: dict[str, list[str]] = {}
+    by_word: dict[str, dict[str, list[str]]] = {}
     for aspect in aspects:
         parts = over[over["row"] == aspect.row]
         if parts.empty:
@@ -132,35 +137,72 @@ def _counted(over: pd.DataFrame, words: Words, aspects: Sequence[Aspect]) -> lis
         if words.lang == "en":
             name = aspect.name.en.replace("Q prediction", "prediction of Q")
             name = name[0].lower() + name[1:]
-        if label and word == "shown, size open":
-            name = words("{name}, {label}", name=name, label=words.note(label))
-        by_word.setdefault(word, []).append(name)
+        label = label if word == "shown, size open" else ""
+        by_word.setdefault(word, {}).setdefault(label, []).append(name)
     one, many = "{n} is {word} ({names})", "{n} are {word} ({names})"
-    return [
-        words(one if len(by_word[word]) == 1 else many,
-              n=len(by_word[word]), word=words(word), names=words.listed(by_word[word]))
-        for word in reversed(ORDER)
-        if word in by_word
-    ]  # fmt: skip
+    found = []
+    for word in reversed(ORDER):
+        if word in by_word:
+            n = sum(map(len, by_word[word].values()))
+            found.append(words(one if n == 1 else many, n=n, word=words(word),
+                               names=_labelled(by_word[word], words)))  # fmt: skip
+    return found
+
+
+def _labelled(names: dict[str, list[str]], words: Words) -> str:
+    """'a and b, both as claimed'; where the labels differ, 'a as claimed, b against the claim'."""
+    groups = []
+    for label, mine in names.items():
+        told = words.note(label)
+        if "; " in label:  # of a row's parts
+            told = words.clauses([words("partly {label}", label=words.note(part))
+                                  for part in label.split("; ")])  # fmt: skip
+        phrase = "{names}, {label}" if len(mine) == 1 else (
+            "{names}, both {label}" if len(mine) == 2 else "{names}, all {label}"
+        )  # fmt: skip
+        phrase = "{names} {label}" if len(names) > 1 else phrase
+        listed = words.listed(mine)
+        groups.append(words(phrase, names=listed, label=told) if label else listed)
+    return ("，" if words.lang == "zh" else ", ").join(groups)
+
+
+NAMED = 3
+"""Up to so many environments of a verdict are named; more are counted."""
 
 
 def _by_environment(claims: pd.DataFrame, words: Words) -> list[str]:
-    """What each environment's own verdicts decide."""
-    found = []
+    """What the environments' own verdicts decide: each measure once, those alike together."""
     mine = claims[(claims["env"] != ALL) & (claims["row"] > 1)]
-    one = _one_under_conditions(list(dict.fromkeys(mine["env"])))
+    envs = list(dict.fromkeys(mine["env"]))
+    one = _one_under_conditions(envs)
     quiet = ("inconclusive", "not measured", "not tested")
-    for env in dict.fromkeys(mine["env"]):
-        decided = mine[(mine["env"] == env) & ~mine["verdict"].isin(quiet)]
-        parts = [
-            words("{measure} {verdict}", measure=words.measure(part["measure"], short=True),
-                  verdict=verdict_span(part["verdict"], part["label"], words).text)
-            for _, part in decided.iterrows()
-        ]  # fmt: skip
-        if parts:
-            name = env.rpartition("@")[2] if one else env
-            found.append(words("on {env} {parts}", env=named(name), parts=words.listed(parts)))
-    return found
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for claim in dict.fromkeys(mine["claim"]):
+        of_claim = mine[(mine["claim"] == claim) & ~mine["verdict"].isin(quiet)]
+        where: dict[str, list[str]] = {}
+        for _, part in of_claim.iterrows():
+            verdict = verdict_span(part["verdict"], part["label"], words).text
+            name = part["env"].rpartition("@")[2] if one else part["env"]
+            where.setdefault(verdict, []).append(named(name))
+        if where:
+            told = tuple(_on(verdict, names, len(envs), words) for verdict, names in where.items())
+            measure = words.measure(of_claim["measure"].iloc[0], short=True)
+            alike.setdefault(told, []).append(measure)
+    comma = "，" if words.lang == "zh" else ", "
+    return [
+        words("{measures}: {verdicts}", measures=words.listed(measures), verdicts=comma.join(told))
+        for told, measures in alike.items()
+    ]
+
+
+def _on(verdict: str, names: list[str], n: int, words: Words) -> str:
+    """A verdict and where it holds."""
+    if len(names) == n > 1:
+        return words("{verdict} on both" if n == 2 else "{verdict} on all {n}",
+                     verdict=verdict, n=n)  # fmt: skip
+    if len(names) > NAMED:
+        return words("{verdict} on {m} of {n}", verdict=verdict, m=len(names), n=n)
+    return words("{verdict} on {envs}", verdict=verdict, envs=words.listed(names))
 
 
 def forest(claims: pd.DataFrame, contrast: Contrast, picture: Picture, words: Words) -> Forest:
@@ -181,7 +223,8 @@ def forest(claims: pd.DataFrame, contrast: Contrast, picture: Picture, words: Wo
             place(row["effect"]) if known else None,
             (place(row["lo"]), place(row["hi"])) if bounded else None,
             texts.get((row["claim"], row["env"]), NONE),
-            verdict_span(row["verdict"], "", words), tuple(place(effect) for effect in dots),
+            verdict_line(row["verdict"], row["label"], words)[0],
+            tuple(place(effect) for effect in dots),
         ))  # fmt: skip
     ticks = [*(-t for t in reversed(TICKS[::2])), 0, *TICKS[::2]]  # all would not fit on a phone
     named = tuple((place(t), f"{t:+d}δ".replace("-", "−") if t else "0") for t in ticks)

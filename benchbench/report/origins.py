@@ -107,7 +107,9 @@ def provenance(results: Results, words: Words) -> list[Block]:
     done = results.cells[results.cells["status"] == "done"]
     if done.empty:
         return [Paragraph(marked(words("No cell has finished.")))]
-    sets = done[["env", "data_key", "data_sha256"]].drop_duplicates().sort_values("env")
+    ids = {stratum.label: stratum.name for stratum in results.suite.strata}  # conditions share
+    sets = done[["env", "data_key", "data_sha256"]]
+    sets = sets.assign(env=sets["env"].map(ids)).drop_duplicates().sort_values("env", kind="stable")
     rows = tuple(
         tuple(cell(foreign(str(value))) for value in row) for row in sets.itertuples(index=False)
     )

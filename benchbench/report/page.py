@@ -206,7 +206,7 @@ def _of_contrast(
         Section("conditions", words(TITLE), condition_section(found.study, claims, contrast, words),
                 folded=False),
         Section("reading", words("How to read it"),
-                verdicts.how_to_read(claims, contrast, words)),
+                verdicts.how_to_read(claims, contrast, words, not found.looks.empty)),
         Section("verdicts", words("Verdicts by environment"), verdicts.matrix(claims, words)),
         Section("power", words("What these pairs can show"),
                 verdicts.power_section(claims, found.study, words)),

@@ -10,7 +10,7 @@ from benchbench.analysis.brief import ROWS
 from benchbench.analysis.curves import PARTS, control_of, costs, diagnosed_share, improvements
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import final_scores, similarities
-from benchbench.core.text import mean_and_interval, number
+from benchbench.core.text import mean_and_interval, number, percent
 from benchbench.report.document import (
     Block,
     Bullets,
@@ -46,13 +46,14 @@ def weight(learning: pd.DataFrame, contrast: Contrast, words: Words) -> str:
         )
     if not clear:
         return words(
-            "of {names}, none ended clear above its untrained score, so comparing them says little",
+            "of {names}, none ended clearly above its untrained score, so comparing them says "
+            "little",
             names=names,
         )
     if len(clear) == len(compared):
-        return words("{clear} ended clear above the untrained score", clear=words.listed(clear))
+        return words("{clear} ended clearly above the untrained score", clear=words.listed(clear))
     return words(
-        "of {names}, only {clear} ended clear above the untrained score",
+        "of {names}, only {clear} ended clearly above the untrained score",
         names=names, clear=words.listed(clear),
     )  # fmt: skip
 
@@ -87,7 +88,8 @@ def learning_section(learning: pd.DataFrame, study: Study, words: Words) -> list
         "clear of zero",
     )
     sentence = words(
-        "A seed has failed where it ends less than delta above its untrained self: {delta} points.",
+        "A seed has failed where it ends less than delta ({delta} points) above its untrained "
+        "score.",
         delta=number(study.results.suite.deltas.score, "points"),
     )  # fmt: skip
     table = Table(words("Did anything learn?"), _header(header, words), rows)
@@ -153,14 +155,16 @@ def described_section(described: pd.DataFrame, contrast: Contrast, words: Words)
     for _, row in described.iterrows():
         aspect = ROWS[row["row"] - 1].name
         against, of, effect = values(row)
+        measure = [marked(words.measure(row["measure"]))]
+        if row["note"]:
+            measure.append((Span(words.note(row["note"]), "em"),))
         rows.append((
             cell(aspect.en if words.lang == "en" else aspect.zh),
-            cell(words.measure(row["measure"])), _count(row["n_pairs"]),
-            cell(against, row["against_mean"]), cell(of, row["of_mean"]),
-            cell(effect, row["difference"]), cell(words.note(row["note"])),
+            cell(measure), _count(row["n_pairs"]), cell(against, row["against_mean"]),
+            cell(of, row["of_mean"]), cell(effect, row["difference"]),
         ))  # fmt: skip
     names = (words("aspect"), words("measure"), words("pairs"), contrast.against, contrast.of,
-             contrast.name, words("note"))  # fmt: skip
+             contrast.name)  # fmt: skip
     return [
         Paragraph(marked(words("Described, never judged; 95 % intervals, each on its own."))),
         Table(words("Also reported"), names, tuple(rows)),
@@ -177,7 +181,7 @@ def cost_section(results: Results, words: Words) -> list[Block]:
         said = words(
             "The diagnostics took {share} of the cells' wall time; {limit} is what they are meant "
             "to stay under at the default cadence.",
-            share=f"{share:.1%}", limit=f"{DIAGNOSTICS_LIMIT:.0%}",
+            share=percent(share, 1), limit=percent(DIAGNOSTICS_LIMIT),
         )  # fmt: skip
     else:
         said = words("What the diagnostics took was not recorded for every cell.")
@@ -270,7 +274,7 @@ def _number(value: float, unit: str = "") -> Cell:
 
 def _share(part: float, whole: float) -> Cell:
     share = part / whole if whole > 0 else float("nan")
-    return cell(f"{share:.0%}" if math.isfinite(share) else number(share), share)
+    return cell(percent(share), share)
 
 
 def _interval(mean: float, lo: float, hi: float, unit: str, signed: bool = False) -> Cell:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchbench.core.text import number
 from benchbench.report.document import Block, Photo, Table, cell, foreign, marked
 from benchbench.report.language import Words
-from benchbench.results.cards import films, read_cards
+from benchbench.results.cards import films, laid_picture, read_cards
 from benchbench.results.tables import Results
 
 
@@ -27,6 +27,11 @@ def tasks_section(folder: Path, results: Results, words: Words) -> list[Block]:
         if (folder / card.picture).is_file():
             caption = words("Frames of one episode of its data, from left to right.")
             blocks.append(Photo(card.picture, card.env, marked(caption)))
+        for stratum in results.suite.strata:
+            path = laid_picture(card.key, stratum.label)
+            if stratum.env.id == card.env and (folder / path).is_file():
+                caption = words("The same frames with the distractions laid over them.")
+                blocks.append(Photo(path, stratum.label, marked(caption)))
     for path, env, seed, variants in films(folder):
         if env in planned:
             caption = words("{variants} from the same start, seed {seed}.",

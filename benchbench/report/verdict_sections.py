@@ -13,7 +13,7 @@ from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import NOISE_LIMIT, OF_THE_PAIR, evaluation_noise
 from benchbench.analysis.verdicts import row_verdict, unseen_rate
 from benchbench.core.inference import ENVIRONMENTS_IN_GENERAL
-from benchbench.core.text import NONE, difference, mean_and_interval, number
+from benchbench.core.text import NONE, difference, mean_and_interval, number, percent
 from benchbench.report.document import (
     Block,
     Bullets,
@@ -72,7 +72,7 @@ def brief_table(claims: pd.DataFrame, words: Words) -> Table:
             cell([(Span(words.said(aspect.name), "strong"),), *measures]),
             cell([_said(aspect.before, words), *((Span(before),) for before, _ in sides)]),
             cell([_said(aspect.after, words), *((Span(after),) for _, after in sides)]),
-            cell([(Span(claimed, "em"),), *effects, (verdict_span(*row_verdict(parts), words),)]),
+            cell([(Span(claimed, "em"),), *effects, verdict_line(*row_verdict(parts), words)]),
         ))  # fmt: skip
     names = ("aspect", "before", "after", "impact")
     label = words("The brief's table, measured")
@@ -88,7 +88,7 @@ def contrast_table(claims: pd.DataFrame, contrast: Contrast, words: Words) -> Ta
         rows.append((
             cell(words.measure(part["measure"])), cell(against, part["against_mean"]),
             cell(of, part["of_mean"]), cell(effect, part["difference"]),
-            cell((verdict_span(part["verdict"], part["label"], words),)),
+            cell(verdict_line(part["verdict"], part["label"], words)),
         ))  # fmt: skip
     names = (words("measure"), contrast.against, contrast.of, contrast.name, words("verdict"))
     return Table(contrast.name, names, tuple(rows))
@@ -105,7 +105,18 @@ def beside(claims: pd.DataFrame, row: int) -> pd.DataFrame:
 def verdict_span(word: str, label: str, words: Words) -> Span:
     """A verdict with its label, in the report's language."""
     tail = words(" ({label})", label=words.note(label)) if label else ""
-    return Span(words(word) + tail, "verdict", word)
+    return Span(words(word) + tail, "verdict", _kind(word, label))
+
+
+def verdict_line(word: str, label: str, words: Words) -> Line:
+    """The same with the label behind the verdict, for tables."""
+    tail = words(" ({label})", label=words.note(label)) if label else ""
+    return (Span(words(word), "verdict", _kind(word, label)), Span(tail))
+
+
+def _kind(word: str, label: str) -> str:
+    """The verdict's word; of what is shown, but not as claimed, another."""
+    return "shown against" if word == "shown, size open" and "against" in label else word
 
 
 def matrix(claims: pd.DataFrame, words: Words) -> list[Block]:
@@ -115,30 +126,41 @@ def matrix(claims: pd.DataFrame, words: Words) -> list[Block]:
         return []
     envs = list(dict.fromkeys(alone["env"]))
     over = claims[claims["env"] == ALL].set_index("claim")
+    differ = over["p_f"].notna().any()  # conditions share their seeds: another test asks that
     rows = []
     for claim in dict.fromkeys(alone["claim"]):
         mine = alone[alone["claim"] == claim].set_index("env")
         cells = [cell(words.measure(mine["measure"].iloc[0]))]
         for env in envs:
             part = mine.loc[env]
-            word = verdict_span(part["verdict"], part["label"], words)
-            cells.append(cell([(Span(values(part)[2]),), (word,)]))
-        f, p = over.loc[claim, ["f", "p_f"]]
-        known = math.isfinite(p)
-        cells.append(cell(f"F {number(f)}, p {number(p)}" if known else NONE, p))
+            word = verdict_line(part["verdict"], part["label"], words)
+            cells.append(cell([(Span(values(part)[2]),), word]))
+        if differ:
+            f, p = over.loc[claim, ["f", "p_f"]]
+            known = math.isfinite(p)
+            cells.append(cell(f"F {number(f)}, p {number(p)}" if known else NONE, p))
         rows.append(tuple(cells))
     said = words(
         "One family over {n} claims × environments: each environment is judged by itself, at "
-        "{level}, so that all hold together at 95 %. Whether the environments differ is Welch's F "
-        "test of each measure, unadjusted.",
-        n=len(alone[alone["verdict"] != "not tested"]), level=f"{alone['level'].max():.2%}",
+        "{level}, so that all hold together at 95 %.",
+        n=len(alone[alone["verdict"] != "not tested"]), level=percent(alone["level"].max(), 2),
     )  # fmt: skip
-    names = (words("measure"), *envs, words("do they differ?"))
+    names = (words("measure"), *envs)
+    if differ:
+        test = words("Whether the environments differ is Welch's F test of each measure, "
+                     "unadjusted.")  # fmt: skip
+        said = words("{first} {second}", first=said, second=test)
+        names = (*names, words("do they differ?"))
     return [Paragraph(marked(said)), Table(words("Verdicts by environment"), names, tuple(rows))]
 
 
-def how_to_read(claims: pd.DataFrame, contrast: Contrast, words: Words) -> list[Block]:
-    """What the intervals and verdicts mean; each part's delta, p and method; the notes."""
+def how_to_read(
+    claims: pd.DataFrame, contrast: Contrast, words: Words, planned: bool = False
+) -> list[Block]:
+    """What the intervals and verdicts mean; each part's delta, p and method; the notes.
+
+    ``planned`` says that the looks were.
+    """
     tested = claims[(claims["row"] > 1) & (claims["env"] == ALL)]
     rows = tuple(
         (cell(words.measure(part["measure"])),
@@ -157,6 +179,10 @@ def how_to_read(claims: pd.DataFrame, contrast: Contrast, words: Words) -> list[
         for note, each in by_note.items()
     ]
     notes += _not_enough(tested, words)
+    if tested["n_pairs"].nunique() > 1 and planned:
+        fewer = words("Fewer pairs than in another row: an earlier look had decided the claim, and "
+                      "it stays as that look left it.")  # fmt: skip
+        notes.append(marked(fewer))
     notes += _failures(tested, words)
     notes += _in_general(tested, words)
     family = tested[tested["verdict"] != "not tested"]
@@ -167,7 +193,7 @@ def how_to_read(claims: pd.DataFrame, contrast: Contrast, words: Words) -> list[
         "sign-flip p is at most 0.05. Negligible: it lies within ± delta. Shown, size open: it "
         "excludes zero, but not delta. Deltas are fixed in the suite.",
         contrast=contrast.name,
-        level=f"{(family if len(family) else tested)['level'].max():.2%}",
+        level=percent((family if len(family) else tested)["level"].max(), 2),
     )  # fmt: skip
     if contrast.expect:
         first = words("First lines, and those marked as claimed, are the brief's own words; the "
@@ -194,7 +220,7 @@ def _failures(tested: pd.DataFrame, words: Words) -> list[Line]:
     scores = tested[(tested["claim"] == "score") & (tested["n_pairs"] > 0)]
     return [
         marked(words("A failure that no pair of {n} shows may still occur in up to {rate} of "
-                     "seeds (95 %).", n=n, rate=f"{unseen_rate(int(n)):.0%}"))
+                     "seeds (95 %).", n=n, rate=percent(unseen_rate(int(n)))))
         for n in scores["n_pairs"]
     ]  # fmt: skip
 
@@ -222,10 +248,10 @@ def environments_section(claims: pd.DataFrame, contrast: Contrast, words: Words)
             cell(words.measure(part["measure"])), env_cell(part["env"], words),
             count(part["n_pairs"]), cell(against, part["against_mean"]),
             cell(of, part["of_mean"]), cell(effect, part["difference"]),
-            cell(words(part["interval"] or NONE)), num(part["p_holm"]),
+            num(part["p_holm"]),
         ))  # fmt: skip
     names = (words("measure"), words("environment"), words("pairs"), contrast.against, contrast.of,
-             contrast.name, words("interval"), words("p (adjusted)"))  # fmt: skip
+             contrast.name, words("p (adjusted)"))  # fmt: skip
     return [Table(words("By environment"), names, tuple(rows))] if rows else []
 
 
@@ -272,8 +298,8 @@ def _evaluation_noise(claims: pd.DataFrame, study: Study, words: Words) -> list[
                 "Of the variance of the final score's differences on {env}, {share} is evaluation "
                 "noise, at {n} fresh episodes a cell; it is meant to stay under {limit} "
                 "(`evaluate.final_episodes`).",
-                env=f"`{row['env']}`", share=f"{row['share']:.0%}", n=row["episodes"],
-                limit=f"{NOISE_LIMIT:.0%}",
+                env=f"`{row['env']}`", share=percent(row["share"]), n=row["episodes"],
+                limit=percent(NOISE_LIMIT),
             )))  # fmt: skip
     return [Bullets(tuple(lines))] if lines else []
 
@@ -283,7 +309,7 @@ def looks_section(looks: pd.DataFrame, words: Words) -> list[Block]:
     if looks.empty:
         return []
     rows = tuple(
-        (count(row["seeds"]), cell(f"{row['level']:.3%}"), count(row["decided"]),
+        (count(row["seeds"]), cell(percent(row["level"], 3)), count(row["decided"]),
          count(row["open"]))
         for _, row in looks.iterrows()
     )  # fmt: skip

@@ -1,12 +1,14 @@
 """Cards of the data sets and pictures of the tasks, beside a suite's results.
 
-``tasks/<data key>.json`` and ``.png``; films are ``films/<key>.json`` and ``.gif``. They are
-only shown: nothing is computed from them, and a results folder without them is complete.
+``tasks/<data key>.json`` and ``.png``, where distractions lie over the frames
+``-<environment>.png`` too; films are ``films/<key>.json`` and ``.gif``. They are only shown:
+nothing is computed from them, and a results folder without them is complete.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +39,11 @@ class TaskCard:
 def card_path(folder: Path, key: str) -> Path:
     """Where the card of a data set is."""
     return folder / "tasks" / f"{key}.json"
+
+
+def laid_picture(key: str, stratum: str) -> str:
+    """The strip of a data set's frames as an environment under a condition shows them."""
+    return f"tasks/{key}-{re.sub(r'[^A-Za-z0-9.-]+', '_', stratum)}.png"
 
 
 def write_card(folder: Path, card: TaskCard) -> None:

@@ -195,7 +195,7 @@ class TestMeasures:
         row = describe(pair(make_results())).query("unit == 'updates'").iloc[0]
         assert math.isnan(row["against_mean"])
         assert row["of_mean"] < 3000
-        assert "never reached by 100% of before, 0% of after" in row["note"]
+        assert "never reached by 100 % of before, 0 % of after" in row["note"]
 
     def test_probability_of_improvement_is_described(self) -> None:
         frame = describe(pair(make_results())).set_index("unit")

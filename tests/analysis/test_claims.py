@@ -101,7 +101,7 @@ class TestVerdicts:
     def test_a_score_is_negligible_from_thirty_pairs_on(self) -> None:
         word, label = verdict((-1, 1), 5, False, 15, 9, rare=True)
         assert word == "inconclusive"
-        assert label == "within delta; 30 pairs needed, as up to 18% of seeds may fail unseen"
+        assert label == "within delta; 30 pairs needed, as up to 18 % of seeds may fail unseen"
         assert verdict((-1, 1), 5, False, 30, 9, rare=True) == ("negligible", "")
         # Rule of three: 1 - 0.05 ** (1 / 30) by hand.
         assert unseen_rate(30) == pytest.approx(0.0950, abs=1e-4)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,6 +18,7 @@ from benchbench.cell.policy import export_policy, load_policy, policy_bytes
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
 from benchbench.data.store import open_dataset
+from benchbench.launch.cards import keep_cards
 from benchbench.launch.film import film
 from benchbench.report.document import Photo
 from benchbench.report.language import Words
@@ -25,7 +27,7 @@ from benchbench.results.clean import find_policies
 from benchbench.results.merge import merge
 from benchbench.results.pack import MANIFEST, pack, unpacked
 from benchbench.results.store import POLICY, Store
-from benchbench.results.tables import read_results
+from benchbench.results.tables import Results, read_results
 from benchbench.suite.grid import Grid, expand
 from benchbench.suite.model import Suite
 
@@ -170,6 +172,25 @@ def test_a_run_leaves_a_small_film_and_pictures_of_its_tasks(store, tiny_data):
     shown = [block.path for block in blocks if isinstance(block, Photo)]
     assert shown == [f"tasks/{picture.name}", f"films/{gif.name}"]
     assert "1,500" in str(blocks[-1]), "the data set's rows"
+
+
+def test_each_condition_is_pictured_as_it_is_seen(store, data_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHBENCH_DATA", str(data_home))
+    lit = {"pixels.distract": {"tint": {"strength": 0.4}}}
+    suite = Suite.model_validate(TINY | {"conditions": {"clean": {}, "lit": lit}})
+    cells = expand(suite)
+    keep_cards(Store(tmp_path, "tiny"), cells)
+    plain, laid = sorted((tmp_path / "tiny" / "tasks").glob("*.png"), key=lambda p: len(p.name))
+    assert laid.name == f"{plain.stem}-{cells[-1].stratum.replace('@', '_')}.png"
+    there, changed = imageio.imread(plain), imageio.imread(laid)
+    assert there.shape == changed.shape
+    assert (there != changed).any()
+    plan = pd.DataFrame({"env": [cell.stratum for cell in cells]})
+    results = Results(suite, plan, *[pd.DataFrame()] * 5, {})
+    blocks = tasks_section(tmp_path / "tiny", results, Words())
+    shown = [(block.path, block.title) for block in blocks if isinstance(block, Photo)]
+    assert shown == [(f"tasks/{plain.name}", cells[0].env), (f"tasks/{laid.name}",
+                                                             cells[-1].stratum)]  # fmt: skip
 
 
 def test_clean_knows_the_policies(store):

@@ -25,6 +25,14 @@ def test_numbers_are_those_of_the_report():
     assert rendered('{{ here.claim("score", column="n_pairs") }}') == "10"
 
 
+def test_whether_it_depends_on_the_condition_is_said_as_in_the_report():
+    study = FOLDER.parent / "study"
+    tables = Tables(pair(read_results(study)))
+    (row,) = [line for line in (study / "REPORT.md").read_text("utf-8").splitlines()
+              if line.startswith("| score") and "depends" in line]  # fmt: skip
+    assert f"it depends ({tables.depends('score')})" in row
+
+
 @pytest.mark.parametrize(
     ("look_up", "said"),
     [

@@ -162,7 +162,7 @@ class TestPage:
     def test_it_says_so_when_nothing_learned(self, tmp_path: Path) -> None:
         flat = {"before": {"final": 0.0}, "after": {"final": 0.0}}
         page, terminal = reported(tmp_path, flat, seeds=8)
-        assert "none ended clear above its untrained score" in page
+        assert "none ended clearly above its untrained score" in page
         assert "says little" in " ".join(terminal.split())
 
     def test_provenance_names_versions_data_and_commit(self, whole: Path) -> None:
@@ -171,7 +171,7 @@ class TestPage:
                 assert fact in page
 
     def test_the_diagnostics_share_of_the_time_is_said(self, whole: Path) -> None:
-        said = "The diagnostics took 5.0% of the cells' wall time; 10% is what"
+        said = "The diagnostics took 5.0 % of the cells' wall time; 10 % is what"
         assert said in read(whole / "REPORT.md")
 
     def test_another_folder_is_refused_in_a_sentence(self, tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ def table(seeds=10, gain=30.0):
     return pd.DataFrame(rows, columns=["environment", "seed", "variant", "step", "score"])
 
 
+def ours(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is when read."""
+    return frame.rename(columns={"environment": "env"})
+
+
 def written(frame, path: Path) -> Path:
     frame.to_csv(path, index=False)
     return path
@@ -94,11 +99,85 @@ def test_a_chart_of_weights_and_biases_is_read_run_by_run(tmp_path):
         (lambda t: pd.concat([t, t.head(1)]), "has step 0 twice"),
         (lambda t: t.astype({"seed": str}).replace({"seed": {"1": "one"}}), "'one', not a number"),
         (lambda t: t.assign(score=np.nan), "holds no score"),
+        (lambda t: t.assign(score=t["score"].map("{:.1f}%".format)), "plain numbers, such as 12.5"),
+        (lambda t: t.assign(step=t["step"] / 1000), r"step is 0.1; write whole numbers"),
+        (lambda t: t.assign(step=t["step"] * 1e30), r"step is 1e\+32; write whole numbers"),
+        (lambda t: t.assign(seed=t["seed"] + 0.5), "seed is 0.5; write whole numbers"),
+        (lambda t: t.assign(seed=str(2**70)), "write whole numbers from 0 to"),
+        (
+            lambda t: t.assign(environment=t["environment"].where(t["step"] > 0)),
+            "has no environment in row 1",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_refused(tmp_path, change, said):
     with pytest.raises(UserError, match=said):
         read_scores(written(change(table(2)), tmp_path / "bad.csv"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["config.env_id", "config.seed", "config.exp_name", "global_step", "rollout/ep_rew_mean"],
+        ["Task", "Seed", "Agent", "Frame (k)", "Episode Reward [points]"],
+        ["env", "random_seed", "algo", "timesteps", "d4rl_normalized_score"],
+    ],
+)
+def test_columns_of_other_loggers_are_ours(names, tmp_path):
+    ours = read_scores(written(table(2), tmp_path / "ours.csv"))
+    theirs = read_scores(written(table(2).set_axis(names, axis=1), tmp_path / "theirs.csv"))
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_final_scores_need_no_step_but_one_row_a_run(tmp_path):
+    frame = table(2)
+    final = frame[frame["step"] == 1000].drop(columns="step")
+    assert (read_scores(written(final, tmp_path / "final.csv"))["step"] == 1).all()
+    with pytest.raises(UserError, match="has step 1 twice"):
+        read_scores(written(frame.drop(columns="step"), tmp_path / "curves.csv"))
+
+
+@pytest.mark.parametrize(
+    ("change", "contrasts", "said"),
+    [
+        (lambda t: t[t["variant"] == "SAC"], [], "all of one variant, SAC"),
+        (lambda t: t.assign(seed=t["seed"] + 9 * (t["variant"] == "SAC")), [], "nothing is a pair"),
+        (lambda t: t, [("SAC", "SAC")], "nothing is a pair"),
+        (lambda t: t, [("SAC", "PPO")], "'PPO': is not in the file"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(change, contrasts, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        write_foreign(tmp_path / "x", ours(change(table(2))), 5.0, contrasts)
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_is_expected_of_a_variant_for_its_name(tmp_path):
+    """Other code's 'after' need not be the brief's."""
+    named = table(10).replace({"variant": {"SAC": "before", "TD3 (ours)": "after"}})
+    write_foreign(tmp_path / "my runs, 9", ours(named), 5.0, [])
+    results = read_results(tmp_path / "my runs, 9")
+    assert results.suite.name == "my-runs-9"
+    assert {c.expect for c in results.suite.compared} == {None}
+
+
+def test_a_run_that_ends_early_is_named(tmp_path):
+    frame = table(3)
+    frame = frame[(frame["variant"] != "SAC") | (frame["seed"] != 2) | (frame["step"] <= 500)]
+    write_foreign(tmp_path / "x", ours(frame), 5.0, [])
+    results = read_results(tmp_path / "x")
+    assert results.evaluations["update"].max() == 500
+    said = "Walker2d-v4 is judged up to step 500 of 1000, where seed 2 of SAC ends"
+    assert said in results.suite.description
+
+
+def test_few_steps_are_not_cut_into_parts_that_end_alike(tmp_path):
+    frame = table(2)
+    frame["step"] //= 100
+    frame = frame[(frame["seed"] > 0) | (frame["step"] != 3)]
+    write_foreign(tmp_path / "x", ours(frame), 5.0, [])
+    evaluations = read_results(tmp_path / "x").evaluations
+    assert not evaluations.duplicated(["key", "update"]).any()
 
 
 def test_a_difference_beyond_delta_is_found_and_none_is_not(tmp_path):
