@@ -1,6 +1,6 @@
 """The command line: one function a verb. It parses, calls and prints; the work is elsewhere.
 
-Here are the verbs of the main path: plan, run, report. The others are in ``benchbench.cli.verbs``.
+Here are the verbs of the main path: plan, run, report. The others have modules of their own.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def schema() -> None:
 
 
 VERBS = (suites, power, status, data, audit, doctor, clean, merge, pack, judge, film, export,
-         compare,         throughput, bench, scaling, baseline, history)  # fmt: skip
+         compare, throughput, bench, scaling, baseline, history)  # fmt: skip
 for verb in VERBS:
     main.add_command(verb)
 

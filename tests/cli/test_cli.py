@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
@@ -19,7 +18,7 @@ from helpers.waiting import HANGS, family, wait_for
 from benchbench.cli.main import main
 from benchbench.launch import plan
 from benchbench.results.failures import Failure
-from benchbench.results.tables import TABLES, read_results
+from benchbench.results.tables import read_results
 from benchbench.suite.grid import expand
 from benchbench.suite.load import suite_schema
 from benchbench.suite.model import Suite
@@ -31,11 +30,6 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /
 def ended(process, word):
     """The labels of the cells that ended so, by the progress's lines."""
     return re.findall(rf"{word}\s+(maze2d\S+ seed \d+ [a-z-]+):", process.err)
-
-
-def assert_same(one, other):
-    for name in TABLES:
-        pd.testing.assert_frame_equal(one[name], other[name], check_exact=True)
 
 
 @pytest.fixture
@@ -219,33 +213,6 @@ def test_a_failing_cell_is_named_with_its_log_and_takes_nothing_along(bench):
 
 
 @LINUX
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_no_process_and_goes_on_where_it_was(bench, undisturbed, how):
-    process = bench.start("run", *COMMON)
-    wait_for(bench.published)
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)  # as a terminal does on Ctrl-C: to all of the group
-    else:
-        process.send_signal(how)
-    out, err = process.communicate(timeout=HANGS)
-    assert process.returncode == 128 + how, (out, err)
-    assert "Traceback" not in out + err
-    assert "Stopped. Finished cells are kept; the same command again does what is missing" in err
-    wait_for(lambda: not family(process.pid))
-    kept = bench.published()
-    assert 1 <= len(kept) < 3
-    assert not (bench.store.folder / "failed").exists()  # stopped is not failed
-
-    if how == signal.SIGTERM:
-        return  # what follows is the same
-    again = bench.run()
-    assert len(ended(again, "done")) == 3 - len(kept)
-    assert kept.items() <= bench.published().items()
-    assert_same(bench.tables(), undisturbed.tables())
-
-
-@LINUX
 def test_ctrl_c_while_the_fork_server_comes_up_is_quiet(bench):
     process = bench.start("run", *COMMON)
 
@@ -275,31 +242,6 @@ def test_a_terminal_that_lacks_a_sign_gets_the_report_all_the_same(monkeypatch):
     done = CliRunner(charset="latin-1").invoke(main, ["report", "tiny"])
     assert done.exit_code == 0
     assert "R² \\u22120.02 \\u5dee" in done.output
-
-
-@LINUX
-@pytest.mark.slow
-def test_a_killed_worker_is_a_failed_cell_and_the_next_run_mends_it(bench, undisturbed):
-    process = bench.start("run", *COMMON, "--retries", "0")
-
-    def worker():
-        alive = family(process.pid)
-        at_work = list((bench.store.folder / "logs").glob("*.log"))
-        # run -> fork server -> the cell's process
-        return at_work and [p for p, up in alive.items() if alive.get(up) == process.pid]
-
-    os.kill(wait_for(worker)[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=HANGS)
-    assert process.returncode == 1, (out, err)
-    cells = bench.tables()["cells"]
-    assert sorted(cells["status"]) == ["done", "done", "failed"]
-    (key,) = cells["key"][cells["status"] == "failed"]
-    (killed,) = (cell for cell in bench.cells if cell.key == key)
-    assert f"failed: {killed.label}: killed: its process was ended by SIGKILL" in err
-    assert f"results/tiny/logs/{key}.log" in err
-    again = bench.run()
-    assert ended(again, "done") == [killed.label]
-    assert_same(bench.tables(), undisturbed.tables())
 
 
 # ------------------------------------------------------------ the other verbs

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers.simulators import needs_bullet
 
+from benchbench.data.sources.maze2d import WaypointController
 from benchbench.envs import d4rl, make_pixel_env, maze2d, proprio_columns
-from benchbench.envs.waypoint_controller import WaypointController
 
 IDS = [
     f"maze2d-{maze}{kind}-{version}"

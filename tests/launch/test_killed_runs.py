@@ -144,6 +144,7 @@ def test_a_signal_to_the_parent_ends_all_and_the_same_command_goes_on(long, long
     before = bench.progress()
     assert max(before) > 0
     if how != signal.SIGKILL:
+        assert "Stopped. Finished cells are kept; the same command again does what is" in err
         assert len(read_results(bench.store.folder).plan) == 2  # gathered
         assert not bench.heartbeats(0)
     if how == signal.SIGTERM:
