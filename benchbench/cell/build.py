@@ -66,7 +66,7 @@ def make_agent(cell: Cell, sampler: Sampler, device: torch.device) -> Agent:
     make = agent_class(cell.agent.algorithm)
     # Of the whole process, which trains cells of one kind.
     torch.backends.cuda.matmul.allow_tf32 = cell.agent.precision == "tf32"
-    with _one_thread():
+    with one_thread():
         agent = make(agent_spec(cell, sampler), cell.agent, cell.routing, cell.stream, device)
     if hash_own_code(cell.agent) != cell.own_code:  # after the import, so that none slips between
         raise UserError(
@@ -197,8 +197,8 @@ def _float(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Build here what must not depend on how many threads a cell was given.
+def one_thread() -> Iterator[None]:
+    """Do here what must not depend on how many threads there are, or is slower with many.
 
     Orthogonal initial weights do, in their last bits, and a pair's cells may run in several goes.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 
-from benchbench.cell.build import make_evaluator
+from benchbench.cell.build import make_evaluator, one_thread
 from benchbench.cell.policy import load_policy
 from benchbench.core.errors import UserError
 from benchbench.core.files import from_json, replaced, write_text
@@ -63,7 +63,8 @@ def film(store: Store, cells: Sequence[Cell], size: int | None = None) -> list[n
     stays at its last picture. Raises :class:`UserError` where a policy is not there or there is
     nothing to play in.
     """
-    parts = [_episode(store, cell, size) for cell in cells]
+    with one_thread():  # more threads would wait for each other where the cores are busy
+        parts = [_episode(store, cell, size) for cell in cells]
     longest = max(len(part) for part in parts)
     tall = parts[0][0].shape[0]
     gap = np.full((tall, max(2, tall // 32), 3), 255, np.uint8)
