@@ -171,7 +171,7 @@ def _rows(study: Study, pairing: Pairing, judged: dict[str, Family]) -> list[dic
             in_brief = measure.row <= len(ASPECTS)
             row = estimate(measure, here, study.results.suite.deltas, family.level)
             note = "; ".join(filter(None, (instead, str(row["note"]))))
-            d = _differences(measure, here)
+            d = differences(measure, here)
             rows.append(row | {
                 "env": env, "claim": claim, "note": note,
                 "verdict": "" if tested else "not tested",
@@ -246,7 +246,7 @@ def room(measure: Measure, pairing: Pairing) -> float:
     return float(left) if math.isfinite(left) else math.inf
 
 
-def _differences(measure: Measure, pairing: Pairing) -> list[np.ndarray]:
+def differences(measure: Measure, pairing: Pairing) -> list[np.ndarray]:
     """D of each environment, as :mod:`benchbench.core.inference` takes them."""
     of, against, _ = pairing.sides(measure.column, measure.scale)
     return [rows.to_numpy() for _, rows in (of - against).groupby(level="env", sort=False)]
@@ -255,7 +255,7 @@ def _differences(measure: Measure, pairing: Pairing) -> list[np.ndarray]:
 def estimate(measure: Measure, pairing: Pairing, deltas: Deltas, level: float) -> dict[str, object]:
     """One measure over all pairs: means, difference, intervals and p; not yet judged."""
     of, against, note = pairing.sides(measure.column, measure.scale)
-    strata = _differences(measure, pairing)
+    strata = differences(measure, pairing)
     difference, lo, hi, p, method = math.nan, math.nan, math.nan, math.nan, ""
     f, p_f, general = math.nan, math.nan, (math.nan, math.nan)
     if strata:

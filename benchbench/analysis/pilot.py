@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from benchbench.analysis.brief import ALL
-from benchbench.analysis.claims import ALPHA, judge
+from benchbench.analysis.claims import ALPHA, chosen, delta_of, differences
 from benchbench.analysis.curves import pair_hours
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.power import power_table
@@ -67,13 +67,31 @@ def plan_power(suite: Suite, results: Path, pilot: str | None = None) -> Plan:
     planned, alpha = len(suite.seed_list), ALPHA / members
     if isinstance(suite.seeds, SeedPlan):
         alpha = nominal_levels(suite.seeds.looks, suite.seeds.spending, alpha)[-1]
-    claims = judge(study)
-    if len(study.envs) == 1:
-        claims = claims.assign(env=claims["env"].replace(ALL, study.envs[0]))
-    claims, hours = _for_strata(claims, pair_hours(study), suite)
+    claims, hours = _for_strata(spreads(study), pair_hours(study), suite)
     table = power_table(claims, hours, planned, alpha)
     without = tuple(env for env in envs if env not in set(table["env"]))
     return Plan(table, name, name != suite.name, planned, members, alpha, without)
+
+
+def spreads(study: Study) -> pd.DataFrame:
+    """The standard deviation of D, a row a contrast, environment and tested claim.
+
+    Columns as :func:`benchbench.analysis.power.power_table` takes them, of all finished pairs.
+    """
+    rows = []
+    for pairing, env in itertools.product(study.pairings, study.envs):
+        for claim, measure, _ in sorted(chosen(pairing), key=lambda one: one[1].row):
+            d = differences(measure, pairing.alone(env))
+            if claim in study.results.suite.judged and d and len(d[0]) >= FEWEST_PAIRS:
+                rows.append({
+                    "of": pairing.contrast.of, "against": pairing.contrast.against, "env": env,
+                    "claim": claim, "measure": measure.name, "unit": measure.unit,
+                    "scale": measure.scale, "spread": float(d[0].std(ddof=1)), "verdict": "",
+                    "delta": delta_of(measure, study.results.suite.deltas),
+                })  # fmt: skip
+    names = ["of", "against", "env", "claim", "measure", "unit", "scale", "spread", "verdict",
+             "delta"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
 
 
 def _names(suite: Suite) -> set[str]:

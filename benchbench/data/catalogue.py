@@ -18,9 +18,13 @@ _MAZE_STATE = ("x", "y", "vx", "vy")
 """Keys of the first cards, when mazes were the only environments."""
 
 
+class _Source(BaseModel):
+    source: str
+
+
 class _Identity(BaseModel):
     env: str
-    source: dict[str, Any]
+    source: _Source
     size: int
     camera: str
 

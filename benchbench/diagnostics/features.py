@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import r2_score
-from sklearn.model_selection import GroupKFold
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -113,6 +110,10 @@ def probe_r2(
 
     Raises ``ValueError`` where there are fewer than two episodes to fit on.
     """
+    # Here, as it takes a second to import, which 'plan' and 'status' need not wait for.
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import GroupKFold
+
     folds = GroupKFold(min(FOLDS, len(np.unique(episodes)))).split(features, groups=episodes)
     errors = np.zeros((len(PENALTIES), targets.shape[1]))
     for fit, score in folds:
@@ -158,6 +159,8 @@ def _ridge(x: np.ndarray, y: np.ndarray, x_new: np.ndarray) -> np.ndarray:
 
     One eigendecomposition serves all penalties.
     """
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(x)
     z, mean = scaler.transform(x), y.mean(0)
     values, vectors = np.linalg.eigh(z.T @ z)

@@ -270,6 +270,8 @@ def read_results(folder: Path) -> Results:
         path = folder / f"{name}.parquet"
         table = read_table(path, name) if path.exists() else SCHEMAS[name].empty_table()
         tables[name] = table.to_pandas()
+        if name == "cells" and tables[name].duplicated(_NAMED).any():
+            raise _damaged(path, "has a cell twice")
         if name in ("cells", "evaluations"):
             tables[name] = _without_infinities(tables[name], path)
     return Results(suite=suite, plan=plan, left_out=read_left_out(folder), **tables)
@@ -323,7 +325,14 @@ def _plan(rows: object) -> pd.DataFrame:
                 raise ValueError(f"its plan has a '{name}' that is {value!r}"[:200])
             if whole and not -(2**63) <= int(value) < 2**63:
                 raise ValueError(f"its plan has a '{name}' beyond 64 bits")
-    return pd.DataFrame(rows, columns=[name for name, *_ in _CELL])
+    plan = pd.DataFrame(rows, columns=[name for name, *_ in _CELL])
+    if plan.duplicated(_NAMED).any():
+        raise ValueError("its plan has a cell twice")
+    return plan
+
+
+_NAMED = ["env", "seed", "variant"]
+"""What no two cells have in common."""
 
 
 def read_left_out(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from helpers.waiting import HANGS
 
 from benchbench.core.errors import UserError
 from benchbench.data import store
+from benchbench.data.catalogue import sets_here
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import WaypointData
 
@@ -174,6 +175,16 @@ def test_a_card_of_another_set_is_refused():
     (folder / "card.json").write_text("{")
     with pytest.raises(UserError, match=r"card\.json: .*cannot be read"):
         store.open_dataset(identity())
+
+
+@pytest.mark.parametrize("source", [{}, {"source": None}, {"source": ["file"]}, "file"])
+def test_a_card_without_its_source_is_listed_as_damaged(source):
+    folder = store.prepare(identity(), silent)
+    card = json.loads((folder / "card.json").read_text())
+    card["identity"]["source"] = source
+    (folder / "card.json").write_text(json.dumps(card))
+    (found,) = [one for one in sets_here() if one.folder == folder]
+    assert not found.is_readable
 
 
 def test_a_full_disk_is_said_before_anything_is_made(monkeypatch, cache):

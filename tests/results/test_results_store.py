@@ -199,6 +199,27 @@ def test_other_formats_and_other_tables_are_refused(tmp_path):
     assert "is not the table 'cells'" in sentence(lambda: read_table(path, "cells"))
 
 
+def test_a_cell_that_stands_twice_is_named(store):
+    published(store)
+    store.gather(Grid.of(SUITE))
+    path, stored = store.folder / "cells.parquet", store.folder / "suite.json"
+    table, text = pq.read_table(path), stored.read_text()
+    pq.write_table(pa.concat_tables([table, table]), path)
+    assert "has a cell twice" in sentence(lambda: read_results(store.folder))
+    pq.write_table(table, path)
+    told = json.loads(text)
+    write_text(stored, json.dumps(told | {"plan": [*told["plan"], told["plan"][0]]}))
+    assert "its plan has a cell twice" in sentence(lambda: read_results(store.folder))
+
+
+def test_a_name_that_is_no_utf8_is_named(store):
+    published(store)
+    store.gather(Grid.of(SUITE))
+    path = store.folder / "training.parquet"
+    path.write_bytes(path.read_bytes().replace(b"vae_loss", b"v\xe4e_loss"))
+    assert sentence(lambda: read_results(store.folder)).startswith(f"{path}: cannot be read")
+
+
 def test_a_suite_of_another_version_is_named(store):
     write_text(store.folder / "suite.json", '{"suite": {}, "plan": []}')
     message = sentence(lambda: read_results(store.folder))
