@@ -134,7 +134,7 @@ def before(net, batches, critic_noise, vae_noise):
         _policy_step(net, batch, actor_optimizer)
 
 
-def after(net, batches, critic_noise, vae_noise):
+def after(net, batches, critic_noise, vae_noise, detach_vae=True):
     """The brief's second loop: the encoder is the critic optimizer's, detached for the VAE."""
     critic_optimizer = adam((net.critic, LR["critic"]), (net.obs_encoder, LR["encoder"]))
     actorvae_optimizer = adam((net.actor_vae, LR["vae"]))
@@ -144,7 +144,7 @@ def after(net, batches, critic_noise, vae_noise):
         critic_optimizer.zero_grad()
         critic_loss.backward()
         critic_optimizer.step()
-        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=True)
+        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=detach_vae)
         actorvae_optimizer.zero_grad()
         vae_loss.backward()
         actorvae_optimizer.step()
@@ -325,19 +325,7 @@ def actor_too(net, batches, critic_noise, vae_noise):
 
 def leak(net, batches, critic_noise, vae_noise):
     """'after' without the detach: the VAE's gradient waits in .grad for the next zero_grad."""
-    critic_optimizer = adam((net.critic, LR["critic"]), (net.obs_encoder, LR["encoder"]))
-    actorvae_optimizer = adam((net.actor_vae, LR["vae"]))
-    actor_optimizer = adam((net.actor, LR["actor"]))
-    for batch in batches:
-        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=False)
-        critic_optimizer.zero_grad()
-        critic_loss.backward()
-        critic_optimizer.step()
-        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=False)
-        actorvae_optimizer.zero_grad()
-        vae_loss.backward()
-        actorvae_optimizer.step()
-        _policy_step(net, batch, actor_optimizer)
+    after(net, batches, critic_noise, vae_noise, detach_vae=False)
 
 
 def leak_stale(net, batches, critic_noise, vae_noise):
