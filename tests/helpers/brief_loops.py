@@ -117,13 +117,13 @@ def adam(*groups):
     return torch.optim.Adam([{"params": list(m.parameters()), "lr": lr} for m, lr in groups])
 
 
-def before(net, batches, critic_noise, vae_noise):
+def before(net, batches, critic_noise, vae_noise, detach_critic=False):
     """The brief's first loop: the critic's gradient on the encoder is wiped before any step."""
     critic_optimizer = adam((net.critic, LR["critic"]))
     actorvae_optimizer = adam((net.actor_vae, LR["vae"]), (net.obs_encoder, LR["encoder"]))
     actor_optimizer = adam((net.actor, LR["actor"]))
     for batch in batches:
-        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=False)
+        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=detach_critic)
         critic_optimizer.zero_grad()
         critic_loss.backward()
         critic_optimizer.step()
@@ -152,20 +152,8 @@ def after(net, batches, critic_noise, vae_noise, detach_vae=True):
 
 
 def vae_only(net, batches, critic_noise, vae_noise):
-    """The critic is detached; the VAE alone trains the encoder."""
-    critic_optimizer = adam((net.critic, LR["critic"]))
-    actorvae_optimizer = adam((net.actor_vae, LR["vae"]), (net.obs_encoder, LR["encoder"]))
-    actor_optimizer = adam((net.actor, LR["actor"]))
-    for batch in batches:
-        critic_loss = net.critic_loss(batch, next(critic_noise), detach_encoder=True)
-        critic_optimizer.zero_grad()
-        critic_loss.backward()
-        critic_optimizer.step()
-        vae_loss = net.vae_loss(batch, next(vae_noise), detach_encoder=False)
-        actorvae_optimizer.zero_grad()
-        vae_loss.backward()
-        actorvae_optimizer.step()
-        _policy_step(net, batch, actor_optimizer)
+    """'before' with the critic detached: the VAE alone trains the encoder."""
+    before(net, batches, critic_noise, vae_noise, detach_critic=True)
 
 
 def joint_sum(net, batches, critic_noise, vae_noise):
