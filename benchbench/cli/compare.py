@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,11 @@ def compare(baseline: Path, candidate: Path, gated: bool, markdown: bool, as_jso
 
     refuse_two_forms(markdown, as_json)
     with unpacked(baseline) as first, unpacked(candidate) as second:
-        sides = (load_snapshot(first), load_snapshot(second))
-    found = gate(*sides)
+        sides = [load_snapshot(first), load_snapshot(second)]
+    for number, (named, read) in enumerate(((baseline, first), (candidate, second))):
+        if read != named:  # an archive, unpacked for as long as it was read
+            sides[number] = replace(sides[number], source=str(named))
+    found = gate(sides[0], sides[1])
     show(found, sides[1].suite.name, [origin(side) for side in sides], markdown, as_json)
     if gated:
         sys.exit(found[2].exit_code)

@@ -60,8 +60,8 @@ def to_html(document: Document, folder: Path, words: Words) -> str:
 
 
 def whole(text: str) -> str:
-    """The text with its intervals, '[0.30, 0.52]', kept on one line."""
-    return re.sub(r"\[[^]]*\]", lambda interval: interval[0].replace(" ", "\u00a0"), text)
+    """The text with its intervals, '[0.30, 0.52]', and shares, '18 %', kept on one line."""
+    return re.sub(r"\[[^]]*\]|\d %", lambda piece: piece[0].replace(" ", "\u00a0"), text)
 
 
 def quoted(svg: str) -> Markup:

@@ -10,7 +10,7 @@ from benchbench.analysis.brief import ALL
 from benchbench.analysis.pairing import Study
 from benchbench.analysis.secondary_measures import final_scores
 from benchbench.core.files import write_text
-from benchbench.core.text import number
+from benchbench.core.text import mean_and_interval, number
 from benchbench.report.verdict_sections import of_contrast, values
 
 SCRIPT = "make.py"
@@ -60,7 +60,7 @@ def _scores(study: Study) -> pd.DataFrame:
     if scores.empty:
         return pd.DataFrame()
     said = scores.assign(
-        text=[f"{number(m, 'points')} ± {number((hi - lo) / 2, 'points')}"
+        text=[mean_and_interval(m, lo, hi, "points")
               for m, lo, hi in zip(scores["mean"], scores["lo"], scores["hi"], strict=True)]
     )  # fmt: skip
     table = said.pivot(index="variant", columns="env", values="text")

@@ -17,6 +17,7 @@ from benchbench.core.errors import UserError
 
 if TYPE_CHECKING:  # the command line reads the trackers' names; importing pandas takes a second
     import pandas as pd
+    from mlflow.tracking import MlflowClient
     from torch.utils.tensorboard import SummaryWriter
 
     from benchbench.results.tables import Results
@@ -121,16 +122,10 @@ def to_wandb(folder: Path, out: Path) -> str:
     return f"{out}/wandb: send with: wandb sync {out}/wandb/offline-run-*"
 
 
-def to_mlflow(folder: Path, out: Path) -> str:
-    """MLflow: ``MLFLOW_TRACKING_URI``, or a local store in ``out``."""
-    results = _read(folder)
-    need("mlflow")
+def _send(client: MlflowClient, results: Results) -> None:
+    """The results' cells as runs of an experiment of MLflow's."""
     from mlflow.entities import Metric
-    from mlflow.tracking import MlflowClient
 
-    out.mkdir(parents=True, exist_ok=True)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve()}/mlflow.db"
-    client = MlflowClient(tracking_uri=uri)
     name = f"{PROJECT} {results.suite.name}"
     known = client.get_experiment_by_name(name)
     experiment = known.experiment_id if known else client.create_experiment(name)
@@ -145,6 +140,25 @@ def to_mlflow(folder: Path, out: Path) -> str:
         for start in range(0, len(points), 1000):
             client.log_batch(run, metrics=points[start : start + 1000])
         client.set_terminated(run)
+
+
+def to_mlflow(folder: Path, out: Path) -> str:
+    """MLflow: ``MLFLOW_TRACKING_URI``, or a local store in ``out``."""
+    results = _read(folder)
+    need("mlflow")
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    out.mkdir(parents=True, exist_ok=True)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve()}/mlflow.db"
+    try:
+        _send(MlflowClient(tracking_uri=uri), results)
+    except MlflowException as error:
+        told = str(error).partition(". ")[0]
+        raise UserError(
+            f"{uri}: MLflow cannot write there ({told}); set MLFLOW_TRACKING_URI, or for a local "
+            "store install mlflow whole, not mlflow-skinny"
+        ) from None
     return f"{uri}: look with: mlflow ui --backend-store-uri {uri}"
 
 

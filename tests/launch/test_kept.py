@@ -225,6 +225,8 @@ class TestArchive:
             assert there.policy_path(cell.key).read_bytes() == mine
 
     def test_the_command_line_takes_it(self, archive, store):
+        done = CliRunner().invoke(main, ["compare", str(store.folder), str(archive), "--markdown"])
+        assert f"- candidate: {archive}: 2 of 2 cells" in done.output, "not where it was unpacked"
         done = CliRunner().invoke(main, ["compare", str(store.folder), str(archive), "--json"])
         assert done.exit_code == 0, done.output
         assert json.loads(done.output)["series"]

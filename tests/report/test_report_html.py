@@ -18,6 +18,7 @@ import pytest
 from helpers.results_factory import BRIEF, make_rows, make_suite, write_results
 
 from benchbench.report import write_report
+from benchbench.report.html import whole
 from benchbench.routing import REGISTRY
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -147,6 +148,10 @@ def test_the_page_needs_nothing_beside_it(page: str) -> None:
     assert not re.search(r"""<[^>]*\s(?:src|href)=(?!"data:image/|"#|"figures/)""", bare)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", page)
     assert "default-src 'none'" in page
+
+
+def test_numbers_are_not_broken_over_lines() -> None:
+    assert whole("at 95 %: 0.41 [0.30, 0.52]") == "at 95\u00a0%: 0.41 [0.30,\u00a00.52]"
 
 
 def test_text_from_elsewhere_is_text(page: str) -> None:

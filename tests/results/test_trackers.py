@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -73,6 +74,25 @@ def test_mlflow_reads_the_scores_back(folder, tmp_path, monkeypatch):
     assert run.data.params["variant"] == "before"
     found = client.get_metric_history(run.info.run_id, "evaluation/score")
     assert {m.step: m.value for m in found} == pytest.approx(scores(folder))
+
+
+def test_a_store_that_mlflow_refuses_is_a_plain_refusal(folder, tmp_path, monkeypatch):
+    """As mlflow-skinny does: it has no local store."""
+
+    class Refused(Exception):
+        pass
+
+    def client(tracking_uri):
+        raise Refused("Model registry is unavailable; got unsupported URI. Supported: http. More.")
+
+    for name, holds in (("mlflow", {}), ("mlflow.exceptions", {"MlflowException": Refused}),
+                        ("mlflow.tracking", {"MlflowClient": client})):  # fmt: skip
+        module = ModuleType(name)
+        module.__dict__.update(holds)
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(UserError, match=r"unsupported URI.*; set MLFLOW_TRACKING_URI") as refused:
+        trackers.to_mlflow(folder, tmp_path)
+    assert "\n" not in refused.value.message
 
 
 def test_wandb_takes_them_offline(folder, tmp_path, monkeypatch):
