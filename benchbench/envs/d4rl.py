@@ -140,13 +140,34 @@ def _d4rl() -> ModuleType:
         # mujoco_py would raise a bare Exception, which d4rl's `except ImportError` lets through.
         # A module that is None makes its import an ImportError.
         sys.modules.setdefault("mujoco_py", None)  # type: ignore[arg-type]
-    with quiet():
+    with quiet(), _no_downloads_folder():
         import d4rl
         import gym
 
         gym.logger.set_level(gym.logger.ERROR)
     module: ModuleType = d4rl
     return module
+
+
+@contextlib.contextmanager
+def _no_downloads_folder() -> Iterator[None]:
+    """D4RL makes its downloads' folder when it is imported, and fails where the home is read-only.
+
+    Here it makes a temporary one, and knows the right one afterwards.
+    """
+    told = os.environ.get("D4RL_DATASET_DIR")
+    with tempfile.TemporaryDirectory(prefix="benchbench-") as folder:
+        os.environ["D4RL_DATASET_DIR"] = folder
+        try:
+            yield
+        finally:
+            if told is None:
+                del os.environ["D4RL_DATASET_DIR"]
+            else:
+                os.environ["D4RL_DATASET_DIR"] = told
+    from d4rl import offline_env
+
+    offline_env.DATASET_PATH = told or os.path.expanduser("~/.d4rl/datasets")
 
 
 def _has_mujoco_2_1() -> bool:

@@ -305,7 +305,11 @@ def read_suite(folder: Path) -> tuple[Suite, pd.DataFrame]:
         raise UserError(
             f"{folder}: holds no results; make some with 'benchbench run SUITE'"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{suite_file}: cannot be read ({error.strerror}); check the path and its rights"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{suite_file}: is damaged ({reason}); run the suite again") from None
     return suite, plan

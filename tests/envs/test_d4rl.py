@@ -53,6 +53,25 @@ def test_a_fresh_process_prints_nothing_and_imports_d4rl_late(tmp_path):
     assert list(tmp_path.iterdir()) == []  # the maze's model is not left in the shared folder
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="writes into /proc, which refuses")
+def test_a_home_that_takes_nothing_is_no_hindrance():
+    """D4RL makes its folder of downloads there when it is imported."""
+    program = (
+        "import os\n"
+        "from benchbench.envs import d4rl\n"
+        "d4rl.load()\n"
+        "from d4rl import offline_env\n"
+        "assert offline_env.DATASET_PATH == '/proc/nobody/.d4rl/datasets'\n"
+        "assert 'D4RL_DATASET_DIR' not in os.environ\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "D4RL_DATASET_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env | {"HOME": "/proc/nobody"}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("env_id", "limit", "random_return", "expert_return"),
     # d4rl.infos.REF_MIN_SCORE and REF_MAX_SCORE
