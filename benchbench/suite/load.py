@@ -77,6 +77,12 @@ def stored_suite(stored: object, path: Path) -> Suite:
         ) from None
 
 
+def first_mistake(error: ValidationError, raw: object) -> str:
+    """'key: what is wrong and what to do', of a suite that no file holds."""
+    loc, message = _mistakes(error, raw)[0]
+    return f"{'.'.join(map(str, loc))}: {message}"
+
+
 def suite_schema() -> str:
     """The JSON schema of suite files, for editors."""
     schema = Suite.model_json_schema()
@@ -90,6 +96,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     if not equals or not all((*parents, last)):
         raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
+    if key == "base":
+        raise UserError(f"--set {override}: a base is read before any --set; name it in a file")
     value, _ = parse_yaml(text, f"--set {override}", numbered=False)
     node: Any = raw
     try:

@@ -50,6 +50,7 @@ def test_the_same_through_set(tmp_path):
     told = told_of(tmp_path, "name", "tiny", ("train.updates=0100",))
     assert told.startswith("--set train.updates=0100: ")
     assert "reads 0100 as 64" in told
+    assert "a base is read before any --set" in told_of(tmp_path, "name", "tiny", ("base=canary",))
 
 
 @pytest.mark.parametrize(
