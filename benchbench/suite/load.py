@@ -22,7 +22,7 @@ from benchbench.core.yaml_text import Loc, parse_yaml
 from benchbench.suite.file import BASE_SCHEMA, SuiteFile, read_with_base
 from benchbench.suite.model import Suite
 
-SHOWN = 20
+SHOWN = 10
 """The most mistakes of a suite that are told at once."""
 
 
@@ -118,7 +118,7 @@ def _explain(
     file: SuiteFile, error: ValidationError, raw: dict[str, Any], overrides: Sequence[str]
 ) -> str:
     """Every mistake on a line of its own, in the file's order: file, line, key, what to do."""
-    override = f" with --set {' --set '.join(overrides)}" if overrides else ""
+    override = "".join(f" with --set {_shortened(each)}" for each in overrides)
     found = []
     for loc, message in _mistakes(error, raw):
         path, number = file.place(loc)
@@ -197,7 +197,10 @@ def _message(error: Any, raw: Any) -> tuple[Loc, str]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
