@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from benchbench.core.errors import UserError
 from benchbench.core.files import replaced, write_text
 from benchbench.results.tables import TABLES, to_table
+from benchbench.suite.load import first_mistake
 from benchbench.suite.model import Suite
 from benchbench.suite.variants import OTHER_CODE, of_other_code
 
@@ -230,8 +232,8 @@ def write_foreign(
     }  # fmt: skip
     try:
         Suite.model_validate(suite)
-    except ValueError as error:
-        raise UserError(f"the scores make no suite: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise UserError(f"the scores make no suite: {first_mistake(error, suite)}") from None
     rows_of = {"cells": cells, "evaluations": evaluations}
     for name in TABLES:
         with replaced(folder / f"{name}.parquet") as file:

@@ -22,7 +22,7 @@ from benchbench.core.yaml_text import Loc, parse_yaml
 from benchbench.suite.file import BASE_SCHEMA, SuiteFile, read_with_base
 from benchbench.suite.model import Suite
 
-SHOWN = 20
+SHOWN = 10
 """The most mistakes of a suite that are told at once."""
 
 
@@ -77,6 +77,12 @@ def stored_suite(stored: object, path: Path) -> Suite:
         ) from None
 
 
+def first_mistake(error: ValidationError, raw: object) -> str:
+    """'key: what is wrong and what to do', of a suite that no file holds."""
+    loc, message = _mistakes(error, raw)[0]
+    return f"{'.'.join(map(str, loc))}: {message}"
+
+
 def suite_schema() -> str:
     """The JSON schema of suite files, for editors."""
     schema = Suite.model_json_schema()
@@ -90,6 +96,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     if not equals or not all((*parents, last)):
         raise UserError(f"--set {override}: write it as key=value, such as train.updates=500")
+    if key == "base":
+        raise UserError(f"--set {override}: a base is read before any --set; name it in a file")
     value, _ = parse_yaml(text, f"--set {override}", numbered=False)
     node: Any = raw
     try:
@@ -110,7 +118,7 @@ def _explain(
     file: SuiteFile, error: ValidationError, raw: dict[str, Any], overrides: Sequence[str]
 ) -> str:
     """Every mistake on a line of its own, in the file's order: file, line, key, what to do."""
-    override = f" with --set {' --set '.join(overrides)}" if overrides else ""
+    override = "".join(f" with --set {_shortened(each)}" for each in overrides)
     found = []
     for loc, message in _mistakes(error, raw):
         path, number = file.place(loc)
@@ -189,7 +197,10 @@ def _message(error: Any, raw: Any) -> tuple[Loc, str]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 

@@ -192,10 +192,14 @@ def pictures_sha256(folder: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+SMALLEST, LARGEST = 16, 1024
+"""Pixels along a side of a picture."""
+
+
 class PixelSettings(Settings):
     """How a frame is drawn and stacked."""
 
-    size: Annotated[int, Strict(), Field(ge=16, le=1024)] = Field(
+    size: Annotated[int, Strict(), Field(ge=SMALLEST, le=LARGEST)] = Field(
         84, description="height and width, pixels"
     )
     stack: Annotated[int, Strict(), Field(ge=1, le=64)] = Field(

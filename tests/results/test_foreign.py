@@ -215,6 +215,17 @@ def test_names_that_only_signs_tell_apart_are_refused(tmp_path):
         write_foreign(tmp_path / "x", frame, 5.0, [])
 
 
+@pytest.mark.parametrize(
+    ("delta", "seed", "said"),
+    [(float("nan"), 0, "deltas.score: input should be a finite number, not nan"),
+     (5.0, -1, "seeds.0: input should be greater than or equal to 0, not -1")],
+)  # fmt: skip
+def test_scores_that_make_no_suite_are_refused_as_a_suite_is(tmp_path, delta, seed, said):
+    with pytest.raises(UserError, match=f"the scores make no suite: {said}"):
+        write_foreign(tmp_path / "x", table(1).assign(seed=seed).rename(
+            columns={"environment": "env"}), delta, [])  # fmt: skip
+
+
 def test_the_verb_refuses_a_contrast_that_it_cannot_read(tmp_path):
     path = written(table(2), tmp_path / "scores.csv")
     done = CliRunner().invoke(main, ["judge", str(path), "--delta", "5", "--contrast", "SAC"])

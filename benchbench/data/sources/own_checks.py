@@ -12,6 +12,7 @@ from benchbench.core.errors import UserError
 from benchbench.data.arrays import ArrayFile
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import FileData
+from benchbench.suite.pixels import LARGEST, SMALLEST
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,11 @@ def check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:
                 "the suite"
             )
         if shape[1] != identity.size:
+            size = f"pixels: {{size: {shape[1]}}} for {identity.env} in the suite, or "
             raise UserError(
-                f"{file.path}: the key 'frames' has pictures of {shape[1]} pixels; write pixels: "
-                f"{{size: {shape[1]}}} for {identity.env} in the suite, or fit: stretch into its "
-                "data, which resizes them"
+                f"{file.path}: the key 'frames' has pictures of {shape[1]} pixels; write "
+                f"{size if SMALLEST <= shape[1] <= LARGEST else ''}fit: stretch into its data, "
+                "which resizes them"
             )
     if shape[0] != rows:
         raise UserError(
