@@ -14,6 +14,7 @@ from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.power import power_table
 from benchbench.core.errors import UserError
 from benchbench.core.inference import nominal_levels
+from benchbench.core.statistics import pairs_needed
 from benchbench.core.text import NONE, difference, number, percent, plain_table
 from benchbench.results.tables import read_results, read_suite
 from benchbench.suite.model import SeedPlan, Suite
@@ -109,6 +110,32 @@ def _for_strata(
         parts.append(claims[claims["env"] == known].assign(env=one.label))
         took |= {(a, b, one.label): h for (a, b, env), h in hours.items() if env == known}
     return pd.concat(parts), took
+
+
+def too_few_pairs(suite: Suite) -> str | None:
+    """Why the suite's seeds can decide no claim, or none in a single environment; None if they can.
+
+    However clear the differences: a sign-flip test of n pairs has no p below 2 / 2^n.
+    """
+    if not suite.compared:
+        return None
+    envs = len(suite.strata)
+    claims = len(suite.compared) * len(suite.judged)
+    planned, over_mean, alone = (
+        len(suite.seed_list), max(3, pairs_needed(claims)), max(3, pairs_needed(claims * envs))
+    )  # fmt: skip
+    if planned >= alone:
+        return None
+    count = f"{planned} pair{'' if planned == 1 else 's'}"
+    if envs > 1 and planned >= over_mean:
+        return (
+            f"{count} an environment: enough for the mean over the environments, too few for a "
+            f"verdict in any of them, which takes {alone}, as one of {claims * envs} tests"
+        )
+    return (
+        f"{count} an environment: too few for any verdict, which takes {over_mean} as one of "
+        f"{claims} tests; fewer claims (claims: in the suite) take fewer"
+    )
 
 
 def power_text(plan: Plan) -> str:

@@ -252,8 +252,10 @@ def _print_plan(asked: Asked, as_json: bool = False) -> None:
 
 def _print_power(suite: Suite, results: Path) -> None:
     """What the suite's seeds can show, where anything is known of the spread."""
-    from benchbench.analysis.pilot import plan_power, power_text
+    from benchbench.analysis.pilot import plan_power, power_text, too_few_pairs
 
+    if told := too_few_pairs(suite):
+        click.echo(f"\npairs    {told}")
     try:
         found = plan_power(suite, results)
     except UserError:

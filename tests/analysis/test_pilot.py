@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.results_factory import BRIEF, NOTHING, make_rows, make_suite, write_results
 
-from benchbench.analysis.pilot import plan_power, power_text
+from benchbench.analysis.pilot import plan_power, power_text, too_few_pairs
 from benchbench.core.errors import UserError
 
 OTHER = "bullet-maze2d-umaze-v0"
@@ -56,3 +56,25 @@ def test_a_contrast_of_ones_own_takes_the_pilots_spread(tmp_path: Path) -> None:
     write_results(tmp_path / "pilot", made, *make_rows(made, BRIEF))
     suite = make_suite(variants=["after", "frozen"])
     assert set(plan_power(suite, tmp_path).table["of"]) == {"after"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": 9}, None),
+        (
+            {"seeds": 8},
+            "8 pairs an environment: too few for any verdict, which takes 9 as one of 7",
+        ),
+        ({"seeds": 10, "envs": ["bullet-maze2d-open-v0", OTHER]}, None),
+        ({"seeds": 9, "envs": ["bullet-maze2d-open-v0", OTHER]}, "takes 10, as one of 14 tests"),
+        ({"seeds": 5, "claims": ["score"]}, "which takes 6 as one of 1"),
+        ({"seeds": 6, "claims": ["score"]}, None),
+        ({"seeds": 2, "variants": ["after"]}, None),
+    ],
+)
+def test_seeds_that_can_decide_nothing_are_told_beforehand(
+    changes: dict[str, object], told: str | None
+) -> None:
+    said = too_few_pairs(make_suite(**changes))  # type: ignore[arg-type]
+    assert said is None if told is None else told in str(said)
