@@ -178,6 +178,7 @@ def _run_of(cells: pd.DataFrame) -> str:
 def _read(path: Path, schema: pa.Schema) -> tuple[Suite, pd.DataFrame]:
     try:
         table = pq.read_table(path)
+        table.validate(full=True)
         metadata = table.schema.metadata or {}
         found = metadata.get(b"benchbench_baseline", b"none").decode()
         if found != str(FORMAT):

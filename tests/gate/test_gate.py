@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from helpers.gate_factory import ENVS, LEVEL, VARIANTS, make_night
@@ -270,10 +272,19 @@ class TestCommands:
         assert done.exit_code == 2
         assert "not a readable baseline" in done.output
 
+    def test_text_that_is_no_utf8_is_a_mistake_and_no_regression(self, folders):
+        path = folders / "odd" / "cells.parquet"
+        write_baseline(load_snapshot(folders / "a"), path.parent)
+        table = pq.read_table(path)
+        commits = pa.array([b"\xf7"] * len(table)).view(pa.string())
+        place = table.schema.get_field_index("git_commit")
+        pq.write_table(table.set_column(place, "git_commit", commits), path)
+        done = run("compare", path.parent, folders / "a", "--gate")
+        assert done.exit_code == 2
+        assert "is not a readable baseline" in done.output
+
     @pytest.mark.parametrize("text", ["{", "[]", "{}", None])
     def test_versions_that_are_none_are_a_mistake_and_no_regression(self, folders, text):
-        from benchbench.gate.snapshot import load_snapshot, write_baseline
-
         there = load_snapshot(folders / "a")
         there.cells["versions"] = text
         write_baseline(there, folders / "odd")
