@@ -134,6 +134,22 @@ def test_without_a_reward_it_can_be_imitated_and_says_so(tmp_path, caplog):
     assert "it can only be imitated (agent: {algorithm: cloning})" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("still", "told"),
+    [
+        (slice(None), "all actions are the same"),
+        (slice(1, 2), "of the actions, 1 column never changes: 1"),
+        (slice(0, 0), None),
+    ],
+)
+def test_actions_that_never_change_are_told(tmp_path, caplog, still, told):
+    actions = np.random.default_rng(0).uniform(-1, 1, (900, 2)).astype(np.float32)
+    actions[:, still] = 0.5
+    write_own(tmp_path / "mine.npz", actions=actions)
+    made(tmp_path / "mine.npz")
+    assert told in caplog.text if told else not caplog.text
+
+
 def test_a_second_camera_is_named(tmp_path, caplog):
     write_own(tmp_path / "mine.npz", wrist=COLOUR)
     made(tmp_path / "mine.npz")

@@ -172,6 +172,23 @@ def warn_of_unread(file: ArrayFile) -> None:
         )  # fmt: skip
 
 
+def warn_of_constant_actions(path: Path, actions: np.ndarray) -> None:
+    """Say which columns of the actions (N, A) never change: from them nothing is learned."""
+    still = np.flatnonzero(np.ptp(actions, axis=0) == 0)
+    if len(still) == actions.shape[1]:
+        log.warning(
+            "%s: all actions are the same, so that there is nothing to imitate and no better "
+            "action to be found; were they written before the policy had acted?",
+            path,
+        )
+    elif len(still):
+        log.warning(
+            "%s: of the actions, %s never %s: %s; leave out what the environment does not read",
+            path, _columns(len(still)), "changes" if len(still) == 1 else "change",
+            ", ".join(map(str, still)),
+        )  # fmt: skip
+
+
 def true_cuts(
     path: Path, terminals: np.ndarray, timeouts: np.ndarray, columns: Mapping[str, np.ndarray]
 ) -> np.ndarray:

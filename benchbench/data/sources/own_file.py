@@ -37,6 +37,7 @@ from benchbench.data.sources.own_checks import (
     check_known,
     fitted,
     true_cuts,
+    warn_of_constant_actions,
     warn_of_unread,
 )
 from benchbench.envs import make_pixel_env
@@ -110,6 +111,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     timeouts[-1] = not terminals[-1]
     timeouts = true_cuts(whole, terminals, timeouts, columns)
     check_episodes(whole, terminals, timeouts)
+    warn_of_constant_actions(whole, columns["actions"])
     if family_of(identity.env).scored:
         check_known(identity, whole, columns, lambda: make_pixel_env(identity.env, identity.size))
     width = {key: columns[key].shape[1] if key in columns else 0 for key in ("actions", *_WIDE)}
