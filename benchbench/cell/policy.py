@@ -92,13 +92,17 @@ _PLAIN = ("action_dim", "channels", "size", "proprio_dim", "state_dim", "min_val
           "shift_pad")  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainedPolicy:
     """A policy to act with. ``card`` says what made it."""
 
     card: dict[str, Any]
     agent: Agent
     normalizers: dict[str, Normalizer]
+
+    def __repr__(self) -> str:
+        card = self.card
+        return f"<TrainedPolicy {card['variant']} of {card['env']}, seed {card['seed']}>"
 
     def act(
         self, frames: np.ndarray, proprio: np.ndarray | None = None, state: np.ndarray | None = None

@@ -71,6 +71,7 @@ def test_a_kept_policy_has_the_weights_that_the_cell_ended_with_and_scores_as_it
     results = read_results(store.folder)
     for cell in GRID.cells:
         kept = load_policy(store.policy_path(cell.key))
+        assert repr(kept) == f"<TrainedPolicy {cell.variant} of {cell.env}, seed {cell.seed}>"
         row = results.cells.set_index("key").loc[cell.key]
         assert kept.agent.weights_sha256() == row["final_weights"]
         evaluator = make_evaluator(cell)
