@@ -66,12 +66,12 @@ def clean(suite: str, overrides: tuple[str, ...], results: Path, policies: bool,
     left behind. Results of the suite's own cells stay; with --policies their weights go.
     """
     from benchbench.results.clean import find_litter, find_policies, remove
-    from benchbench.results.lock import held
+    from benchbench.results.lock import held, one_report
 
     store, cells = grid_of(suite, overrides, results)
     if not store.folder.is_dir():
         raise UserError(f"{store.folder}: holds no results, so there is nothing to clean")
-    with held(store):
+    with held(store), one_report(store.folder):  # the drafts of a report at work are no litter
         litter = find_litter(store, {cell.key for cell in cells})
         if policies:
             gone = {one.path for one in litter}
