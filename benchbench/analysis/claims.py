@@ -21,7 +21,7 @@ at the level that the look may spend. The words are those of :mod:`benchbench.an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,21 +103,26 @@ def judge(study: Study) -> pd.DataFrame:
     ``seeds`` is the number of seeds that the row rests on. With planned looks each row is of the
     first look that decided it, else of the last.
     """
-    seeds = study.results.suite.seeds
-    if not isinstance(seeds, SeedPlan):
+    if not isinstance(study.results.suite.seeds, SeedPlan):
         return _judged(study, None)
+    *_, (_, frame) = judge_by_look(study)
+    return frame
+
+
+def judge_by_look(study: Study) -> Iterator[tuple[int, pd.DataFrame]]:
+    """What :func:`judge` gives after each planned look that was made, with the look's seeds."""
+    seeds = study.results.suite.seeds
+    assert isinstance(seeds, SeedPlan)
     frame: pd.DataFrame | None = None
     for look, count in enumerate(seeds.looks):
         if frame is not None and count > _seeds_of(study):
             break
         now = _judged(study.up_to(count), look)
-        if frame is None:
-            frame = now
-            continue
-        open_ = ~frame["verdict"].isin(DECIDED)
-        frame.loc[open_] = now.loc[open_]
-    assert frame is not None  # a plan has a first look
-    return frame
+        if frame is not None:
+            decided = frame["verdict"].isin(DECIDED)
+            now.loc[decided] = frame.loc[decided]
+        frame = now
+        yield count, frame
 
 
 def _seeds_of(study: Study) -> int:

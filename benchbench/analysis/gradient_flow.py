@@ -20,18 +20,17 @@ def judge_flow(results: Results, contrast: Contrast) -> dict[str, object]:
     is applied and the VAE's is not computed. Of both: what the optimizer found in ``.grad`` is the
     routed sum (mismatch below 1e-5).
     """
-    encoder = results.ledger[results.ledger["module"] == "obs_encoder"]
     done = results.cells[results.cells["status"] == "done"]
-    shares: dict[str, list[float]] = {BEFORE: [], AFTER: []}
-    wrong, silent = [], 0
-    for cell in done[done["variant"].isin([BEFORE, AFTER])].itertuples():
-        watched = encoder[encoder["key"] == cell.key]
-        if watched.empty:
-            silent += 1
-            continue
-        shares[str(cell.variant)].append(applied_share(watched, "critic"))
-        if not flows_as_claimed(watched, str(cell.variant)):
-            wrong.append(f"{cell.env} seed {cell.seed} {cell.variant}")
+    done = done[done["variant"].isin([BEFORE, AFTER])].set_index("key")
+    ledger = results.ledger
+    watched = ledger[(ledger["module"] == "obs_encoder") & ledger["key"].isin(done.index)]
+    variants = done["variant"].reindex(watched["key"].unique())
+    silent = len(done) - len(variants)
+    share = applied_share(watched, "critic").reindex(variants.index)
+    shares = {name: share[variants == name].to_list() for name in (BEFORE, AFTER)}
+    as_claimed = flows_as_claimed(watched, variants)
+    of = done.loc[done.index.isin(as_claimed.index[~as_claimed])]
+    wrong = [f"{cell.env} seed {cell.seed} {cell.variant}" for cell in of.itertuples()]
     watched_cells = len(shares[BEFORE]) + len(shares[AFTER])
     if not shares[BEFORE] or not shares[AFTER]:
         word, label = "not measured", ""
@@ -64,24 +63,26 @@ def judge_flow(results: Results, contrast: Contrast) -> dict[str, object]:
     }
 
 
-def flows_as_claimed(watched: pd.DataFrame, variant: str) -> bool:
-    """Whether a cell's ledger rows on the encoder show what the brief claims of the variant."""
-    critic = watched[watched["loss"] == "critic"]
-    vae = watched[watched["loss"] == "vae"]
-    if critic.empty or vae.empty or not (critic["computed"] > 0).all():
-        return False
-    kept = watched["mismatch"].dropna()
-    if kept.empty or not (kept < 1e-5).all():
-        return False
-    if variant == BEFORE:
-        lost = np.isclose(critic["dropped"], critic["computed"], rtol=1e-5, atol=0).all()
-        return bool(
-            lost and (critic["applied"].fillna(0) == 0).all() and (vae["applied"] > 0).all()
-        )
-    return bool((critic["applied"] > 0).all() and (vae["computed"] == 0).all())
+def flows_as_claimed(watched: pd.DataFrame, variants: pd.Series) -> pd.Series:
+    """Whether the cells' ledger rows on the encoder show what the brief claims, by key.
+
+    ``variants`` names each cell's, by key.
+    """
+    computed, applied = watched["computed"], watched["applied"].fillna(0)
+    before = watched["key"].map(variants) == BEFORE
+    lost = np.isclose(watched["dropped"], computed, rtol=1e-5, atol=0) & (applied == 0)
+    of_critic = (computed > 0) & (applied > 0).where(~before, lost)
+    of_vae = (applied > 0).where(before, computed == 0)
+    kept = watched["mismatch"].dropna() < 1e-5
+
+    def all_and_some(true: pd.Series) -> pd.Series:
+        return true.groupby(watched["key"]).all().reindex(variants.index, fill_value=False)
+
+    critic, vae = watched["loss"] == "critic", watched["loss"] == "vae"
+    return all_and_some(of_critic[critic]) & all_and_some(of_vae[vae]) & all_and_some(kept)
 
 
-def applied_share(watched: pd.DataFrame, loss: str) -> float:
-    """Mean over the watched steps of applied / computed, for one loss on the encoder."""
+def applied_share(watched: pd.DataFrame, loss: str) -> pd.Series:
+    """Mean over the watched steps of applied / computed, for one loss on the encoder, by key."""
     rows = watched[(watched["loss"] == loss) & (watched["computed"] > 0)]
-    return float((rows["applied"].fillna(0) / rows["computed"]).mean())
+    return (rows["applied"].fillna(0) / rows["computed"]).groupby(rows["key"]).mean()

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from benchbench.analysis.brief import ALL
-from benchbench.analysis.claims import families, judge
+from benchbench.analysis.claims import families, judge, judge_by_look
 from benchbench.analysis.pairing import Study, pair
 from benchbench.analysis.verdicts import DECIDED, PAIRS_FOR_RARE
 from benchbench.core.inference import caution
@@ -108,12 +108,10 @@ def look_table(study: Study) -> pd.DataFrame:
     rows = []
     if isinstance(plan, SeedPlan) and not study.results.plan.empty:
         last = int(study.results.plan["seed"].max()) + 1
-        for look, seeds in enumerate(plan.looks):
+        for look, (seeds, frame) in enumerate(judge_by_look(study)):
             if seeds > last:
                 break
-            then = study.up_to(seeds)
-            frame = judge(then)
-            left = len(open_claims(then, frame))
+            left = len(open_claims(study, frame))
             several = len(study.envs) > 1
             mine = frame[(frame["row"] > 1) & (frame["verdict"] != "not tested")]
             waited = int(((mine["env"] != ALL) if several else (mine["env"] == ALL)).sum())

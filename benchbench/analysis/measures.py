@@ -61,7 +61,7 @@ def measure_cells(results: Results) -> pd.DataFrame:
         str(key): _of_curve(curve.sort_values("update"), slopes[str(curve["env"].iloc[0])])
         for key, curve in results.evaluations.groupby("key")
     }
-    signals = {str(key): _of_signals(rows) for key, rows in results.training.groupby("key")}
+    signals = _of_signals(results.training).to_dict("index")
     own = _own_returns(results.evaluations)
     extra = pd.DataFrame(
         [curves.get(k, {}) | own.get(k, {}) | signals.get(k, {}) for k in scores["key"]],
@@ -274,18 +274,20 @@ def _own_returns(evaluations: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {str(k): {name: float(row[name]) for name in OWN_RETURNS} for k, row in rows.iterrows()}
 
 
-def _of_signals(rows: pd.DataFrame) -> dict[str, float]:
-    cosine = rows["grad_cosine"].dropna()
-    return {
-        "grad_log_ratio": _mean_log_ratio(rows["grad_critic"], rows["grad_vae"]),
-        "grad_cosine": float(cosine.mean()),
-        "grad_negative": float((cosine < 0).mean()) if len(cosine) else float("nan"),
-        "grad_split": _mean_log_ratio(rows["grad_q"], rows["grad_v"]),
-        "moved_critic": float(rows["moved_critic"].astype(float).mean()),
-        "moved_vae": float(rows["moved_vae"].astype(float).mean()),
+def _of_signals(training: pd.DataFrame) -> pd.DataFrame:
+    """Means over the samples of each cell, by key."""
+    cosine = training["grad_cosine"].astype(float)
+    samples = {
+        "grad_log_ratio": _log_ratio(training["grad_critic"], training["grad_vae"]),
+        "grad_cosine": cosine,
+        "grad_negative": (cosine < 0).astype(float).where(cosine.notna()),
+        "grad_split": _log_ratio(training["grad_q"], training["grad_v"]),
+        "moved_critic": training["moved_critic"].astype(float),
+        "moved_vae": training["moved_vae"].astype(float),
     }
+    return pd.DataFrame(samples).groupby(training["key"]).mean()
 
 
-def _mean_log_ratio(a: pd.Series, b: pd.Series) -> float:
+def _log_ratio(a: pd.Series, b: pd.Series) -> pd.Series:
     both = (a > 0) & (b > 0)
-    return float(np.log10(a[both].astype(float) / b[both].astype(float)).mean())
+    return pd.Series(np.log10(a.where(both).astype(float) / b.where(both).astype(float)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -102,13 +103,20 @@ class Pairing:
         means = [side.groupby(groups).mean()[whole] for side in (of, against)]
         return means[0], means[1], note
 
-    def _paired(self, column: str, scale: Scale) -> Sides:
+    @cached_property
+    def _planned(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+        """Both cells of each planned pair; which are finished, and evaluated at equal updates."""
         of, against = self.contrast.of, self.contrast.against
         planned = self.plan.loc[self.plan["variant"].isin([of, against]), ["env", "seed"]]
         index = pd.MultiIndex.from_frame(planned.drop_duplicates().sort_values(["env", "seed"]))
         first, second = (self._side(name).reindex(index) for name in (of, against))
         finished = first["key"].notna() & second["key"].notna()
         same = finished & (first["steps"].map(str) == second["steps"].map(str))
+        return first, second, finished, same
+
+    def _paired(self, column: str, scale: Scale) -> Sides:
+        of, against = self.contrast.of, self.contrast.against
+        first, second, finished, same = self._planned
         values = [side[column].astype(float) for side in (first, second)]
         if scale == "ln ratio":
             values = [value.where(value > 0).map(math.log) for value in values]
@@ -124,7 +132,7 @@ class Pairing:
             "without a finite value": same & ~usable & ~meaningless,
         }
         out = [f"{int(left.sum())} {why}" for why, left in reasons.items() if left.any()]
-        note = f"{int(usable.sum())} of {len(index)} planned pairs" if out else ""
+        note = f"{int(usable.sum())} of {len(usable)} planned pairs" if out else ""
         return values[0][usable], values[1][usable], "; ".join([note, *out]) if out else ""
 
 

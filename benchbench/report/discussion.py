@@ -33,21 +33,27 @@ TEMPLATE = "DISCUSSION.md.j2"
 
 
 class Tables:
-    """One study's numbers, formatted as its report formats them."""
+    """One study's numbers, each table made when it is first asked for, once.
+
+    The methods give them formatted as the study's report formats them.
+    """
 
     def __init__(self, study: Study) -> None:
         self._study = study
 
     @cached_property
-    def _claims(self) -> pd.DataFrame:
+    def all_claims(self) -> pd.DataFrame:
+        """See :func:`judge`."""
         return judge(self._study)
 
     @cached_property
-    def _described(self) -> pd.DataFrame:
+    def all_described(self) -> pd.DataFrame:
+        """See :func:`describe`."""
         return describe(self._study)
 
     @cached_property
-    def _learned(self) -> pd.DataFrame:
+    def all_learned(self) -> pd.DataFrame:
+        """See :func:`learned`."""
         return learned(self._study)
 
     @cached_property
@@ -71,7 +77,7 @@ class Tables:
 
         ``size`` is the difference alone.
         """
-        row = _row(self._claims, claim=claim, env=env, of=of, against=against)
+        row = _row(self.all_claims, claim=claim, env=env, of=of, against=against)
         return _shown(row, column)
 
     def family(self, against: str = "before") -> Family:
@@ -80,7 +86,7 @@ class Tables:
 
     def described(self, measure: str, column: str = "difference") -> str:
         """A difference, or another column, of the measure of ``described.csv`` that begins so."""
-        rows = self._described[self._described["measure"].str.startswith(measure)]
+        rows = self.all_described[self.all_described["measure"].str.startswith(measure)]
         return _shown(_one(rows, f"measure {measure!r}"), column)
 
     def score(self, variant: str, env: str) -> str:
@@ -89,7 +95,7 @@ class Tables:
 
     def learned(self, variant: str, env: str, column: str = "difference") -> str:
         """A variant's gain over its untrained self, or its share of ``failed`` seeds."""
-        row = _row(self._learned, variant=variant, env=env)
+        row = _row(self.all_learned, variant=variant, env=env)
         if column == "failed":
             return percent(row["failed"])
         return difference(row["difference"], row["lo"], row["hi"], "points", "difference")
@@ -126,7 +132,7 @@ class Tables:
         return number(float(found.min()), "points"), number(float(found.max()), "points")
 
 
-def write_discussion(folder: Path) -> None:
+def write_discussion(folder: Path, here: Tables) -> None:
     """Write ``DISCUSSION.md`` from the folder's template; nothing where there is none.
 
     Raises :class:`UserError` for an expression that cannot be answered, with its line.
@@ -138,19 +144,19 @@ def write_discussion(folder: Path) -> None:
     def study(name: str) -> Tables:
         return Tables(pair(read_results(folder / name)))
 
-    text = render(template.read_text(encoding="utf-8"), study, where=str(template))
+    text = render(template.read_text(encoding="utf-8"), here, study, where=str(template))
     target = template.with_suffix("")
     write_text(target, text)
 
 
-def render(text: str, study: Callable[[str], Tables], where: str) -> str:
-    """The template's text with its expressions answered; ``study(name)`` finds the tables."""
+def render(text: str, here: Tables, study: Callable[[str], Tables], where: str) -> str:
+    """The template's text with its expressions answered; ``study(name)`` finds other tables."""
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
     try:
         template = environment.from_string(text)
-        return template.render(here=study("."), study=study)
+        return template.render(here=here, study=study)
     except (TemplateError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{where}{_line_of(error)}: {error}") from error
 

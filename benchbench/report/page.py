@@ -17,11 +17,10 @@ from typing import Literal
 import pandas as pd
 
 from benchbench.analysis.brief import ALL, ROWS
-from benchbench.analysis.claims import judge, learned
 from benchbench.analysis.conditions import dependence, has_conditions
 from benchbench.analysis.looks import look_table
 from benchbench.analysis.pairing import Study, pair
-from benchbench.analysis.secondary_measures import describe, pairs
+from benchbench.analysis.secondary_measures import pairs
 from benchbench.core.errors import UserError
 from benchbench.core.files import from_json, replaced, write_text
 from benchbench.core.text import plain_table, wrapped
@@ -29,7 +28,7 @@ from benchbench.report import lead
 from benchbench.report import sections as sections_of
 from benchbench.report import verdict_sections as verdicts
 from benchbench.report.condition_section import TITLE, condition_section
-from benchbench.report.discussion import write_discussion
+from benchbench.report.discussion import Tables, write_discussion
 from benchbench.report.document import (
     Block,
     Document,
@@ -72,10 +71,9 @@ def write_report(folder: Path, lang: Lang | Literal["both"] = "en", paper: bool 
 
 
 def _write(folder: Path, lang: Lang | Literal["both"], paper: bool) -> str:
-    results = read_results(folder)
-    study = pair(results)
-    results = study.results
-    claims, learning, described = judge(study), learned(study), describe(study)
+    study = pair(read_results(folder))
+    here = Tables(study)
+    claims, learning, described = here.all_claims, here.all_learned, here.all_described
     looks, unplanned = look_table(study), note_look(folder, study)
     drawn = draw(study, claims, folder / "figures", paper)
     wanted = LANGS if lang == "both" else (lang,)
@@ -96,7 +94,7 @@ def _write(folder: Path, lang: Lang | Literal["both"], paper: bool) -> str:
             frame.to_parquet(file, index=False)
     if paper:
         write_paper(folder, study, claims)
-    write_discussion(folder)
+    write_discussion(folder, here)
     return terminal(study, claims, learning, Words(wanted[0]))
 
 

@@ -14,7 +14,7 @@ HERE = Tables(pair(read_results(FOLDER)))
 
 
 def rendered(text):
-    return render(text, {".": HERE}.__getitem__, where="page.j2")
+    return render(text, HERE, {}.__getitem__, where="page.j2")
 
 
 def test_numbers_are_those_of_the_report():
