@@ -206,10 +206,10 @@ PHRASES: dict[str, str] = {
     "smallest effect shown": "可证实的最小效应",
     "pairs for delta": "delta 所需对数",
     "hours": "小时",
-    "Seeds were added until the claims were decided. The looks and what error each may spend were fixed in the "
-    "suite; intervals hold at all looks together, and a claim that a look has decided stays as that look "
+    "Seeds are added until the claims are decided or the plan is used up. The looks and what error each may "
+    "spend were fixed in the suite; intervals hold at all looks together, and a claim that a look has decided stays as that look "
     "left it.":
-        "种子逐步增加，直至得出结论。各次查看及其可用的误差在套件中事先固定；区间在所有查看中同时成立，某次查看"
+        "种子逐步增加，直至得出结论或计划用尽。各次查看及其可用的误差在套件中事先固定；区间在所有查看中同时成立，某次查看"
         "已得出的结论保持不变。",
     "Looks": "逐次查看",
     "seeds": "种子",
