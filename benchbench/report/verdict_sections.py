@@ -315,8 +315,8 @@ def looks_section(looks: pd.DataFrame, words: Words) -> list[Block]:
     )  # fmt: skip
     said = words(
         "Seeds are added until the claims are decided or the plan is used up. The looks and what "
-        "error each may spend were fixed in the suite; intervals hold at all looks together, and a claim that a look "
-        "has decided stays as that look left it."
+        "error each may spend were fixed in the suite; intervals hold at all looks together, and a "
+        "claim that a look has decided stays as that look left it."
     )
     names = header(("seeds", "level of an interval", "decided", "open"), words)
     return [Paragraph(marked(said)), Table(words("Looks"), names, rows)]
