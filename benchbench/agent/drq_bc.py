@@ -190,7 +190,7 @@ class DrQBC(PixelAgent):
 
     # ------------------------------------------------------------------ the public face
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
         """The policy's actions (B, A) without noise, z-scored as the data's are."""
         action_BA = self.actor(self.read("vae", obs, proprio_BP))

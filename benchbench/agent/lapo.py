@@ -204,7 +204,7 @@ class LAPO(PixelAgent):
 
     # ------------------------------------------------------------------ the public face
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, obs: torch.Tensor, proprio_BP: torch.Tensor) -> torch.Tensor:
         """The policy's z-scored actions (B, A): online policy, target decoder, as the authors'."""
         latent_BZ = self.actor(self.read("actor", obs, proprio_BP))

@@ -27,7 +27,10 @@ MEAN_FRAMES = 2_000
 """The number of frames that a mean image averages."""
 
 KEPT = 2**29
-"""On a CPU, distractions are drawn once a cell and kept for sets of at most this many bytes."""
+"""On a CPU, distractions are laid over sets of at most this many bytes once a cell, and kept."""
+
+LAID_ROWS = 256
+"""The number of frames that they are then laid over at a time."""
 
 CACHED_ROWS = 16
 """The number of observations stacked at a time on a CPU."""
@@ -133,7 +136,8 @@ class Sampler:
             self._time_N = torch.from_numpy(dataset.step_in_episode).to(self.device)
             if layer is not None and self.device.type == "cpu" and self._source.nbytes <= KEPT:
                 self._laid = torch.empty_like(self._source)
-                self._is_laid_N = torch.zeros(len(dataset), dtype=torch.bool)
+                for row_F in torch.arange(len(dataset)).split(LAID_ROWS):
+                    self._laid[row_F] = self._lay(row_F, layer)
         else:
             self._source = self._placed(
                 torch.from_numpy(self.state_normalizer.normalize(dataset.states))
@@ -241,7 +245,7 @@ class Sampler:
         if layer is not None:
             if layer is not self.layer or self._laid is None:
                 return self._laid_over(rows_BS, layer)
-            source = self._kept(rows_BS.flatten(), layer, self._laid)
+            source = self._laid
         if source.is_cuda or rows_BS.shape[1] == 1:
             # index_select is some fifteen times as fast as indexing here.
             frames = [source.index_select(0, rows_B) for rows_B in rows_BS.unbind(dim=1)]
@@ -260,14 +264,6 @@ class Sampler:
         laid = self._lay(row_F, layer)
         stacked = laid.view(batch, stack, *laid.shape[1:]).permute(0, 2, 3, 1, 4)
         return stacked.reshape(batch, *laid.shape[1:3], -1).permute(0, 3, 1, 2)
-
-    def _kept(self, row_F: Tensor, layer: Layer, laid: Tensor) -> Tensor:
-        """``laid`` with the sampler's own layer over these rows, each laid over the first time."""
-        new = row_F[~self._is_laid_N[row_F]].unique()
-        if len(new):
-            laid[new] = self._lay(new, layer)
-            self._is_laid_N[new] = True
-        return laid
 
     def _lay(self, row_F: Tensor, layer: Layer) -> Tensor:
         """The rows' own frames with ``layer`` over them, on the sampler's device."""

@@ -19,7 +19,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -88,9 +88,15 @@ class Layer:
 
     def lay(self, frames: np.ndarray, episodes: Sequence[int], times: Sequence[int]) -> np.ndarray:
         """Frames uint8 (B, H, W, 3), each of an episode's index at a time in it; new ones."""
-        ids = self.ids(torch.tensor(episodes))
+        ids = _ids(self, tuple(episodes))
         laid = self.distraction.lay(torch.from_numpy(frames), ids, torch.tensor(times))
         return laid.numpy()
+
+
+@lru_cache(maxsize=64)
+def _ids(layer: Layer, episodes: tuple[int, ...]) -> Tensor:
+    """The episodes' numbers: an evaluation asks for the same ones at every step."""
+    return layer.ids(torch.tensor(episodes))
 
 
 class Distraction:
@@ -138,8 +144,7 @@ class Distraction:
             scene = self._seen(scene, ids_B, times_B)
         if self.tint:
             grid = self._tint_grid(ids_B if self.tint.every == "episode" else now_B)
-            place = torch.arange(self.size, device=scene.device) * self.tint.grid // self.size
-            tint = grid.index_select(2, place).index_select(1, place)
+            tint = grid.index_select(2, self._tint_place).index_select(1, self._tint_place)
             scene.mul_(tint).bitwise_right_shift_(7)
         if self.noise:
             scene.add_(_windows(self._noise_strip, now_B, _NOISE, scene.shape[1:]))
@@ -291,6 +296,11 @@ class Distraction:
         return torch.from_numpy(weights.round().astype(np.int16)).to(self._device)
 
     @cached_property
+    def _tint_place(self) -> Tensor:
+        assert self.tint
+        return torch.arange(self.size, device=self._device) * self.tint.grid // self.size
+
+    @cached_property
     def _noise_strip(self) -> Tensor:
         assert self.noise
         rng = np.random.default_rng([self._rng_seed, _NOISE])
@@ -335,7 +345,7 @@ def _windows(strip: Tensor, numbers_B: Tensor, purpose: int, shape: Sequence[int
     length = math.prod(shape)
     places = strip.unfold(0, length, 1)
     start = (hashed(numbers_B, purpose) >> 1 & (2**62 - 1)) % len(places)
-    return places[start].view(-1, *shape)
+    return places.index_select(0, start).view(-1, *shape)
 
 
 def _velocity(draws: Tensor) -> Tensor:
