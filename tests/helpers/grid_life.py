@@ -208,7 +208,7 @@ def half_made(root: Path) -> list[str]:
     return found
 
 
-_ASIDE = ("logs", "running", "failed", "checkpoints", ".verified")
+_ASIDE = ("logs", "running", "failed", "checkpoints", "slurm", ".verified")
 
 
 def differences(whole: Path, root: Path) -> list[str]:
