@@ -102,7 +102,6 @@ class ExecutorLife(Life):
         from benchbench.launch.ray.executor import Ray
         from benchbench.launch.slurm import Slurm
 
-        main = sys.modules["__main__"]  # which cells' processes would import, and all that it does
         patches = {
             "local": ("benchbench.launch.run.Local", partial(Local, run_one=run_one)),
             "slurm": (
@@ -115,7 +114,9 @@ class ExecutorLife(Life):
             ),
         }
         stack = contextlib.ExitStack()
-        stack.enter_context(mock.patch.multiple(main, __file__=None, __spec__=None))
+        main = vars(sys.modules["__main__"])  # cells' processes would import it, and all its imports
+        stack.enter_context(mock.patch.dict(main, __spec__=None))
+        main.pop("__file__", None)
         if self.executor != "debug":
             stack.enter_context(mock.patch(*patches[self.executor.partition(" ")[0]]))
         if self.executor == "ray apart":
