@@ -45,7 +45,10 @@ class CellFaults(Faults):
         super().point(name, half)
 
     def _end(self) -> None:
-        with mock.patch("os._exit", lambda _: os.kill(os.getpid(), signal.SIGKILL)):
+        def kill(code: int) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        with mock.patch("os._exit", kill):
             super()._end()
 
 
@@ -114,7 +117,8 @@ class ExecutorLife(Life):
             ),
         }
         stack = contextlib.ExitStack()
-        main = vars(sys.modules["__main__"])  # cells' processes would import it, and all its imports
+        # Cells' processes would import the main module, and all that it imports.
+        main = vars(sys.modules["__main__"])
         stack.enter_context(mock.patch.dict(main, __spec__=None))
         main.pop("__file__", None)
         if self.executor != "debug":

@@ -5,7 +5,8 @@
     python tests/tools/crash_sweep.py --stage run --what killed
     python tests/tools/crash_sweep.py --executor ray --sample 30 [--in-cell]
 
-The last one runs the stage ``run`` on that executor; the fault meets the parent, or a cell's process.
+The last one runs the stage ``run`` on that executor; the fault meets the parent or, with
+``--in-cell``, a cell's process.
 
 Each point: the process is ended at the k-th operation, or loses its power there, or the operation
 fails; then the same command runs again, and its results must be the undisturbed run's.

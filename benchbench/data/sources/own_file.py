@@ -169,6 +169,13 @@ def _columns(path: Path, *, one_episode: bool) -> dict[str, np.ndarray]:
         ends = [key for key in ("terminals", "timeouts") if key in file.names]
         if not ends and not one_episode:
             other = next((f"; call '{name}' so" for name in _ENDS if name in file.names), "")
+            ids = [
+                n for n in sorted(file.names) if "episode" in n and file.shape(n)[1].kind in "iu"
+            ]
+            if ids and not other:
+                other = (
+                    f"; of episodes' numbers: timeouts = np.append(np.diff({ids[0]}) != 0, True)"
+                )
             raise UserError(
                 f"{path}: has neither 'terminals' nor 'timeouts', so nothing says where episodes "
                 f"end; write one of the two, true on each episode's last row{other}"
