@@ -150,6 +150,24 @@ def test_without_a_reward_it_can_be_imitated_and_says_so(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"rewards": None, "reward": np.ones(900)}, "(call 'reward' so if that is it)"),
+        ({"rewards": np.full(900, 0.5)}, "all rewards are 0.5"),
+        ({"terminals": np.arange(900) % 60 == 58}, "15 of 30 episodes are one row long"),
+        ({"timeouts": None, "terminals": np.arange(900) % 60 == 0}, "1 of 16 episodes are one row"),
+        ({"depth": GRAY}, "other pictures are left out: depth"),
+        ({"depth": GRAY[..., None]}, "other pictures are left out: depth"),
+        ({"wrist": np.array([b"jpeg"] * 900)}, "other pictures are left out: wrist"),
+    ],
+)
+def test_what_is_probably_a_mistake_is_told(tmp_path, caplog, changed, told):
+    write_own(tmp_path / "mine.npz", **changed)
+    made(tmp_path / "mine.npz")
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(
     ("still", "told"),
     [
         (slice(None), "all actions are the same"),

@@ -20,6 +20,12 @@ log = logging.getLogger(__name__)
 STATES = ("observations", "observation", "obs", "state", "observation.state", "qpos")
 """What others call columns that may be states."""
 
+REWARDS = ("reward", "rews", "rew", "r", "next.reward", "next_rewards")
+"""What others call the rewards."""
+
+SMALL = 8
+"""Pixels: no picture of a camera has shorter sides."""
+
 DIM = 16
 """Of 255 levels: pictures that use no more are probably on another scale, or of one thing."""
 
@@ -189,15 +195,51 @@ def warn_of_unread(file: ArrayFile) -> None:
                 "it is the simulator's state",
                 file.path, meant[0],
             )  # fmt: skip
+    rows = file.shape("frames")[0][0]
     others = [
         name for name in sorted(file.names - {"frames"})
-        if len(shape := file.shape(name)[0]) == 4 and 3 in (shape[1], shape[3]) and shape[2] > 8
+        if (one := file.shape(name))[0][:1] == (rows,) and _is_pictures(*one)
     ]  # fmt: skip
     if others:
         log.warning(
             "%s: only 'frames' is read; other pictures are left out: %s. Two cameras can stand side"
             " by side in one picture (np.concatenate(…, axis=2), with fit: pad)",
             file.path, ", ".join(others),
+        )  # fmt: skip
+
+
+def _is_pictures(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether an array looks like pictures or depths, one a row, or compressed ones."""
+    sides = [length for length in shape[1:] if length >= SMALL]
+    return len(sides) == 2 or (len(shape) == 1 and dtype.kind in "SV")
+
+
+def warn_of_rewards(file: ArrayFile, path: Path, rewards: np.ndarray) -> None:
+    """Say so where the rewards (N,) tell no action from another; ``file`` is one of ``path``'s."""
+    if not rewards.any():
+        other = next((f" (call '{n}' so if that is it)" for n in REWARDS if n in file.names), "")
+        log.warning(
+            "%s: holds no 'rewards'%s, so it can only be imitated (agent: {algorithm: cloning}), "
+            "and nothing is said of returns, of Q or of a score",
+            path, other,
+        )  # fmt: skip
+    elif np.ptp(rewards) == 0:
+        log.warning(
+            "%s: all rewards are %g, so that only an episode's length tells one action from "
+            "another; where all episodes are cut, nothing does",
+            path, rewards[0],
+        )  # fmt: skip
+
+
+def warn_of_short_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> None:
+    """Say so where the marks of ends (N,) are probably a row off, or the same ends twice."""
+    ends = np.flatnonzero(terminals | timeouts)
+    single = int((np.diff(ends, prepend=-1) == 1).sum())
+    if single and (3 * single >= len(ends) or ends[0] == 0):
+        log.warning(
+            "%s: %d of %d episodes are one row long; 'terminals' and 'timeouts' should be true on "
+            "an episode's last row, and mark an end once",
+            path, single, len(ends),
         )  # fmt: skip
 
 
