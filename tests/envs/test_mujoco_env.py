@@ -283,6 +283,13 @@ def test_what_the_user_chose_stays(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MuJoCo draws without either")
+def test_a_renderer_that_is_none_is_refused_before_mujoco_is_imported(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "eagle")
+    with pytest.raises(UserError, match="MUJOCO_GL=eagle: is no renderer; set it to egl, osmesa"):
+        gl.choose()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MuJoCo draws without either")
 def test_osmesa_stands_in_where_egl_is_not(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setattr(gl, "has_egl", lambda: False)
