@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from benchbench.core.errors import UserError
 from benchbench.envs import JOINTS, gl, mujoco, mujoco_camera, mujoco_draw
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv
 from benchbench.suite.environments import EPISODE_STEPS
