@@ -206,14 +206,14 @@ def write_foreign(
             text = f"{env}\n{seed}\n{variant}\n{run['score'].to_list()}"
             head = {"key": hashlib.sha256(text.encode()).hexdigest()[:16], "env": env,
                     "seed": seed, "variant": names[variant]}  # fmt: skip
-            steps, values = run["step"].round().astype(int).to_list(), run["score"].to_list()
+            steps, values = run["step"].round().astype(int).to_list(), [*map(float, run["score"])]
             plan.append(head)
             cells.append(head | {
                 "status": "done", "updates": steps[-1], "best_score": max(values),
                 "final_score": values[-1],
                 "untrained_score": values[0] if steps[0] == 0 else None, "settings": "{}",
             })  # fmt: skip
-            evaluations += [head | {"update": u, "score": float(s), "return_mean": float(s)}
+            evaluations += [head | {"update": u, "score": s, "return_mean": s}
                             for u, s in zip(steps, values, strict=True)]  # fmt: skip
     told = ["scores of other code"]
     if resampled:
