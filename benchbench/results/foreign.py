@@ -193,7 +193,10 @@ def write_foreign(
                 "pair; number the seeds of both alike, or choose others with --contrast"
             )
     resampled, cut = False, []
-    cells, evaluations, plan = [], [], []
+    cells: list[dict[str, object]] = []
+    evaluations: list[dict[str, object]] = []
+    plan: list[dict[str, object]] = []
+    head: dict[str, object]
     for env, rows in scores.groupby("env", sort=False):
         runs: Runs = {
             (int(str(seed)), str(variant)): run.sort_values("step")
@@ -204,8 +207,8 @@ def write_foreign(
             resampled, runs = True, _same_steps(runs)
         for (seed, variant), run in runs.items():
             text = f"{env}\n{seed}\n{variant}\n{run['score'].to_list()}"
-            head = {"key": hashlib.sha256(text.encode()).hexdigest()[:16], "env": env,
-                    "seed": seed, "variant": names[variant]}  # fmt: skip
+            key = hashlib.sha256(text.encode()).hexdigest()[:16]
+            head = {"key": key, "env": env, "seed": seed, "variant": names[variant]}
             steps, values = run["step"].round().astype(int).to_list(), [*map(float, run["score"])]
             plan.append(head)
             cells.append(head | {
@@ -273,5 +276,7 @@ def _same_steps(runs: Runs) -> Runs:
 def _slug(name: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not slug:
-        raise UserError(f"variant '{name}': has no letter or digit; rename it")
+        raise UserError(
+            f"variant '{name}': has neither a letter from a to z nor a digit; rename it"
+        )
     return slug
