@@ -277,6 +277,6 @@ def _slug(name: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not slug:
         raise UserError(
-            f"variant '{name}': has neither a letter from a to z nor a digit; rename it"
+            f"variant '{name}': has no letter from a to z and no digit; rename it"
         )
     return slug
