@@ -276,7 +276,5 @@ def _same_steps(runs: Runs) -> Runs:
 def _slug(name: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not slug:
-        raise UserError(
-            f"variant '{name}': has no letter from a to z and no digit; rename it"
-        )
+        raise UserError(f"variant '{name}': has no letter from a to z and no digit; rename it")
     return slug

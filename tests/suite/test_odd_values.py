@@ -165,3 +165,19 @@ def test_the_first_of_many_mistakes_are_told_and_the_rest_counted(tmp_path):
     assert len(told) == 11
     assert "variants.0: " in told[0]
     assert told[-1] == "and 490 more like these"
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"seeds: 1\ntrain:\n\tupdates: 5\n", ":3: .*put spaces in the tab's place"),
+        (b"name:tiny\nseeds: 1\n", "a space belongs behind each colon"),
+        (b"seeds: 1\n---\nseeds: 2\n", "take out what follows '---'"),
+        ("description: é\n".encode("latin-1"), "save it as UTF-8"),
+        ("seeds: 1\n".encode("utf-16"), "save it as UTF-8"),
+    ],
+)
+def test_files_that_editors_write_so_get_their_cure(tmp_path, content, cure):
+    (tmp_path / "s.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=cure):
+        load_suite(tmp_path / "s.yaml")
