@@ -18,6 +18,7 @@ import torch._dynamo  # noqa: E402, F401  a CUDA build's triton crashes if Mesa'
 from helpers.gpus import driver  # noqa: E402, F401  a fixture of two rooms
 from helpers.suites import TINY  # noqa: E402
 
+from benchbench.core.errors import UserError  # noqa: E402
 from benchbench.data.store import prepare  # noqa: E402
 from benchbench.suite.grid import expand  # noqa: E402
 from benchbench.suite.model import Suite  # noqa: E402
@@ -30,6 +31,27 @@ def pytest_collection_modifyitems(items):
     """The longest files come first, so that no process ends with one while the other is idle."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    """A machine without EGL and OSMesa, as a bare image is, tests nothing that MuJoCo draws."""
+    return (yield from skipped_without_renderer())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """The same, where the test itself draws."""
+    return (yield from skipped_without_renderer())
+
+
+def skipped_without_renderer():
+    try:
+        return (yield)
+    except UserError as error:
+        if "there is neither EGL nor OSMesa" in error.message:
+            pytest.skip(error.message)
+        raise
 
 
 @pytest.fixture(autouse=True)

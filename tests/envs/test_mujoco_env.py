@@ -7,6 +7,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+from helpers.simulators import needs_renderer
 
 from benchbench.core.errors import UserError
 from benchbench.envs import JOINTS, gl, mujoco, mujoco_camera, mujoco_draw
@@ -265,6 +266,7 @@ def drawn_by(before, **environment):
     return process.stdout.strip()
 
 
+@needs_renderer
 def test_frames_are_drawn_whatever_was_imported_first():
     assert drawn_by("") == "True"
 
