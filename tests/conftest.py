@@ -32,6 +32,31 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: -slow[item.path])
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    """A machine without EGL and OSMesa, as a bare image is, tests nothing that MuJoCo draws."""
+    return (yield from skipped_without_renderer())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """The same, where the test itself draws."""
+    return (yield from skipped_without_renderer())
+
+
+NO_RENDERER = ("there is neither EGL nor OSMesa", "an OpenGL platform library has not been loaded")
+"""What benchbench and MuJoCo itself say there."""
+
+
+def skipped_without_renderer():
+    try:
+        return (yield)
+    except Exception as error:
+        if any(words in str(error) for words in NO_RENDERER):
+            pytest.skip(str(error))
+        raise
+
+
 @pytest.fixture(autouse=True)
 def own_environment():
     """What a test changes in ``os.environ`` ends with it; measuring hides the GPUs, for one."""

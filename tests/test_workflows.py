@@ -226,6 +226,7 @@ def git(folder, *arguments):
     return done.stdout.strip()
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 def test_the_baselines_commit_is_installed_beside_this_one(shell, tmp_path):
     """The very code that the baseline was measured with, and today's versions of all else."""
     git(tmp_path, "init")

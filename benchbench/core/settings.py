@@ -73,9 +73,12 @@ def suggest(word: str, choices: Iterable[str], listed: int = 40) -> str:
     At most ``listed`` choices are named.
     """
     names = list(choices)
-    close = difflib.get_close_matches(word, names, n=1)
+    of_small = {name.lower(): name for name in names} | {name: name for name in names}
+    close = difflib.get_close_matches(word, of_small, n=1) or difflib.get_close_matches(
+        word.lower(), of_small, n=1
+    )
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; did you mean '{of_small[close[0]]}'?"
     return f"; choose one of {', '.join(names[:listed])}{', …' if len(names) > listed else ''}"
 
 

@@ -46,8 +46,18 @@ def read_yaml(path: Path, hint: str = "check the path") -> tuple[Any, dict[Loc, 
     try:
         text = read.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; is it a YAML file?") from None
+        raise UserError(
+            f"{path}: is not UTF-8 text; if it is a YAML file, save it as UTF-8"
+        ) from None
     return parse_yaml(text, str(path))
+
+
+_CURES = {
+    "'\\t' that cannot start": "put spaces in the tab's place",
+    "mapping values are not allowed": "a space belongs behind each colon, also in the line before",
+    "another document": "a file holds one suite; take out what follows '---'",
+}
+"""What to do about the parser's commonest complaints, by words of theirs."""
 
 
 def parse_yaml(text: str, name: str, numbered: bool = True) -> tuple[Any, dict[Loc, int]]:
@@ -62,7 +72,8 @@ def parse_yaml(text: str, name: str, numbered: bool = True) -> tuple[Any, dict[L
     except yaml.MarkedYAMLError as error:
         where = walk.place(error.problem_mark) if error.problem_mark else name
         problem = " ".join(str(error.problem).split())
-        raise UserError(f"{where}: is not valid YAML: {problem}") from None
+        cure = next((f"; {cure}" for words, cure in _CURES.items() if words in problem), "")
+        raise UserError(f"{where}: is not valid YAML: {problem}{cure}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{name}: is not valid YAML: {str(error).splitlines()[0]}") from None
     except (ValueError, OverflowError) as error:

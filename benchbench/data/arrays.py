@@ -149,7 +149,7 @@ def check_columns(
             cure = ""
             if values.ndim == 1 and len(wanted) == 2:
                 cure = f"; one number a row is {key.split('/')[-1]}[:, None]"
-            elif values.ndim == 2 and len(wanted) == 1 and values.shape[1] == 1:
+            elif values.ndim == len(wanted) + 1 and values.shape[1] == 1:
                 cure = f"; drop its second axis: {key.split('/')[-1]}[:, 0]"
             raise UserError(
                 f"{path}: the key '{key}' has the shape {values.shape}, and should have {told}"
@@ -158,7 +158,11 @@ def check_columns(
         if len(values) != count:
             raise _other_length(path, key, len(values), rows, count)
         if values.dtype.kind not in "fiub":
-            raise UserError(f"{path}: the key '{key}' holds {values.dtype}, not numbers")
+            name = key.split("/")[-1]
+            raise UserError(
+                f"{path}: the key '{key}' holds {values.dtype}, not numbers; write "
+                f"{name} = {name}.astype(np.float32) if they can be so read"
+            )
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite once it is stored
             finite = np.isfinite(values.astype(np.float32, copy=False))
         bad = np.flatnonzero(~finite.reshape(count, -1).all(axis=1))
@@ -181,10 +185,21 @@ def check_rows(file: ArrayFile, keys: Sequence[str], rows: str) -> None:
 
 
 def _other_length(path: Path, key: str, length: int, rows: str, count: int) -> UserError:
+    cure = ""
+    if length == count + 1:
+        cure = f"; what follows the last action is left out: {key.split('/')[-1]}[:-1]"
+    elif key in ("terminals", "timeouts"):
+        cure = f"; if they are numbers of rows, write {key} = np.isin(np.arange({count}), {key})"
     return UserError(
         f"{path}: the key '{key}' has {length} rows and '{rows}' {count}; "
-        "a row is one step, and every key has all of them"
+        f"a row is one step, and every key has all of them{cure}"
     )
+
+
+def refuse_other_length(file: ArrayFile, key: str, rows: str, count: int) -> None:
+    """Refuse an array whose rows are not ``count``, those of the key ``rows``."""
+    if (length := file.shape(key)[0][0]) != count:
+        raise _other_length(file.path, key, length, rows, count)
 
 
 def check_flags(path: Path, columns: Mapping[str, np.ndarray]) -> None:

@@ -344,6 +344,8 @@ def n_step_returns(
     going = is_transition.copy()
     for step in range(n_step):
         rows = np.flatnonzero(going)
+        if not len(rows):  # all have met their episode's end
+            break
         at = next_rows[rows]
         returns[rows] += discount**step * rewards[at]
         ended = terminals[at]

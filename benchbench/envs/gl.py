@@ -28,16 +28,21 @@ _LIBRARIES = {
 }
 _OWN_CHOICE = ("egl", "osmesa", "glfw")
 _ON = ("", "enable", "enabled", "on", "true", "1")  # MuJoCo's words for "whatever is there"
+_OFF = ("disable", "disabled", "off", "false", "0")
 
 
 def choose() -> str:
     """Set ``MUJOCO_GL`` unless the user has; returns the renderer's name, '' for the default.
 
     Where no renderer is there, :func:`make_context` says so; physics needs none. Raises
-    :class:`UserError` where the user names one whose library is missing, for then MuJoCo itself
-    cannot be imported.
+    :class:`UserError` where the user names one that is none, or whose library is missing, for then
+    MuJoCo itself cannot be imported.
     """
     stated = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if sys.platform == "linux" and stated not in (*_OWN_CHOICE, "glx", *_ON, *_OFF):
+        raise UserError(
+            f"MUJOCO_GL={stated}: is no renderer; set it to {', '.join(_OWN_CHOICE)}, or unset it"
+        )
     if sys.platform == "linux" and stated in _LIBRARIES and _library(stated) is None:
         raise UserError(f"MUJOCO_GL={stated}, and this machine does not have it; {_CURE}")
     if stated not in _ON or sys.platform != "linux":

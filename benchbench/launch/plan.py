@@ -198,7 +198,8 @@ def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
         update_seconds, act_seconds = updates[_agent_kind(cell)]
         step_seconds, longest = steps[_env_kind(cell)]
         every, count = cell.evaluate.every, cell.train.updates
-        late = sum(u >= (1 - FINAL_SHARE) * count for u in range(0, count, every)) + 1
+        early = math.ceil((1 - FINAL_SHARE) * count / every)
+        late = math.ceil(count / every) - early + 1
         for evaluations, episodes in (
             (count // every + 1, cell.evaluate.episodes),
             (late, cell.evaluate.final_episodes),

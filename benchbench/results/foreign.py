@@ -193,7 +193,10 @@ def write_foreign(
                 "pair; number the seeds of both alike, or choose others with --contrast"
             )
     resampled, cut = False, []
-    cells, evaluations, plan = [], [], []
+    cells: list[dict[str, object]] = []
+    evaluations: list[dict[str, object]] = []
+    plan: list[dict[str, object]] = []
+    head: dict[str, object]
     for env, rows in scores.groupby("env", sort=False):
         runs: Runs = {
             (int(str(seed)), str(variant)): run.sort_values("step")
@@ -204,16 +207,16 @@ def write_foreign(
             resampled, runs = True, _same_steps(runs)
         for (seed, variant), run in runs.items():
             text = f"{env}\n{seed}\n{variant}\n{run['score'].to_list()}"
-            head = {"key": hashlib.sha256(text.encode()).hexdigest()[:16], "env": env,
-                    "seed": seed, "variant": names[variant]}  # fmt: skip
-            steps, values = run["step"].round().astype(int).to_list(), run["score"].to_list()
+            key = hashlib.sha256(text.encode()).hexdigest()[:16]
+            head = {"key": key, "env": env, "seed": seed, "variant": names[variant]}
+            steps, values = run["step"].round().astype(int).to_list(), [*map(float, run["score"])]
             plan.append(head)
             cells.append(head | {
                 "status": "done", "updates": steps[-1], "best_score": max(values),
                 "final_score": values[-1],
                 "untrained_score": values[0] if steps[0] == 0 else None, "settings": "{}",
             })  # fmt: skip
-            evaluations += [head | {"update": u, "score": float(s), "return_mean": float(s)}
+            evaluations += [head | {"update": u, "score": s, "return_mean": s}
                             for u, s in zip(steps, values, strict=True)]  # fmt: skip
     told = ["scores of other code"]
     if resampled:
@@ -273,5 +276,5 @@ def _same_steps(runs: Runs) -> Runs:
 def _slug(name: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not slug:
-        raise UserError(f"variant '{name}': has no letter or digit; rename it")
+        raise UserError(f"variant '{name}': has no letter from a to z and no digit; rename it")
     return slug

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Decimal
@@ -177,8 +178,9 @@ def _message(error: Any, raw: Any) -> tuple[Loc, str]:
     elif kind == "union_tag_invalid":
         wrong, choices = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "")
         message = f"'{wrong}' is not a source{suggest(wrong, choices.split(', '))}"
-    elif kind == "model_type":
-        message = f"should hold keys and values, not {_shown(error['input'])}{_cure(error)}"
+    elif kind in ("model_type", "dict_type"):
+        cure = _cure(error) or f"; its keys are {', '.join(_keys_beside((*error['loc'], '')))}"
+        message = f"should hold keys and values, not {_shown(error['input'])}{cure}"
     elif kind == "too_short":
         message = "is empty; give at least one"
     elif kind == "tuple_type":
@@ -200,6 +202,10 @@ def _shown(value: object) -> str:
     return _shortened(repr(value))
 
 
+def _shown_in_yaml(value: object) -> str:
+    return _shortened(yaml.safe_dump(value, default_flow_style=True, width=1000).strip())
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
@@ -208,7 +214,8 @@ def _cure(error: Any) -> str:
     """How to write what was meant, for the end of a message; empty where that is not clear."""
     kind, value = error["type"], error["input"]
     if kind == "string_pattern_mismatch":
-        plain = "-".join(re.findall(r"[A-Za-z0-9_.]+", value.strip()))
+        letters = unicodedata.normalize("NFKD", value.strip()).encode("ascii", "ignore").decode()
+        plain = "-".join(re.findall(r"[A-Za-z0-9_.]+", letters))
         if error["ctx"]["pattern"] == SMALL_NAME:
             plain = re.sub(r"[_.]", "-", plain.lower())
         return f"; write {plain.lstrip('-_.')}" if plain.lstrip("-_.") else ""
@@ -224,12 +231,17 @@ def _cure(error: Any) -> str:
         return f": YAML reads it as {what}; put it in quotes if it is text"
     if kind == "tuple_type" and isinstance(value, (str, int, float)):
         return f"; write [{value}]"
+    if kind == "tuple_type" and isinstance(value, dict):
+        empty = all(one is None for one in value.values())
+        return f"; write {_shown_in_yaml(list(value) if empty else [value])}"
+    if kind == "string_type" and isinstance(value, list) and len(value) == 1:
+        return f"; write {_shortened(str(value[0]))}"
     if kind == "bool_type":
         meant = {"true": "true", "yes": "true", "on": "true", "1": "true", "false": "false",
                  "no": "false", "off": "false", "0": "false"}.get(str(value).lower())  # fmt: skip
         return f"; write {meant}, without quotes" if meant else "; write true or false"
     if kind.startswith(("int_", "float_")):
-        if isinstance(value, (list, tuple)) and len(value) == 1:
+        if isinstance(value, (list, tuple)) and value and all(one == value[0] for one in value):
             value = value[0]
             return f"; write {value}" if isinstance(value, (int, float)) else ""
         whole = kind.startswith("int_")
@@ -243,6 +255,8 @@ def _cure(error: Any) -> str:
 def _number_meant(value: str | float, *, whole: bool) -> str:
     """'; write 1000' for '1e3', '1k', 1000.0, '1,000' and '1000' in quotes; else nothing."""
     text = str(value).strip()
+    if square := re.fullmatch(r"(\d+) ?[x×] ?\1", text):
+        text = square[1]
     if scaled := re.fullmatch(r"([-+]?\d+(?:\.\d+)?) ?([kKmM%])", text):
         power = {"k": 3, "m": 6, "%": -2}[scaled[2].lower()]
         exact = Decimal(scaled[1]).scaleb(power)

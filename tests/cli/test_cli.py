@@ -102,6 +102,13 @@ def test_an_evaluations_estimate_counts_the_policy_once_a_step_for_episodes_side
     assert told == evaluations * 400 * (20 * 1.0 + 2 * 100.0)  # 16 episodes, then 4
 
 
+def test_a_huge_number_of_updates_is_estimated_at_once(monkeypatch):
+    cell = expand(Suite.model_validate(TINY | {"train": {"updates": 2**63 - 1}}))[0]
+    monkeypatch.setattr(plan, "_agent_seconds", lambda cell, slots, tried: (1.0, 0.0))
+    monkeypatch.setattr(plan, "_step_seconds", lambda cell: (0.0, 0))
+    assert plan.estimate_seconds([cell], SimpleNamespace(jobs=1)) == pytest.approx(2.0**63)
+
+
 def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
     finished.told |= {"seeds": 2, "variants": ["before", "after"]}
     finished.write()

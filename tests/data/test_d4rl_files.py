@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.mujoco_files import record, write_d4rl
+from helpers.simulators import needs_renderer
 from helpers.waiting import HANGS, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -124,6 +125,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are listed in /proc")
+@needs_renderer
 def test_a_killed_maker_leaves_no_worker_and_what_it_drew(recorded, tmp_path):
     columns = {key: np.concatenate([v] * 40) for key, v in recorded["hopper"][0].items()}
     write_d4rl(d4rl_files.file_path(IDS["hopper"]), columns)

@@ -43,6 +43,13 @@ def refusal(path, **settings):
         (np.concatenate([COLOUR] * 3, -1), "frames[..., -3:]"),
         (COLOUR / np.float32(255), "(255 * frames).round().astype(np.uint8)"),
         (COLOUR.astype(float), "frames.round().astype(np.uint8)"),
+        (np.concatenate([COLOUR] * 3, -1).transpose(0, 3, 1, 2),
+         "frames[:, -3:].transpose(0, 2, 3, 1)"),
+        (np.stack([GRAY] * 4, -1), "np.repeat(frames[..., -1:], 3, axis=-1)"),
+        (COLOUR.reshape(15, 60, 16, 16, 3), "frames.reshape(-1, *frames.shape[2:])"),
+        (COLOUR.reshape(900, -1), "frames.reshape(-1, 16, 16, 3)"),
+        (np.array(["a.png"] * 900), "imageio.v3.imread"),
+        (COLOUR[[*range(900), 0]], "frames[:-1]"),
         (COLOUR > 100, "255 * frames.astype(np.uint8)"),
         (COLOUR.astype(np.int64), "frames.clip(0, 255).astype(np.uint8)"),
         (COLOUR.view(np.int8), "frames = frames.view(np.uint8)"),
@@ -57,7 +64,7 @@ def refusal(path, **settings):
         (COLOUR // 128, "(255 * frames).round().astype(np.uint8) from the floats"),
         (np.repeat(COLOUR[:1], 900, 0), "all of its pictures are the same"),
     ],
-)
+)  # fmt: skip
 def test_pictures_of_another_kind_get_their_cure(tmp_path, frames, cure):
     write_own(tmp_path / "mine.npz", frames=frames)
     assert cure in refusal(tmp_path / "mine.npz")
@@ -70,6 +77,7 @@ STILL[:, :8] = 200
 @pytest.mark.parametrize(
     ("frames", "told"),
     [
+        (np.array([0, 1, 255], np.uint8)[COLOUR % 3], "pictures in [-1, 1] keep as uint8"),
         (COLOUR // 64, "goes only from 0 to 3 of 255; pictures on another scale take frames = "),
         (STILL + (np.arange(900) % 2).astype(np.uint8)[:, None, None, None], "by more than 1 of"),
         (np.where((np.arange(900) % 2)[:, None, None, None], COLOUR, np.uint8(0)),
@@ -110,6 +118,13 @@ def test_pictures_are_fitted(tmp_path, fit):
         ),
         ({"rewards": np.zeros((900, 1), np.float32)}, "drop its second axis: rewards[:, 0]"),
         ({"actions": np.array([["a"]] * 900, object)}, "holds Python objects; save it as numbers"),
+        ({"actions": np.zeros((900, 1, 2), np.float32)}, "drop its second axis: actions[:, 0]"),
+        ({"rewards": np.array(["1"] * 900)}, "rewards = rewards.astype(np.float32)"),
+        ({"timeouts": np.arange(59, 900, 60)}, "timeouts = np.isin(np.arange(900), timeouts)"),
+        (
+            {"timeouts": None, "terminals": None, "episode_id": np.arange(900) // 60},
+            "timeouts = np.append(np.diff(episode_id) != 0, True)",
+        ),
         ({"timeouts": None, "terminals": None}, "neither 'terminals' nor 'timeouts'"),
         ({"timeouts": None, "terminals": None, "done": np.zeros(900)}, "call 'done' so"),
         ({"actions": None, "action": np.zeros((900, 2))}, "no key 'actions'; call 'action' so"),
@@ -132,6 +147,24 @@ def test_without_a_reward_it_can_be_imitated_and_says_so(tmp_path, caplog):
     write_own(tmp_path / "mine.npz", rewards=None)
     assert not made(tmp_path / "mine.npz").rewards.any()
     assert "it can only be imitated (agent: {algorithm: cloning})" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"rewards": None, "reward": np.ones(900)}, "(call 'reward' so if that is it)"),
+        ({"rewards": np.full(900, 0.5)}, "all rewards are 0.5"),
+        ({"terminals": np.arange(900) % 60 == 58}, "15 of 30 episodes are one row long"),
+        ({"timeouts": None, "terminals": np.arange(900) % 60 == 0}, "1 of 16 episodes are one row"),
+        ({"depth": GRAY}, "other pictures are left out: depth"),
+        ({"depth": GRAY[..., None]}, "other pictures are left out: depth"),
+        ({"wrist": np.array([b"jpeg"] * 900)}, "other pictures are left out: wrist"),
+    ],
+)
+def test_what_is_probably_a_mistake_is_told(tmp_path, caplog, changed, told):
+    write_own(tmp_path / "mine.npz", **changed)
+    made(tmp_path / "mine.npz")
+    assert told in caplog.text
 
 
 @pytest.mark.parametrize(

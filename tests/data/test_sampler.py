@@ -9,7 +9,7 @@ from helpers.simulators import needs_bullet
 from helpers.transitions import REWARDS, SMALL, dataset, sampler
 
 from benchbench.data.returns import known, returns_to_go, rewards_left, why_unknown
-from benchbench.data.sampler import Normalizer, stack_rows
+from benchbench.data.sampler import Normalizer, n_step_returns, stack_rows
 from benchbench.envs import d4rl
 
 # Two episodes: rows 0 to 4, cut by a timeout; rows 5 to 8, ended for good; then a tail, 9 to 11.
@@ -63,6 +63,15 @@ def test_three_step_returns_by_hand():
         assert batch.reward_B[position] == pytest.approx(total / 10), row
         assert batch.discount_B[position] == discount, row
         assert batch.next_obs[position, -1, 0, 0] == follows, row
+
+
+def test_returns_longer_than_any_episode_are_those_of_whole_episodes():
+    """And are found at once: the loop is over steps."""
+    flags = np.array([False, False, True])
+    rewards = np.array([1.0, 2.0, 4.0])
+    returns, discounts, _ = n_step_returns(rewards, flags, np.array([True] * 3), 2**62, 0.5)
+    assert returns.tolist() == [1 + 1 + 1, 2 + 2, 4]
+    assert discounts.tolist() == [0, 0, 0]
 
 
 def test_stacks_do_not_reach_over_an_episodes_start():

@@ -7,7 +7,9 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+from helpers.simulators import needs_renderer
 
+from benchbench.core.errors import UserError
 from benchbench.envs import JOINTS, gl, mujoco, mujoco_camera, mujoco_draw
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv
 from benchbench.suite.environments import EPISODE_STEPS
@@ -264,6 +266,7 @@ def drawn_by(before, **environment):
     return process.stdout.strip()
 
 
+@needs_renderer
 def test_frames_are_drawn_whatever_was_imported_first():
     assert drawn_by("") == "True"
 
@@ -280,6 +283,13 @@ def test_what_the_user_chose_stays(monkeypatch):
     for stated in ("osmesa", "egl", "glfw"):
         monkeypatch.setenv("MUJOCO_GL", stated)
         assert gl.choose() == stated == os.environ["MUJOCO_GL"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MuJoCo draws without either")
+def test_a_renderer_that_is_none_is_refused_before_mujoco_is_imported(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "eagle")
+    with pytest.raises(UserError, match="MUJOCO_GL=eagle: is no renderer; set it to egl, osmesa"):
+        gl.choose()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MuJoCo draws without either")

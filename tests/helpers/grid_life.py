@@ -120,8 +120,8 @@ class Life:
         wrong = []
         if met.code == TRACEBACK or met.code < 0 or met.code not in (0, 1, 2, KILLED):
             wrong.append(f"ends with {met.code}: {_last(met.text)}")
-        if met.code == 2 and (said := _last(met.text)) and not said.startswith("Error: "):
-            wrong.append(f"code 2 and no sentence: {said}")
+        if met.code == 2 and "\nError: " not in f"\n{met.text}":  # a job may print after it
+            wrong.append(f"code 2 and no sentence: {_last(met.text)}")
         wrong += [f"looks whole and is not: {what}" for what in half_made(self.root)]
         again = self.command(stage.call)
         if again.code:
@@ -208,7 +208,7 @@ def half_made(root: Path) -> list[str]:
     return found
 
 
-_ASIDE = ("logs", "running", "failed", "checkpoints", ".verified")
+_ASIDE = ("logs", "running", "failed", "checkpoints", "slurm", ".verified")
 
 
 def differences(whole: Path, root: Path) -> list[str]:

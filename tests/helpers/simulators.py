@@ -1,12 +1,18 @@
 """Marks of tests that need a simulator which is an extra on this Python."""
 
+import sys
+
 import pytest
 
-from benchbench.envs import d4rl, simulators
+from benchbench.envs import d4rl, gl, simulators
 
 needs_bullet = pytest.mark.skipif(
     not d4rl.is_installed(), reason="needs PyBullet, gym and d4rl, the extra 'bullet'"
 )
 needs_dm_control = pytest.mark.skipif(
     not simulators.is_installed("dm_control"), reason="needs dm_control, the extra 'vd4rl'"
+)
+needs_renderer = pytest.mark.skipif(
+    sys.platform == "linux" and not (gl.has_egl() or gl.has_osmesa()),
+    reason="needs EGL or OSMesa, for MuJoCo to draw in another process",
 )

@@ -242,3 +242,10 @@ def test_the_page_asks_what_scores_can_answer(tmp_path):
     assert "Does `td3-ours` score otherwise than `sac`?" in page
     assert "What could not be done" not in page
     assert "encoder" not in page.split("```bibtex")[0].split("## All verdicts")[0]
+
+
+def test_whole_scores_beyond_what_a_double_holds_are_rounded(tmp_path):
+    frame = table(2).astype({"score": "int64"})
+    frame.loc[0, "score"] = 2**63 - 1
+    write_foreign(tmp_path, read_scores(written(frame, tmp_path / "scores.csv")), 1.0, [])
+    assert read_results(tmp_path).cells["best_score"].max() == 2.0**63

@@ -66,6 +66,8 @@ def test_the_same_through_set(tmp_path):
         ("..", "not '..'"),
         ('"a\\nb"', "write a-b"),
         ("../x", "write x"),
+        ("été", "write ete"),
+        ("[mine]", "write mine"),
         ("baselines", "holds other things than a suite's results; choose another name"),
         ("Images", "holds other things"),
         ("a" * 300, "at most 100 characters"),
@@ -103,6 +105,14 @@ def test_odd_variants_and_lists(tmp_path):
     assert "put it in quotes" in told_of(tmp_path, "variants", "[before, on]")
     assert "write [before]" in told_of(tmp_path, "variants", "before")
     assert "it is empty" in told_of(tmp_path, "variants", "")
+    assert "write [before, after]" in told_of(tmp_path, "variants", "{before: , after: }")
+    assert "did you mean 'before'?" in told_of(tmp_path, "variants", "[BEFORE]")
+    one = "{of: after, against: before}"
+    assert "write [{against: before, of: after}]" in told_of(tmp_path, "contrasts", one)
+    assert "its keys are of, against" in told_of(tmp_path, "contrasts", "[before, after]")
+    assert "should hold keys and values" in told_of(tmp_path, "conditions", "[a, b]")
+    assert "write 16" in told_of(tmp_path, "pixels", "{size: [16, 16]}")
+    assert "write 16" in told_of(tmp_path, "pixels", "{size: 16x16}")
     assert "keep.policies: " in (told := told_of(tmp_path, "keep", "{policies: 'no'}"))
     assert "write false, without quotes" in told
     assert "write 0.1" in told_of(tmp_path, "diagnose", "{holdout: 10%}")
@@ -155,3 +165,19 @@ def test_the_first_of_many_mistakes_are_told_and_the_rest_counted(tmp_path):
     assert len(told) == 11
     assert "variants.0: " in told[0]
     assert told[-1] == "and 490 more like these"
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"seeds: 1\ntrain:\n\tupdates: 5\n", ":3: .*put spaces in the tab's place"),
+        (b"name:tiny\nseeds: 1\n", "a space belongs behind each colon"),
+        (b"seeds: 1\n---\nseeds: 2\n", "take out what follows '---'"),
+        ("description: é\n".encode("latin-1"), "save it as UTF-8"),
+        ("seeds: 1\n".encode("utf-16"), "save it as UTF-8"),
+    ],
+)
+def test_files_that_editors_write_so_get_their_cure(tmp_path, content, cure):
+    (tmp_path / "s.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=cure):
+        load_suite(tmp_path / "s.yaml")

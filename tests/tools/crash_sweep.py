@@ -3,6 +3,10 @@
     python tests/tools/crash_sweep.py                 # everything; an hour on one core
     python tests/tools/crash_sweep.py --sample 30     # that many points, drawn by --seed
     python tests/tools/crash_sweep.py --stage run --what killed
+    python tests/tools/crash_sweep.py --executor ray --sample 30 [--in-cell]
+
+The last one runs the stage ``run`` on that executor; the fault meets the parent or, with
+``--in-cell``, a cell's process.
 
 Each point: the process is ended at the k-th operation, or loses its power there, or the operation
 fails; then the same command runs again, and its results must be the undisturbed run's.
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import random
 import sys
@@ -26,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import helpers.warm  # noqa: E402, F401  before the copies
 from helpers.crash import ERRORS, KILLS, Faults  # noqa: E402
-from helpers.grid_life import STAGES, Life  # noqa: E402
+from helpers.executor_life import CALLS, ExecutorLife  # noqa: E402
+from helpers.grid_life import STAGES  # noqa: E402
 
 TELL = 60
 """Seconds between two lines of progress."""
@@ -40,9 +46,15 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="only so many points")
     parser.add_argument("--at", type=int, help="only this operation of each stage")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--executor", choices=CALLS, default="debug")
+    parser.add_argument("--in-cell", action="store_true", help="the fault meets a cell's process")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="crash-") as folder:
-        life = Life(Path(folder).resolve())
+    if options.in_cell or options.executor != "debug":
+        options.stage = ["run"]
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crash-"))
+        life = ExecutorLife(Path(folder).resolve(), options.executor, options.in_cell)
+        stack.callback(life.end)
         chosen = [stage for stage in STAGES if stage.name in (options.stage or names)]
         life.live(tuple(stage.name for stage in chosen))
         points = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from benchbench.core.errors import UserError
-from benchbench.data.arrays import ArrayFile
+from benchbench.data.arrays import ArrayFile, refuse_other_length
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import FileData
 from benchbench.suite.pixels import LARGEST, SMALLEST
@@ -19,8 +20,17 @@ log = logging.getLogger(__name__)
 STATES = ("observations", "observation", "obs", "state", "observation.state", "qpos")
 """What others call columns that may be states."""
 
+REWARDS = ("reward", "rews", "rew", "r", "next.reward", "next_rewards")
+"""What others call the rewards."""
+
+SMALL = 8
+"""Pixels: no picture of a camera has shorter sides."""
+
 DIM = 16
 """Of 255 levels: pictures that use no more are probably on another scale, or of one thing."""
+
+_CAST = {0, 1, 255}
+"""The levels of pictures in [-1, 1] that were cast to bytes."""
 
 JUMP = 10
 """A step this many times the ordinary one, after an end, is a reset."""
@@ -33,7 +43,7 @@ def check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:
     """
     shape, dtype = file.shape("frames")
     what = f"{file.path}: the key 'frames' holds {dtype} of the shape {shape}"
-    if cure := _cure_of(shape, dtype):
+    if cure := _cure_of(shape, dtype, file.shape("actions")[0]):
         raise UserError(
             f"{what}, and should hold uint8 of N x size x size x 3, one unstacked picture a row; "
             f"{cure}"
@@ -52,17 +62,23 @@ def check_frames(file: ArrayFile, identity: DataIdentity, rows: int) -> None:
                 f"{size if SMALLEST <= shape[1] <= LARGEST else ''}fit: stretch into its data, "
                 "which resizes them"
             )
-    if shape[0] != rows:
-        raise UserError(
-            f"{file.path}: the key 'frames' has {shape[0]} rows and 'actions' {rows}; "
-            "a row is one step, and every key has all of them"
-        )
+    refuse_other_length(file, "frames", "actions", rows)
 
 
-def _cure_of(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
-    """The line of numpy that makes such an array frames; None where it is of the right kind."""
+def _cure_of(shape: tuple[int, ...], dtype: np.dtype, actions: tuple[int, ...]) -> str | None:
+    """The line of numpy that makes such an array frames; None where it is of the right kind.
+
+    ``actions`` is the shape of the actions.
+    """
+    several = len(shape) == 5 and shape[1] > 1
+    if several and (actions[:2] == shape[:2] or actions[:1] == (shape[0] * shape[1],)):
+        return "of episodes of equal length write frames = frames.reshape(-1, *frames.shape[2:])"
     if len(shape) == 5:
         return "of several cameras or steps a row take one: frames = frames[:, -1]"
+    if len(shape) == 1 and dtype.kind in "OSUV":
+        return "of files' names or compressed pictures, write np.stack([imageio.v3.imread(…), …])"
+    if len(shape) == 2 and (side := math.isqrt(shape[1] // 3)) and 3 * side**2 == shape[1]:
+        return f"of flat pictures write frames = frames.reshape(-1, {side}, {side}, 3)"
     if len(shape) not in (3, 4) or 0 in shape:
         return "each row should be one picture"
     if len(shape) == 3:
@@ -70,10 +86,18 @@ def _cure_of(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
     channels = shape[3]
     if channels not in (1, 2, 3, 4) and shape[1] in (1, 3, 4):
         return "channels stand first: frames = frames.transpose(0, 2, 3, 1)"
+    if shape[2] == channels > shape[1] and shape[1] % 3 == 0:
+        return (
+            "channels stand first, of stacked pictures: keep the newest, "
+            "frames = frames[:, -3:].transpose(0, 2, 3, 1)"
+        )
     if channels == 1:
         return "gray pictures take frames = np.repeat(frames, 3, axis=-1)"
     if channels == 4:
-        return "leave the fourth channel (alpha) out: frames = frames[..., :3]"
+        return (
+            "leave the fourth channel (alpha) out: frames = frames[..., :3]; of four stacked gray "
+            "pictures keep the newest: frames = np.repeat(frames[..., -1:], 3, axis=-1)"
+        )
     if channels != 3 and channels % 3 == 0:
         return "of stacked pictures keep the newest: frames = frames[..., -3:]"
     if channels != 3:
@@ -102,6 +126,8 @@ class Seen:
 
     def __init__(self) -> None:
         self._low, self._high = np.empty(0, np.uint8), np.empty(0, np.uint8)
+        self._levels: set[int] = set()
+        """The first few levels that occur."""
         self._flat = self._count = 0
 
     def add(self, frames: np.ndarray) -> None:
@@ -112,6 +138,8 @@ class Seen:
         first = not self._count
         self._low = low if first else np.minimum(self._low, low)
         self._high = high if first else np.maximum(self._high, high)
+        if len(self._levels) <= len(_CAST):
+            self._levels |= set(np.unique(frames).tolist())
         rows = frames.reshape(len(frames), -1)
         self._flat += int((rows.min(1) == rows.max(1)).sum())
         self._count += len(frames)
@@ -130,7 +158,14 @@ class Seen:
             )
         if not moved:
             raise UserError(f"{what}all of its pictures are the same; draw it again")
-        if most <= DIM:
+        if {1, 255} <= self._levels <= _CAST:
+            log.warning(
+                "%s: the key 'frames' holds only 0, 1 and 255, which is all that pictures in "
+                "[-1, 1] keep as uint8: write frames = (127.5 * (frames + 1)).round()"
+                ".astype(np.uint8) from the floats",
+                path,
+            )
+        elif most <= DIM:
             log.warning(
                 "%s: the key 'frames' goes only from %d to %d of 255; pictures on another scale "
                 "take frames = (frames * (255 / %d)).round().astype(np.uint8)",
@@ -160,15 +195,51 @@ def warn_of_unread(file: ArrayFile) -> None:
                 "it is the simulator's state",
                 file.path, meant[0],
             )  # fmt: skip
+    rows = file.shape("frames")[0][0]
     others = [
         name for name in sorted(file.names - {"frames"})
-        if len(shape := file.shape(name)[0]) == 4 and 3 in (shape[1], shape[3]) and shape[2] > 8
+        if (one := file.shape(name))[0][:1] == (rows,) and _is_pictures(*one)
     ]  # fmt: skip
     if others:
         log.warning(
             "%s: only 'frames' is read; other pictures are left out: %s. Two cameras can stand side"
             " by side in one picture (np.concatenate(…, axis=2), with fit: pad)",
             file.path, ", ".join(others),
+        )  # fmt: skip
+
+
+def _is_pictures(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether an array looks like pictures or depths, one a row, or compressed ones."""
+    sides = [length for length in shape[1:] if length >= SMALL]
+    return len(sides) == 2 or (len(shape) == 1 and dtype.kind in "SV")
+
+
+def warn_of_rewards(file: ArrayFile, path: Path, rewards: np.ndarray) -> None:
+    """Say so where the rewards (N,) tell no action from another; ``file`` is one of ``path``'s."""
+    if not rewards.any():
+        other = next((f" (call '{n}' so if that is it)" for n in REWARDS if n in file.names), "")
+        log.warning(
+            "%s: holds no 'rewards'%s, so it can only be imitated (agent: {algorithm: cloning}), "
+            "and nothing is said of returns, of Q or of a score",
+            path, other,
+        )  # fmt: skip
+    elif np.ptp(rewards) == 0:
+        log.warning(
+            "%s: all rewards are %g, so that only an episode's length tells one action from "
+            "another; where all episodes are cut, nothing does",
+            path, rewards[0],
+        )  # fmt: skip
+
+
+def warn_of_short_episodes(path: Path, terminals: np.ndarray, timeouts: np.ndarray) -> None:
+    """Say so where the marks of ends (N,) are probably a row off, or the same ends twice."""
+    ends = np.flatnonzero(terminals | timeouts)
+    single = int((np.diff(ends, prepend=-1) == 1).sum())
+    if single and (3 * single >= len(ends) or ends[0] == 0):
+        log.warning(
+            "%s: %d of %d episodes are one row long; 'terminals' and 'timeouts' should be true on "
+            "an episode's last row, and mark an end once",
+            path, single, len(ends),
         )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import logging
 from pathlib import Path
 
 import h5py
@@ -38,13 +37,13 @@ from benchbench.data.sources.own_checks import (
     fitted,
     true_cuts,
     warn_of_constant_actions,
+    warn_of_rewards,
+    warn_of_short_episodes,
     warn_of_unread,
 )
 from benchbench.envs import make_pixel_env
 from benchbench.suite.dataset_identity import OWN_ENDINGS, DataIdentity, own_files
 from benchbench.suite.environments import FileData, family_of
-
-log = logging.getLogger(__name__)
 
 RESUMES = False
 
@@ -111,6 +110,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
     timeouts[-1] = not terminals[-1]
     timeouts = true_cuts(whole, terminals, timeouts, columns)
     check_episodes(whole, terminals, timeouts)
+    warn_of_short_episodes(whole, terminals, timeouts)
     warn_of_constant_actions(whole, columns["actions"])
     if family_of(identity.env).scored:
         check_known(identity, whole, columns, lambda: make_pixel_env(identity.env, identity.size))
@@ -130,6 +130,7 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
         with ArrayFile(path) as file:
             if path == paths[0]:
                 warn_of_unread(file)
+                warn_of_rewards(file, whole, columns["rewards"])
                 names = _state_names(file, path, width["observations"])
             for piece in file.pieces("frames"):
                 if identity.source.fit and piece.shape[1:3] != (identity.size, identity.size):
@@ -139,12 +140,6 @@ def make(identity: DataIdentity, folder: Path, progress: Progress) -> None:
                 done += len(piece)
                 progress(done, len(terminals))
     seen.judge(whole)
-    if not columns["rewards"].any():
-        log.warning(
-            "%s: holds no reward, so it can only be imitated (agent: {algorithm: cloning}), and "
-            "nothing is said of returns, of Q or of a score",
-            whole,
-        )
     draft.finish(names, None, ("numpy",), source_sha256=identity.content)
 
 
@@ -169,6 +164,13 @@ def _columns(path: Path, *, one_episode: bool) -> dict[str, np.ndarray]:
         ends = [key for key in ("terminals", "timeouts") if key in file.names]
         if not ends and not one_episode:
             other = next((f"; call '{name}' so" for name in _ENDS if name in file.names), "")
+            ids = [
+                n for n in sorted(file.names) if "episode" in n and file.shape(n)[1].kind in "iu"
+            ]
+            if ids and not other:
+                other = (
+                    f"; of episodes' numbers: timeouts = np.append(np.diff({ids[0]}) != 0, True)"
+                )
             raise UserError(
                 f"{path}: has neither 'terminals' nor 'timeouts', so nothing says where episodes "
                 f"end; write one of the two, true on each episode's last row{other}"
