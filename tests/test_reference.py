@@ -13,7 +13,7 @@ from benchbench.results.tables import read_results
 from benchbench.suite.load import load_suite
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("study", "distracted", "generality")
+NAMES = ("study", "distracted", "generality", "body")
 STUDIES = [*(ROOT / "results").glob("reference_*"), *(ROOT / "results" / name for name in NAMES)]
 RESULTS = sorted(path for path in STUDIES if (path / "suite.json").is_file())
 README = (ROOT / "README.md").read_text(encoding="utf-8")
