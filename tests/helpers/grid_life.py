@@ -94,7 +94,7 @@ class Life:
 
         def main() -> None:
             from benchbench.cli.main import main as click_main
-            from benchbench.report import page
+            from benchbench.report import discussion
 
             os.chdir(self.root)
             with (
@@ -105,7 +105,9 @@ class Life:
                 mock.patch("benchbench.cell.train.git_state", return_value=COMMIT, create=True),
                 mock.patch("benchbench.launch.worker.MESSAGE_SECONDS", 1e9),
                 mock.patch("benchbench.results.checkpoints.SHARE", float("inf")),
-                mock.patch.object(page, "describe", remembered(page.describe, self.folder)),
+                mock.patch.object(
+                    discussion, "describe", remembered(discussion.describe, self.folder)
+                ),
                 matplotlib.rc_context({"pdf.use14corefonts": True}),  # embeds none: half the time
             ):
                 click_main(call, prog_name="benchbench")
