@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from benchbench.core.files import file_sha256, from_json
+from benchbench.core.files import DRAFT, file_sha256, from_json, write_text
 from benchbench.data.catalogue import CARD, FILES
 from benchbench.suite.dataset_identity import DataIdentity
 
@@ -168,13 +168,14 @@ def draw_rows(body: str, qpos: np.ndarray, folder: Path, progress: Progress) -> 
     of = hashlib.sha256(np.ascontiguousarray(qpos, np.float32).tobytes()).hexdigest()
 
     def note(done: int, total: int) -> None:
-        record.write_text(json.dumps({"rows": done, "of": of}), encoding="utf-8")
+        write_text(record, json.dumps({"rows": done, "of": of}), synced=False)
         progress(done, total)
 
     drawn = _drawn(record, of)
     if drawn < len(qpos):
         draw_frames(body, qpos, folder / "frames.npy", note, first=drawn)
-    record.unlink(missing_ok=True)
+    for left in (record, *folder.glob(f"{DRAFT}*")):
+        left.unlink(missing_ok=True)
 
 
 def _drawn(record: Path, of: str) -> int:

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchbench.core.errors import UserError
+from benchbench.core.files import DRAFT
 from benchbench.data import download, store
+from benchbench.data.catalogue import CARD, FILES
 from benchbench.data.sources import d4rl_files
 from benchbench.envs import d4rl_reference
 from benchbench.envs.mujoco import TASKS, MujocoPixelEnv, state_names
@@ -109,10 +111,12 @@ def test_a_killed_maker_is_gone_on_from_and_only_with_the_same_positions(recorde
         left = np.full((ROWS, 32, 32, 3), 7, np.uint8)
         np.save(folder / "frames.npy", left)
         (folder / "drawn.json").write_text(json.dumps({"rows": 50, "of": told}))
+        (folder / f"{DRAFT}drawn.json-1").write_text("")  # killed as it wrote the next
         d4rl_files.make(identity(), folder, silent)
         frames = np.load(folder / "frames.npy")
         assert np.array_equal(frames[50:], whole[50:])
         assert np.array_equal(frames[:50], left[:50] if kept else whole[:50])
+        assert {path.name for path in folder.iterdir()} == {*FILES, CARD}
 
 
 PROGRAM = """
