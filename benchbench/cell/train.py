@@ -32,6 +32,7 @@ from benchbench.cell.build import (
 from benchbench.cell.devices import Device
 from benchbench.cell.policy import policy_bytes
 from benchbench.cell.state import CellState, Clock
+from benchbench.core.processes import compute_on
 from benchbench.core.provenance import git_state, versions
 from benchbench.data.batch import Batch
 from benchbench.data.sampler import Sampler
@@ -325,7 +326,7 @@ class CellRun:
         if not found:
             return
         about, saved = found
-        torch.set_num_threads(about.threads)
+        compute_on(about.threads)
         self.agent.restore(saved["agent"])
         self.signals.restore(saved["signals"])
         self.sampler.restore(json.loads(saved["sampler"]))

@@ -27,6 +27,15 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def compute_on(threads: int) -> None:
+    """Have this process compute on so many CPU threads: torch, and numpy's and scipy's BLAS."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")
+
+
 def end_with_parent() -> None:
     """Have this process end when the one that asked for it is gone, however that ended.
 

@@ -18,6 +18,7 @@ from functools import partial
 
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
+from benchbench.core.processes import compute_on
 from benchbench.launch.resources import Known, Slots, kind_of, place_of, tasks_of
 from benchbench.launch.scheduler import MemoryEstimate, Scheduler, Task
 from benchbench.launch.worker import Reporter, redirect_output
@@ -174,12 +175,10 @@ def _run(
     tell: Callable[[int, str, object], None],
     ended: Callable[[int, TableRows | Exception], None],
 ) -> None:
-    import torch
-
     from benchbench.cell.stack import StackedRun
     from benchbench.cell.train import CellRun
 
-    torch.set_num_threads(threads)
+    compute_on(threads)
     reporters = [
         Reporter(partial(tell, place), beats[place], checkpoints[place])
         for place in range(len(cells))

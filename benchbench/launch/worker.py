@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchbench.cell.devices import Device
+from benchbench.core.processes import compute_on
 from benchbench.results.checkpoints import Checkpoints, Stopped
 from benchbench.results.failures import Failure, of_error
 from benchbench.results.heartbeat import Heartbeat, HeartbeatWriter
@@ -108,11 +109,9 @@ def _run(
     reporter: Reporter,
     run_one: CellRunner | None,
 ) -> TableRows:
-    import torch
-
     from benchbench.cell.train import run_cell
 
-    torch.set_num_threads(threads)
+    compute_on(threads)
     one = run_one or run_cell
     return one(cell, device, reporter.updated, checkpoints, reporter.alive, processes)
 

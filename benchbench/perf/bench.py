@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
+from benchbench.core.processes import compute_on
 from benchbench.core.provenance import git_state, versions
 from benchbench.core.text import number, plain_table
 from benchbench.launch.run import prepare_data
@@ -66,7 +65,7 @@ def bench(
     """
     prepare_data([cell])
     device.claim()
-    torch.set_num_threads(threads)
+    compute_on(threads)
     costs = [cost_of(cell, device, threads) for _ in range(rounds + 1)]
     updates = Updates(cell, routings, device)
     parts: list[Part] = [updates, Evaluation(cell, updates.own, device), Renderers(cell, device)]

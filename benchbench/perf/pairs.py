@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
+from benchbench.core.processes import compute_on
 from benchbench.core.provenance import git_state, versions
 from benchbench.core.text import number, plain_table
 from benchbench.launch.resources import Slots, kind_of, playing_processes
@@ -341,11 +342,9 @@ def _process_seconds(device: Device) -> float:
 def _work(connection: Connection, cell: Cell, device: Device, threads: int) -> None:
     """In the new process: run the cell, and send its clock at each step."""
     device.claim()
-    import torch
-
     from benchbench.cell.train import CellRun
 
-    torch.set_num_threads(threads)
+    compute_on(threads)
     clocks: list[Spent] = []
     run = CellRun(
         cell,

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 
 from benchbench.cell.devices import Device
 from benchbench.core.errors import UserError
+from benchbench.core.processes import compute_on
 from benchbench.perf.rounds import Figure
 from benchbench.suite.grid import Cell
 
@@ -72,11 +73,10 @@ def start_figures(cell: Cell, costs: Sequence[Cost]) -> list[Figure]:
 def _work(connection: Connection, cell: Cell, device: Device, threads: int) -> None:
     """In the new process."""
     device.claim()
-    import torch
 
     from benchbench.perf.timing import TimedCell
 
-    torch.set_num_threads(threads)
+    compute_on(threads)
     timed = TimedCell(cell, device)
     timed.seconds(1)
     connection.send(None)
