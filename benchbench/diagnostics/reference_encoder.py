@@ -126,6 +126,13 @@ def stored_rating(cell: Cell) -> Rating | None:
     return _read(_path(cell, identity), identity)
 
 
+def missing_reference(cell: Cell) -> Path | None:
+    """Where the cell's reference would be kept, if it has one that was not made on this machine."""
+    if not _can_be_rated(cell) or stored_rating(cell):
+        return None
+    return _path(cell, oracle_identity(cell))
+
+
 def _can_be_rated(cell: Cell) -> bool:
     return cell.observation == "pixels" and cell.diagnose.oracle_updates > 0
 

@@ -87,6 +87,16 @@ class Pool:
         """See :class:`PixelEnv`."""
         return self._own.envs[0].can_reset
 
+    @property
+    def action_dim(self) -> int:
+        """See :class:`PixelEnv`."""
+        return self._own.envs[0].action_dim
+
+    @property
+    def max_episode_steps(self) -> int:
+        """See :class:`PixelEnv`."""
+        return self._own.envs[0].max_episode_steps
+
     def normalized_score(self, return_: float) -> float:
         """See :class:`PixelEnv`."""
         return self._own.envs[0].normalized_score(return_)

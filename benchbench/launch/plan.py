@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchbench.agent import agent_class
-from benchbench.agent.protocol import AgentSpec
-from benchbench.cell.build import side_by_side
 from benchbench.cell.devices import memory_text
 from benchbench.core.errors import UserError
-from benchbench.core.files import SILENT_SECONDS
-from benchbench.data.batch import Batch
 from benchbench.data.sources import maker_of
 from benchbench.data.store import format_bytes, is_here, room_for, set_folder
 from benchbench.diagnostics.preconditions import refuse_unmeasurable
 from benchbench.diagnostics.reference_encoder import Rating, stored_rating
-from benchbench.envs import make_pixel_env
+from benchbench.launch.estimate import estimate_seconds, shape_of, spec_of
 from benchbench.launch.resources import Slots
 from benchbench.results.store import Store
-from benchbench.results.tables import FINAL_SHARE
 from benchbench.suite.dataset_identity import DataIdentity
-from benchbench.suite.environments import family_of
 from benchbench.suite.grid import Cell, Grid
-
-TRIAL_SECONDS = 2.0
-"""Seconds of trial updates for the estimate, shared by the kinds of agents in a grid."""
-
-TRIAL_BATCH = 16
-"""The most observations of a trial update on a CPU: there an update's time goes with its batch."""
 
 MANY_UPDATES = 1_000_000
 """From this many updates on, a CPU run gets a warning."""
-
-TRIAL_STEPS = 30
-"""Trial environment steps for the estimate."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +110,7 @@ def policies_size(grid: Grid, store: Store) -> str:
     if not any(cell.keep_policy for cell in grid.wanted):
         return ""
     sizes: dict[object, int | None] = {}
-    kinds = [(*_shape(cell), cell.routing.encoders) for cell in grid.wanted]
+    kinds = [(*shape_of(cell), cell.routing.encoders) for cell in grid.wanted]
     for kind, cell in dict(zip(kinds, grid.wanted, strict=True)).items():
         path = store.policy_path(cell.key)
         sizes[kind] = path.stat().st_size if path.exists() else _weights_size(cell)
@@ -144,7 +126,7 @@ def _weights_size(cell: Cell) -> int | None:
     try:
         make = agent_class(cell.agent.algorithm)
         cpu = torch.device("cpu")
-        agent = make(_spec(cell), cell.agent, cell.routing, cell.stream, cpu)
+        agent = make(spec_of(cell), cell.agent, cell.routing, cell.stream, cpu)
         networks = (*agent.modules().values(), *agent.target_modules().values())
         parameters = [p for network in networks for p in network.state_dict().values()]
     except Exception:
@@ -169,61 +151,12 @@ def _time_told(cells: Sequence[Cell], slots: Slots) -> str:
     """How long the cells take; unknown where code of the user's own fails in the trial."""
     try:
         seconds = estimate_seconds(cells, slots)
-        return f"{_duration(seconds)} of updates and episodes, by a short trial here"
+        return f"{_duration(seconds)} of training and measuring, by a short trial here"
     except Exception as error:
         if not any(cell.own_code for cell in cells):
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return f"not known, as your code raised in a short trial here ({text})"
-
-
-def estimate_seconds(cells: Sequence[Cell], slots: Slots) -> float:
-    """A rough wall time for the cells on the CPU or one GPU: a few updates and steps, timed."""
-    agents = {_agent_kind(cell): cell for cell in cells}
-    envs = {_env_kind(cell): cell for cell in cells}
-    tried = TRIAL_SECONDS / max(1, len(agents))
-    updates, steps = {}, {}
-    with tqdm(
-        total=len(agents) + len(envs), desc="a short trial", unit="kind", dynamic_ncols=True,
-        delay=SILENT_SECONDS, leave=False, disable=None,
-    ) as bar:  # fmt: skip
-        for agent, cell in agents.items():
-            updates[agent] = _agent_seconds(cell, slots, tried)
-            bar.update()
-        for env, cell in envs.items():
-            steps[env] = _step_seconds(cell)
-            bar.update()
-    total = 0.0
-    for cell in cells:
-        update_seconds, act_seconds = updates[_agent_kind(cell)]
-        step_seconds, longest = steps[_env_kind(cell)]
-        every, count = cell.evaluate.every, cell.train.updates
-        early = math.ceil((1 - FINAL_SHARE) * count / every)
-        late = math.ceil(count / every) - early + 1
-        for evaluations, episodes in (
-            (count // every + 1, cell.evaluate.episodes),
-            (late, cell.evaluate.final_episodes),
-        ):
-            rounds = math.ceil(episodes / side_by_side(cell))
-            playing = longest * (episodes * step_seconds + rounds * act_seconds)
-            total += evaluations * playing
-        total += count * update_seconds
-    return total / slots.jobs
-
-
-def _agent_kind(cell: Cell) -> tuple[object, ...]:
-    """Cells that are alike in this take the same time an update."""
-    return (cell.variant, *_shape(cell), cell.train.batch_size, side_by_side(cell))
-
-
-def _shape(cell: Cell) -> tuple[object, ...]:
-    """What networks and arithmetic follow from: no number with a point, such as a rate."""
-    counted = [(k, str(v)) for k, v in cell.agent.identity().items() if not isinstance(v, float)]
-    return (*counted, cell.observation, cell.pixels.size, cell.pixels.stack, len(cell.proprio))
-
-
-def _env_kind(cell: Cell) -> tuple[object, ...]:
-    return cell.env, cell.pixels.size, cell.action_repeat
 
 
 def _grid_lines(cells: Sequence[Cell], store: Store) -> list[str]:
@@ -263,86 +196,6 @@ def _data_lines(identities: Sequence[DataIdentity]) -> list[str]:
             state += f", {len(missing)} missing, will be made ({format_bytes(taken)})"
         lines.append(f"data     {env}: {state} ({set_folder(sets[0]).parent})")
     return lines
-
-
-def _spec(cell: Cell) -> AgentSpec:
-    """What a trial's agent must fit, before the data are known."""
-    pixels = cell.observation == "pixels"
-    return AgentSpec(
-        action_dim=2,
-        channels=3 * cell.pixels.stack if pixels else 0,
-        size=cell.pixels.size if pixels else 0,
-        proprio_dim=len(cell.proprio),
-        state_dim=8,
-        min_value=0.0,
-        max_value=1.0,
-    )
-
-
-def _agent_seconds(cell: Cell, slots: Slots, tried: float) -> tuple[float, float]:
-    """Seconds of an update on random data, and of the actions for episodes played side by side."""
-    device = torch.device(slots.devices[0].kind)
-    size, channels, batch_size = cell.pixels.size, 3 * cell.pixels.stack, cell.train.batch_size
-    if device.type == "cpu":
-        batch_size = min(batch_size, TRIAL_BATCH)
-    pixels = cell.observation == "pixels"
-    spec = _spec(cell)
-    shape = (batch_size, size, size, channels)
-    frames = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
-    obs = frames if pixels else torch.zeros(batch_size, 8, device=device)
-    zeros = torch.zeros(batch_size, device=device)
-    proprio = torch.zeros(batch_size, len(cell.proprio), device=device)
-    action = torch.zeros(batch_size, 2, device=device)
-    batch = Batch(obs, proprio, action, zeros, zeros, obs, proprio)
-    before = torch.get_num_threads()
-    torch.set_num_threads(slots.threads)
-    try:
-        make = agent_class(cell.agent.algorithm)
-        agent = make(spec, cell.agent, cell.routing, cell.stream, device)
-
-        def update() -> None:
-            *_, last = agent.update(batch).values()
-            float(last)  # waits for the device
-
-        beside = side_by_side(cell)
-        acting = obs[:1].expand(beside, *obs.shape[1:]), proprio[:1].expand(beside, -1)
-        act_seconds = _seconds_of(lambda: agent.act(*acting).cpu(), tried / 8)
-        update_seconds = _seconds_of(update, tried / 2)
-        return update_seconds * cell.train.batch_size / batch_size, act_seconds
-    finally:
-        torch.set_num_threads(before)
-
-
-def _seconds_of(work: Callable[[], object], tried: float) -> float:
-    """Seconds of one call of ``work``, repeated for ``tried`` seconds after a first call.
-
-    A first call that is longer than that is told as it was.
-    """
-    start = time.perf_counter()
-    work()
-    if (first := time.perf_counter() - start) > tried:
-        return first
-    start, times = time.perf_counter(), 0
-    while time.perf_counter() - start < tried:
-        work()
-        times += 1
-    return (time.perf_counter() - start) / times
-
-
-def _step_seconds(cell: Cell) -> tuple[float, int]:
-    """Seconds of a step with its picture, from a few, and how many an episode may last."""
-    if not family_of(cell.env).scored:
-        return 0.0, 0
-    env = make_pixel_env(cell.env, cell.pixels.size, cell.action_repeat)
-    try:
-        env.reset(0)
-        start = time.perf_counter()
-        for _ in range(TRIAL_STEPS):
-            env.step(np.zeros(env.action_dim))
-            env.frame()
-        return (time.perf_counter() - start) / TRIAL_STEPS, env.max_episode_steps
-    finally:
-        env.close()
 
 
 def _duration(seconds: float) -> str:

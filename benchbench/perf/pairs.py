@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ from benchbench.core.errors import UserError
 from benchbench.core.processes import compute_on
 from benchbench.core.provenance import git_state, versions
 from benchbench.core.text import number, plain_table
+from benchbench.launch.estimate import Events
 from benchbench.launch.resources import Slots, kind_of, playing_processes
 from benchbench.launch.run import prepare_data
 from benchbench.results.store import Store
@@ -59,33 +59,6 @@ class Parts:
     def total(self) -> float:
         """All of them."""
         return sum(getattr(self, field.name) for field in fields(self))
-
-
-@dataclass(frozen=True)
-class Events:
-    """How often what costs time happens in a cell."""
-
-    updates: int
-    blocks: int
-    """Stretches between two evaluations; two updates of each are watched by the ledger."""
-    evaluations: int
-    roll_outs: int
-    """Evaluations at which the policy is also played on from states of the data."""
-    signals: int
-
-    @classmethod
-    def of(cls, cell: Cell) -> Events:
-        """Counted from the cell's settings."""
-        updates, every = cell.train.updates, cell.evaluate.every
-        blocks = math.ceil(updates / every)
-        due = sum(i % cell.diagnose.q_every == 0 or i == blocks for i in range(1, blocks + 1))
-        return cls(
-            updates=updates,
-            blocks=blocks,
-            evaluations=blocks + 1,
-            roll_outs=due if cell.diagnose.q_pairs else 0,
-            signals=math.ceil(updates / cell.diagnose.signals_every),
-        )
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from helpers.suites import TINY
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
 from benchbench.cli.main import main
+from benchbench.launch.estimate import Events
 from benchbench.perf.pairs import (
     BLOCK,
     SIGNALS_EVERY,
-    Events,
     Parts,
     finished_parts,
     forecast,
