@@ -153,6 +153,7 @@ class CellRun:
         part of the state.
         """
         every, updates, state = self.cell.evaluate.every, self.cell.train.updates, self.state
+        oracle = self._oracle(wait=False)  # or all others would wait for it at their ends
         ledger: Ledger | None = None
         for update in range(state.updates, updates):
             number, in_block = divmod(update, every)
@@ -183,13 +184,18 @@ class CellRun:
                 self._pause()
         if len(state.scores) <= math.ceil(updates / every):
             self._evaluate()
+        oracle = self._oracle() if oracle is None else oracle
         with self.clock.running("diagnose"):
-            torch_device = torch.device(self.device.kind)
-            oracle = oracle_state_r2(self.cell, self.dataset, torch_device, self._alive)
             self._add("features", *self.measures.features(self.agent, updates))
         if self.evaluator:
             self.evaluator.close()
         self._describe(oracle)
+
+    def _oracle(self, wait: bool = True) -> float | None:
+        """See :func:`~benchbench.diagnostics.reference_encoder.oracle_state_r2`."""
+        device = torch.device(self.device.kind)
+        with self.clock.running("diagnose"):
+            return oracle_state_r2(self.cell, self.dataset, device, self._alive, wait=wait)
 
     def _routing(self, update: int) -> Routing:
         """The routing that ``update`` is made under."""

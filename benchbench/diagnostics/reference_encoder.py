@@ -5,9 +5,9 @@ simulator's state, through the same bottleneck, and read by the same ridge probe
 features can hold: an encoder is placed between an untrained one and this one.
 
 It depends on the data, the frames and the encoder only, so all variants and seeds of a suite
-share it: ``<data folder>/<environment>/oracle-<key>.json``. The first cell that needs it makes it
-under a lock while others wait; it is published by a rename. If the folder cannot be written,
-each cell computes its own.
+share it: ``<data folder>/<environment>/oracle-<key>.json``. The first cell makes it before it
+trains, under a lock, while the others train; they wait for it at their ends if it is not published
+yet, by a rename. If the folder cannot be written, each cell computes its own.
 """
 
 from __future__ import annotations
@@ -55,14 +55,16 @@ def oracle_state_r2(
     dataset: Dataset,
     device: torch.device,
     on_alive: Callable[[], None] = lambda: None,
+    *,
+    wait: bool = True,
 ) -> float | None:
     """State-probe R² of the cell's encoder trained on the state, over what only the image tells.
 
     ``on_alive`` is called while it is made or waited for. None without pixels, where
     ``oracle_updates`` is 0, where the data has too few episodes, or where proprioception tells the
-    whole state.
+    whole state; and without ``wait`` while another process makes it.
     """
-    found = rate(cell, dataset, device, on_alive)
+    found = rate(cell, dataset, device, on_alive, wait=wait)
     return found.trained if found else None
 
 
@@ -90,6 +92,8 @@ def rate(
     dataset: Dataset,
     device: torch.device,
     on_alive: Callable[[], None] = lambda: None,
+    *,
+    wait: bool = True,
 ) -> Rating | None:
     """Rate the cell's pictures, or look up how they were rated; None as :func:`oracle_state_r2`."""
     if not _can_be_rated(cell) or not imaged_columns(cell.env, cell.proprio, dataset.state_names):
@@ -103,7 +107,8 @@ def rate(
         return stored
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
-        _acquire(lock, on_alive)
+        if not _acquire(lock, on_alive, wait):
+            return None
     except OSError:
         return _rating(_make(identity, cell, dataset, device, on_alive))
     try:
@@ -173,14 +178,17 @@ def _key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _acquire(lock: FileLock, on_alive: Callable[[], None]) -> None:
+def _acquire(lock: FileLock, on_alive: Callable[[], None], wait: bool) -> bool:
+    """Whether the lock is this process's now; without ``wait`` it may not be."""
     while True:
         on_alive()
         try:
-            lock.acquire(timeout=1)
+            lock.acquire(timeout=1 if wait else 0)
         except Timeout:
+            if not wait:
+                return False
             continue
-        return
+        return True
 
 
 def _make(
@@ -234,7 +242,7 @@ def _make(
         rows = rng.choice(train, BATCH_SIZE)
         return sampler.batch(rows).obs, torch.from_numpy(states[rows]).to(device)
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         encoder = make_encoder(
             cell.agent.encoder,

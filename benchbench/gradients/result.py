@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbench.core.files import write_text
 from benchbench.gradients import text
 from benchbench.gradients.findings import NOTES, UNKNOWN
 from benchbench.gradients.holdings import findings
@@ -39,7 +38,7 @@ class Audit(Observed):
         if isinstance(expected, (str, Path)):
             path = Path(expected)
             if not path.exists():
-                write_text(path, json.dumps(self.routing, indent=2) + "\n")
+                path.write_text(json.dumps(self.routing, indent=2) + "\n", encoding="utf-8")
                 raise AssertionError(
                     f"{path} was not there and is written now: read it, keep it, run again"
                 )
@@ -150,7 +149,7 @@ class Audit(Observed):
                  ".txt": self.__str__}  # fmt: skip
         if path.suffix not in forms:
             raise ValueError(f"{path}: name a file that ends in {', '.join(forms)}")
-        write_text(path, forms[path.suffix]() + "\n")
+        path.write_text(forms[path.suffix]() + "\n", encoding="utf-8")
 
     def __str__(self) -> str:
         return text.audit_text(self)

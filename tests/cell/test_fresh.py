@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from helpers.suites import TINY
@@ -112,7 +113,7 @@ def test_the_oracle_is_probed_like_the_agents_and_old_ones_keep_their_place(tiny
     assert "probe_on" not in old
     cell = expand(tiny(diagnose=FRESH["diagnose"] | {"oracle_updates": 3}))[0]
     assert oracle_identity(cell)["probe_on"] == "held-out"
-    found = oracle_state_r2(cell, open_dataset(cell.data), Device("cpu").kind)
+    found = oracle_state_r2(cell, open_dataset(cell.data), torch.device("cpu"))
     assert found is None or -1 <= found < 1  # after three updates it may be far below
 
 

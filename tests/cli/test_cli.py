@@ -6,22 +6,17 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 from helpers.commands import COMMON, Bench
-from helpers.suites import TINY
 from helpers.waiting import HANGS, family, wait_for
 
 from benchbench.cli.main import main
-from benchbench.launch import plan
 from benchbench.results.failures import Failure
 from benchbench.results.tables import read_results
-from benchbench.suite.grid import expand
 from benchbench.suite.load import suite_schema
-from benchbench.suite.model import Suite
 
 OPEN, UMAZE = "maze2d-open-v0", "maze2d-umaze-v1"
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
@@ -91,24 +86,6 @@ def test_the_same_again_runs_nothing_and_an_edited_suite_what_it_changed(finishe
     assert {key: kept[key] for key in published} == published  # before's results are still there
 
 
-def test_an_evaluations_estimate_counts_the_policy_once_a_step_for_episodes_side_by_side(
-    monkeypatch,
-):
-    cell = expand(Suite.model_validate(TINY | {"evaluate": {"every": 10, "episodes": 20}}))[0]
-    monkeypatch.setattr(plan, "_agent_seconds", lambda cell, slots, tried: (0.0, 100.0))
-    monkeypatch.setattr(plan, "_step_seconds", lambda cell: (1.0, 400))
-    told = plan.estimate_seconds([cell], SimpleNamespace(jobs=1))
-    evaluations = cell.train.updates // 10 + 1
-    assert told == evaluations * 400 * (20 * 1.0 + 2 * 100.0)  # 16 episodes, then 4
-
-
-def test_a_huge_number_of_updates_is_estimated_at_once(monkeypatch):
-    cell = expand(Suite.model_validate(TINY | {"train": {"updates": 2**63 - 1}}))[0]
-    monkeypatch.setattr(plan, "_agent_seconds", lambda cell, slots, tried: (1.0, 0.0))
-    monkeypatch.setattr(plan, "_step_seconds", lambda cell: (0.0, 0))
-    assert plan.estimate_seconds([cell], SimpleNamespace(jobs=1)) == pytest.approx(2.0**63)
-
-
 def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
     finished.told |= {"seeds": 2, "variants": ["before", "after"]}
     finished.write()
@@ -118,7 +95,7 @@ def test_plan_says_what_is_done_and_what_is_missing_and_runs_nothing(finished):
 
     def told(*arguments):
         shown = finished.call(*arguments).out
-        return re.sub(r"about .*? (s|min|h) of updates", "TIME", shown)
+        return re.sub(r"about .*? (s|min|h) of training", "TIME", shown)
 
     shown = told("plan", *COMMON)
     assert told("run", "--dry-run", *COMMON) == shown

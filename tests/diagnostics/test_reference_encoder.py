@@ -5,9 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from helpers.diagnosed import ON
 from helpers.suites import tiny_cell as cell
 
+from benchbench.cell import train
+from benchbench.cell.devices import Device
+from benchbench.cell.train import run_cell
 from benchbench.data.store import cache_folder, open_dataset
 from benchbench.diagnostics import reference_encoder as oracle
 
@@ -60,6 +64,37 @@ def test_the_reference_is_made_once_for_all_variants_and_seeds(trainings):
     for path in kept():  # a damaged file is made again, with the same number
         path.write_text(path.read_text()[:40])
     assert r2_of(cell("after", diagnose=ON)) == first
+
+
+def test_a_cell_makes_it_before_it_trains_unless_another_does(trainings, monkeypatch):
+    one, updates = cell("frozen", diagnose=ON | {"signals_every": 100}), []
+
+    def run():
+        rows = run_cell(one, Device("cpu"), lambda done: updates.append(len(trainings)))
+        return rows["cells"][0]["oracle_state_r2"]
+
+    first = run()
+    assert first is not None
+    assert updates == [1] * one.train.updates  # one training, before the first update
+
+    (path,) = kept()
+    path.unlink()
+    updates.clear()
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    with lock:
+        dataset, cpu = open_dataset(one.data), torch.device("cpu")
+        assert oracle.oracle_state_r2(one, dataset, cpu, wait=False) is None
+
+    asked = []
+
+    def wait_for_another(*args, wait=True):
+        asked.append(wait)
+        return None if not wait else oracle.oracle_state_r2(*args)
+
+    monkeypatch.setattr(train, "oracle_state_r2", wait_for_another)
+    assert run() == first
+    assert asked == [False, True]
+    assert updates == [1] * one.train.updates  # and the second one after the last
 
 
 def test_training_on_the_state_is_worth_something(trainings):

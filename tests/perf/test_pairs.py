@@ -11,7 +11,6 @@ from helpers.suites import TINY
 from benchbench.cell.devices import Device
 from benchbench.cell.train import run_cell
 from benchbench.cli.main import main
-from benchbench.launch.estimate import Events
 from benchbench.perf.pairs import (
     BLOCK,
     SIGNALS_EVERY,
@@ -90,11 +89,6 @@ def test_a_whole_cells_seconds_follow_from_its_short_one(updates, every, q_every
 
 def test_no_sample_of_signals_falls_on_a_watched_update_but_the_first():
     assert [u for u in (1, BLOCK, BLOCK + 1) if u % SIGNALS_EVERY == 0] == []
-
-
-def test_events_by_hand():
-    assert Events.of(cell_of(12, 5, q_every=2, signals_every=4)) == Events(12, 3, 4, 2, 3)
-    assert Events.of(cell_of(12, 5, q_pairs=0)).roll_outs == 0
 
 
 def test_cells_are_placed_longest_first_and_idle_slots_wait(grid):
