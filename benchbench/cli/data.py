@@ -112,7 +112,10 @@ def rate(suite: Path, overrides: tuple[str, ...]) -> None:
     """
     from benchbench.cli.data_list import rating_text
 
-    click.echo(rating_text(load_suite(suite, overrides)))
+    text, all_rated = rating_text(load_suite(suite, overrides))
+    click.echo(text)
+    if not all_rated:
+        raise UserError("not all environments could be rated; the table says why")
 
 
 @data.command()

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from tqdm import tqdm
+
 from benchbench.core.errors import UserError
-from benchbench.core.files import cache_folder
+from benchbench.core.files import SILENT_SECONDS, cache_folder
 from benchbench.core.text import NONE, number, plain_table
 from benchbench.data.catalogue import SetHere, damage, sets_here
 from benchbench.data.sources import maker_of
-from benchbench.data.store import format_bytes, is_here, open_dataset, prepare, room_for, set_folder
+from benchbench.data.store import (
+    format_bytes,
+    is_here,
+    lacking,
+    open_dataset,
+    prepare,
+    room_for,
+    set_folder,
+)
 from benchbench.launch.progress import DataProgress
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.environments import KNOWN_ENVS
@@ -95,25 +105,51 @@ def _not_made(identity: DataIdentity) -> _Row:
 RATING_HEADER = ("environment", "distractions", "untrained", "trained on the state", "room", "")
 
 
-def rating_text(suite: Suite) -> str:
-    """A line for each environment, and what is wrong with those that leave no room."""
+def rating_text(suite: Suite) -> tuple[str, bool]:
+    """A line for each environment, and what is wrong with those that leave no room.
+
+    Also whether all could be rated that the suite does not call optional.
+    """
     import torch
 
     from benchbench.diagnostics.reference_encoder import oracle_identity, rate
     from benchbench.launch.plan import no_room
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, told = [], []
+    optional = {env.id for env in suite.envs if env.when == "available"}
+    rows, told, all_rated = [], [], True
     kinds = {str(oracle_identity(cell)): cell for cell in expand(suite)}
-    for cell in kinds.values():
-        if not is_here(cell.data):
-            fetch(cell.data)
-            prepare(cell.data, DataProgress(f"data {cell.env}"))
-        rating = rate(cell, open_dataset(cell.data), device)
-        warning = no_room(cell, rating, suite.deltas.r2) if rating else None
-        told += [warning] if warning else []
-        rows.append([cell.env, _distractions(cell), *_numbers(rating, bool(warning))])
-    return "\n".join([plain_table(RATING_HEADER, rows), *told])
+    updates = [cell.diagnose.oracle_updates for cell in kinds.values()]
+    with tqdm(
+        total=sum(updates),
+        unit="update",
+        dynamic_ncols=True,
+        delay=SILENT_SECONDS,
+        leave=False,
+        disable=None,
+    ) as bar:
+
+        def count() -> None:
+            bar.update()
+
+        for done, cell in enumerate(kinds.values(), 1):
+            bar.set_description(cell.env, refresh=False)
+            try:
+                if cell.env in optional and (missing := lacking(cell.data)):
+                    raise UserError(missing)
+                if not is_here(cell.data):
+                    fetch(cell.data)
+                    prepare(cell.data, DataProgress(f"data {cell.env}"))
+                rating = rate(cell, open_dataset(cell.data), device, count)
+            except UserError as error:
+                rows.append([cell.env, _distractions(cell), NONE, NONE, NONE, error.message])
+                all_rated &= cell.env in optional
+            else:
+                warning = no_room(cell, rating, suite.deltas.r2) if rating else None
+                told += [warning] if warning else []
+                rows.append([cell.env, _distractions(cell), *_numbers(rating, bool(warning))])
+            bar.update(sum(updates[:done]) - bar.n)
+    return "\n".join([plain_table(RATING_HEADER, rows), *told]), all_rated
 
 
 def _distractions(cell: Cell) -> str:

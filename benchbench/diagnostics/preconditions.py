@@ -11,6 +11,7 @@ from benchbench.core.errors import UserError
 from benchbench.data.returns import known, why_unknown
 from benchbench.data.store import Dataset, open_dataset, split_episodes
 from benchbench.diagnostics.features import moving
+from benchbench.diagnostics.reference_encoder import HALVED
 from benchbench.envs import imaged_columns, proprio_columns
 from benchbench.suite.dataset_identity import DataIdentity
 from benchbench.suite.grid import Cell
@@ -19,9 +20,6 @@ log = logging.getLogger(__name__)
 
 FITTED, SCORED = 2, 1
 """The fewest episodes that probes are fitted on, and the fewest held-out ones for their score."""
-
-HALVED = 4
-"""The fewest held-out ones that probes are both fitted and scored on, two each."""
 
 
 def refuse_unmeasurable(cells: Sequence[Cell]) -> None:

@@ -49,6 +49,9 @@ VERSION = 1
 LEAST_EPISODES = 10
 """Fewer than these cannot be divided: some to train on, some to fit the probe on, some held out."""
 
+HALVED = 4
+"""The fewest held-out episodes that probes are both fitted and scored on, two each."""
+
 
 def oracle_state_r2(
     cell: Cell,
@@ -98,7 +101,7 @@ def rate(
     """Rate the cell's pictures, or look up how they were rated; None as :func:`oracle_state_r2`."""
     if not _can_be_rated(cell) or not imaged_columns(cell.env, cell.proprio, dataset.state_names):
         return None
-    if int(dataset.episode[-1]) + 1 < LEAST_EPISODES:
+    if not _has_enough_episodes(cell, dataset):
         return None
     identity = oracle_identity(cell)
     path = _path(cell, identity)
@@ -121,6 +124,13 @@ def rate(
     finally:
         lock.release()
     return stored
+
+
+def _has_enough_episodes(cell: Cell, dataset: Dataset) -> bool:
+    """Whether they can be divided: to train on, to fit the probe on, and to score it on."""
+    count = int(dataset.episode[-1]) + 1
+    held_out = round(cell.diagnose.holdout * count)
+    return count >= LEAST_EPISODES and (cell.diagnose.probe_on != "held-out" or held_out >= HALVED)
 
 
 def stored_rating(cell: Cell) -> Rating | None:

@@ -287,3 +287,31 @@ def test_pictures_that_leave_nothing_to_learn_are_told_by_rate_and_by_the_plan(t
     assert "the room between is under deltas.r2 (3)" in " ".join(rated.split())
     code, after = run(*plan)
     assert f"pictures {OPEN}: an untrained encoder reads the state with R²" in after
+
+
+def test_what_cannot_be_rated_is_told_beside_what_can(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    lacking = {"id": "hopper-medium-v2", "when": "available"}
+    diagnose = TINY["diagnose"] | {"oracle_updates": 2}
+
+    def rated(env, **diagnosed):
+        suite = tmp_path / "some.yaml"
+        changed = {"envs": [*TINY["envs"], env], "diagnose": diagnose | diagnosed, "name": "some"}
+        suite.write_text(yaml.safe_dump(TINY | changed))
+        code, told = run("data", "rate", suite)
+        rows = {line.split()[0]: line for line in told.splitlines() if line}
+        return code, told, rows[OPEN], rows[env["id"]]
+
+    code, told, here, missing = rated(lacking)
+    assert code == 0, told
+    assert not here.endswith("episodes")
+    assert "hopper_medium-v2.hdf5" in missing  # optional, so not fetched
+    (tmp_path / "hopper_medium-v2.hdf5").write_text("no HDF5")
+    code, told, here, damaged = rated({"id": "hopper-medium-v2"})
+    assert code == 2, told
+    assert "no HDF5" in damaged or "hopper_medium-v2.hdf5" in damaged
+    assert told.endswith("not all environments could be rated; the table says why\n")
+    # Of ten episodes two are held out: too few to be halved into fit and score.
+    code, told, few, _ = rated(lacking, probe_on="held-out", holdout=0.2)
+    assert code == 0, told
+    assert few.endswith("too few episodes")
