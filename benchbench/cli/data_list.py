@@ -160,7 +160,8 @@ def _distractions(cell: Cell) -> str:
 
 def _numbers(rating: Rating | None, warned: bool) -> list[str]:
     if rating is None:
-        return [NONE, NONE, NONE, "cannot be rated: no pixels, no state, or too few episodes"]
+        why = "no pixels, no state, too few episodes, or diagnose.oracle_updates: 0"
+        return [NONE, NONE, NONE, f"cannot be rated: {why}"]
     three = (rating.untrained, rating.trained, rating.room)
     found = [NONE if value is None else number(value, "R²") for value in three]
     return [*found, "no room" if warned else ""]
