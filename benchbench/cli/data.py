@@ -74,7 +74,8 @@ def prepare(target: str, overrides: tuple[str, ...], size: int) -> None:
             click.echo(f"{identity.label}: is here")
             continue
         fetch(identity)
-        folder = prepare_set(identity, DataProgress(f"data {identity.label}"))
+        with DataProgress(f"data {identity.label}") as progress:
+            folder = prepare_set(identity, progress)
         dataset = open_dataset(identity, verify=True)
         click.echo(f"{identity.label}: {len(dataset):,} rows in {folder}")
 
@@ -115,7 +116,7 @@ def rate(suite: Path, overrides: tuple[str, ...]) -> None:
     text, all_rated = rating_text(load_suite(suite, overrides))
     click.echo(text)
     if not all_rated:
-        raise UserError("not all environments could be rated; the table says why")
+        raise UserError("not all environments could be rated; it says above why")
 
 
 @data.command()

@@ -64,7 +64,8 @@ def fetch(identity: DataIdentity) -> None:
     """Get what the set is lacking, with a bar. Raises ``UserError``."""
     maker = maker_of(identity)
     if maker.lacking(identity) is not None:
-        maker.fetch(identity, DataProgress(f"fetch {identity.env}", unit="B"))
+        with DataProgress(f"fetch {identity.env}", unit="B") as progress:
+            maker.fetch(identity, progress)
 
 
 class _Row(NamedTuple):
@@ -139,10 +140,14 @@ def rating_text(suite: Suite) -> tuple[str, bool]:
                     raise UserError(missing)
                 if not is_here(cell.data):
                     fetch(cell.data)
-                    prepare(cell.data, DataProgress(f"data {cell.env}"))
+                    with DataProgress(f"data {cell.env}") as progress:
+                        prepare(cell.data, progress)
                 rating = rate(cell, open_dataset(cell.data), device, count)
             except UserError as error:
-                rows.append([cell.env, _distractions(cell), NONE, NONE, NONE, error.message])
+                rows.append(
+                    [cell.env, _distractions(cell), NONE, NONE, NONE, "not rated: see below"]
+                )
+                told.append(error.message)
                 all_rated &= cell.env in optional
             else:
                 warning = no_room(cell, rating, suite.deltas.r2) if rating else None

@@ -80,7 +80,7 @@ class Progress:
 
 
 class DataProgress:
-    """Called with (done, total); shows a bar from the first call on."""
+    """Called with (done, total); shows a bar from the first call on, closed with the block."""
 
     def __init__(self, label: str, unit: str = "row") -> None:
         self._label, self._unit = label, unit
@@ -97,5 +97,10 @@ class DataProgress:
                 dynamic_ncols=True,
             )
         self._bar.update(done - self._bar.n)
-        if done >= total:
-            self._bar.close()
+
+    def __enter__(self) -> DataProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()  # an error's sentence begins on a line of its own

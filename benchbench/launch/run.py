@@ -123,7 +123,8 @@ def prepare_data(cells: Sequence[Cell]) -> None:
     """Make every data set that the cells need and that is not here, with a bar for each."""
     for identity in dict.fromkeys(cell.data for cell in cells):
         if not is_here(identity):
-            prepare(identity, DataProgress(f"data {identity.label}"))
+            with DataProgress(f"data {identity.label}") as progress:
+                prepare(identity, progress)
 
 
 def _gather(store: Store, grid: Grid) -> None:

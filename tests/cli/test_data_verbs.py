@@ -305,12 +305,16 @@ def test_what_cannot_be_rated_is_told_beside_what_can(tiny_data, tmp_path, monke
     code, told, here, missing = rated(lacking)
     assert code == 0, told
     assert "cannot be rated" not in here
-    assert "hopper_medium-v2.hdf5" in missing  # optional, so not fetched
+    assert missing.endswith("not rated: see below")
+    assert (
+        "hopper_medium-v2.hdf5: D4RL's file of hopper-medium-v2 is missing" in told
+    )  # not fetched
     (tmp_path / "hopper_medium-v2.hdf5").write_text("no HDF5")
     code, told, here, damaged = rated({"id": "hopper-medium-v2"})
     assert code == 2, told
-    assert "no HDF5" in damaged or "hopper_medium-v2.hdf5" in damaged
-    assert told.endswith("not all environments could be rated; the table says why\n")
+    assert damaged.endswith("not rated: see below")
+    assert f"\n{tmp_path / 'hopper_medium-v2.hdf5'}: " in told
+    assert told.endswith("not all environments could be rated; it says above why\n")
     # Of ten episodes two are held out: too few to be halved into fit and score.
     code, told, few, _ = rated(lacking, probe_on="held-out", holdout=0.2)
     assert code == 0, told

@@ -15,6 +15,7 @@ from unittest import mock
 import matplotlib
 import yaml
 from helpers.crash import KILLED, TRACEBACK, Faults, Outcome, in_copy
+from helpers.mujoco_files import record, write_d4rl
 from helpers.reports import few_figures
 from helpers.suites import TIMES, TINY
 
@@ -24,6 +25,9 @@ from benchbench.results.checkpoints import Unusable, read_checkpoint
 from benchbench.results.tables import TABLES, read_results, read_table
 
 COMMIT = ("0" * 40, False)
+
+ROWS = 120
+"""Of the file whose frames are drawn, a third at a time."""
 
 
 def told() -> dict[str, object]:
@@ -53,6 +57,7 @@ STAGES = (
     Stage("merge", ("merge", "joined/tiny", "one/tiny", "two/tiny")),
     Stage("clean", ("clean", "tiny.yaml", "--yes")),
     Stage("baseline", ("baseline", "update", "results/tiny", "--baselines", "baselines")),
+    Stage("draw", ("data", "prepare", "hopper.yaml")),
 )
 
 
@@ -76,6 +81,8 @@ class Life:
                 self._parts()
             if stage.name == "clean":
                 self._litter()
+            if stage.name == "draw":
+                self._recorded()
             shutil.copytree(self.root, self.folder / f"{stage.name}-before", symlinks=True)
             done = self.command(stage.call)
             if done.code:
@@ -101,6 +108,9 @@ class Life:
                 quiet,
                 few_figures(),
                 mock.patch.dict(os.environ, {"BENCHBENCH_DATA": str(self.root / "data")}),
+                mock.patch.dict(os.environ, {"D4RL_DATASET_DIR": str(self.root / "d4rl")}),
+                mock.patch("benchbench.envs.mujoco_draw.CHUNK", ROWS // 3),
+                mock.patch("benchbench.envs.mujoco_draw._cores", return_value=1),
                 mock.patch("benchbench.core.provenance.git_state", return_value=COMMIT),
                 mock.patch("benchbench.cell.train.git_state", return_value=COMMIT, create=True),
                 mock.patch("benchbench.launch.worker.MESSAGE_SECONDS", 1e9),
@@ -137,6 +147,12 @@ class Life:
             shutil.copytree(self.root / "results", self.root / name)
             cells = sorted((self.root / name / "tiny" / "cells").iterdir())
             shutil.rmtree(cells[other])
+
+    def _recorded(self) -> None:
+        """A file of D4RL's, whose frames are drawn here."""
+        suite = told() | {"name": "hopper", "envs": [{"id": "hopper-medium-v2"}]}
+        (self.root / "hopper.yaml").write_text(yaml.safe_dump(suite))
+        write_d4rl(self.root / "d4rl" / "hopper_medium-v2.hdf5", record("hopper", ROWS)[0])
 
     def _litter(self) -> None:
         """What killed processes leave, and a cell that left the suite."""
@@ -248,6 +264,7 @@ def _files(root: Path) -> set[str]:
         if path.is_file()
         and _own(path.relative_to(root))
         and not set(path.relative_to(root).parts) & set(_ASIDE)
+        and path.suffix != ".sha256"  # a note beside a file of others, where that can be
     }
 
 

@@ -16,7 +16,7 @@ from helpers.suites import TINY
 from benchbench.cli.main import main
 from benchbench.core.errors import UserError
 from benchbench.core.files import write_text
-from benchbench.launch.progress import Progress
+from benchbench.launch.progress import DataProgress, Progress
 from benchbench.results import heartbeat as heartbeats
 from benchbench.results import status
 from benchbench.results.checkpoints import About, write_checkpoint
@@ -317,3 +317,15 @@ def test_a_damaged_cell_is_not_merged(tmp_path):
     (one.cell_folder(CELLS[0].key) / "ledger.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"ledger\.parquet: cannot be read as parquet"):
         merge(tmp_path / "all" / "tiny", [one.folder])
+
+
+def test_what_ends_a_bar_is_told_on_a_line_of_its_own(capsys):
+    def make(progress):
+        progress(1, 2)
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"), DataProgress("data") as progress:
+        make(progress)
+    told = capsys.readouterr().err
+    assert "1/2" in told
+    assert told.endswith("\n")
